@@ -1,0 +1,273 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/adamantdb/adamant/internal/interval"
+)
+
+// Apply writes mutations, in index order, and records last as applied: one Pebble batch without fsync. What it wrote
+// is durable after the next DocEngine.Sync; a crash before that loses a suffix of all batches of the engine, never part of one.
+//
+// Mutations with an index up to Applied are skipped: after a restart Raft replays what the engine may hold. Apply
+// decides nothing, but never lets an older index undo newer knowledge that repair has brought (design §6, "no regress").
+//
+// The chain after each delta is computed from the one before it where that is known. Where it is not (this member lacks
+// the predecessor, and the mutation has no Prior), only the last delta gets a chain, the command's.
+func (d *Documents) Apply(batch []Mutation, last uint64) error {
+	if err := d.acquire(); err != nil {
+		return err
+	}
+	defer d.engine.release()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	applied := d.meta.state.applied
+	if err := checkOrder(batch, last); err != nil {
+		return fmt.Errorf("store: partition %d: %w", d.partition, err)
+	}
+	if last <= applied {
+		return nil
+	}
+	b := d.begin()
+	defer b.close()
+	var diverged []divergence
+	for i := range batch {
+		m := &batch[i]
+		if m.Index <= applied {
+			continue
+		}
+		p, err := d.place(m.Key)
+		if err != nil {
+			return err
+		}
+		s, err := b.document(p)
+		if err != nil {
+			return err
+		}
+		b.advance(m.Index)
+		a := application{b: b, s: s, m: m}
+		if err := a.run(); err != nil {
+			return err
+		}
+		b.settle(s, m.Index)
+		if a.diverged {
+			diverged = append(diverged, divergence{m.Key, m.HeadSeq})
+		}
+	}
+	b.advance(last)
+	if err := b.commit(false); err != nil {
+		return err
+	}
+	d.reportDivergence(diverged)
+	return nil
+}
+
+type divergence struct {
+	key Key
+	seq int64
+}
+
+func (d *Documents) reportDivergence(list []divergence) {
+	for _, v := range list {
+		d.engine.opts.Logger.Error("history of a document contradicts the log", "partition", d.partition, "document", v.key, "seq", v.seq)
+		if f := d.engine.opts.Events.Divergence; f != nil {
+			f(d.partition, v.key, v.seq)
+		}
+	}
+}
+
+// checkOrder validates before anything is written, so that a malformed mutation changes nothing.
+func checkOrder(batch []Mutation, last uint64) error {
+	before := uint64(0)
+	for i := range batch {
+		m := &batch[i]
+		if err := m.Validate(); err != nil {
+			return err
+		}
+		if m.Index <= before || m.Index > last {
+			return fmt.Errorf("mutation at index %d after %d, in a batch that ends at %d", m.Index, before, last)
+		}
+		before = m.Index
+	}
+	return nil
+}
+
+// application is one mutation meeting one document.
+type application struct {
+	b        *docBatch
+	s        *docState
+	m        *Mutation
+	diverged bool
+}
+
+func (a *application) run() error {
+	h := a.s.head
+	if h != nil && h.Generation > a.m.Index || a.s.deleted > a.m.Index {
+		return nil // a newer generation or a newer delete is known
+	}
+	switch a.m.Kind {
+	case Create:
+		return a.create()
+	case Append:
+		return a.append()
+	case Compact:
+		return a.compact()
+	case Replace:
+		return a.replace()
+	case Delete:
+		return a.delete()
+	}
+	return a.m.invalid("unknown kind")
+}
+
+// create starts a generation. When that generation is there already it was pulled ahead: then only what the source
+// lacked is filled in, which is nothing unless the source had not seen the creation itself.
+func (a *application) create() error {
+	floor := a.m.Deltas[0].SeqBegin - 1
+	if h := a.s.head; h == nil || h.Generation != a.m.Index {
+		err := a.b.restart(a.s, Head{Generation: a.m.Index, LastIndex: a.m.Index, HeadSeq: floor, Chain: SeedChain(a.s.key),
+			Floor: floor, FloorKnown: true})
+		if err != nil {
+			return err
+		}
+	} else {
+		a.touch()
+		h.Floor, h.FloorKnown = max(h.Floor, floor), true
+	}
+	return a.putDeltas(SeedChain(a.s.key))
+}
+
+func (a *application) append() error {
+	ok, err := a.generation()
+	if err != nil || !ok {
+		return err
+	}
+	a.touch()
+	return a.putDeltas(a.m.Prior)
+}
+
+// compact brings a base and raises the floor. Of two bases the one of the higher index stays; floors only rise.
+func (a *application) compact() error {
+	ok, err := a.generation()
+	if err != nil || !ok {
+		return err
+	}
+	a.touch()
+	h := a.s.head
+	if a.m.Index > h.BaseIndex {
+		if err := a.b.putBase(a.s, a.m.BaseSeq, a.m.Index, a.m.Base); err != nil {
+			return err
+		}
+	}
+	a.forward(a.m.Chain)
+	h.Floor, h.FloorKnown = max(h.Floor, a.m.Floor), true
+	h.Dropped = h.Dropped || a.m.Dropped
+	return a.b.dropEntries(a.s, h.Floor)
+}
+
+// replace starts a generation that consists of a base; create explains the case that it is there.
+func (a *application) replace() error {
+	h := a.s.head
+	if h == nil || h.Generation != a.m.Index {
+		err := a.b.restart(a.s, Head{Generation: a.m.Index, LastIndex: a.m.Index, HeadSeq: a.m.BaseSeq, Chain: a.m.Chain,
+			Floor: a.m.BaseSeq, FloorKnown: true, Dropped: a.m.Dropped})
+		if err != nil {
+			return err
+		}
+		return a.b.putBase(a.s, a.m.BaseSeq, a.m.Index, a.m.Base)
+	}
+	return a.compact()
+}
+
+// delete removes the document. A sick member remembers that: its coverage alone cannot tell others' copies from news.
+func (a *application) delete() error {
+	if err := a.b.remove(a.s); err != nil {
+		return err
+	}
+	if a.b.sickAt(a.m.Index) {
+		return a.b.putDeleteRecord(a.s, a.m.Index)
+	}
+	return nil
+}
+
+// generation makes sure that the document is there with at least the mutation's generation: a sick member may not have
+// seen its creation. False when the document is of a newer generation than the mutation, which then has no effect.
+func (a *application) generation() (bool, error) {
+	generation := a.m.Generation
+	if a.m.Kind == Replace {
+		generation = a.m.Index
+	}
+	if h := a.s.head; h != nil && h.Generation >= generation {
+		return h.Generation == generation, nil
+	}
+	return true, a.b.restart(a.s, Head{Generation: generation, LastIndex: a.m.Index, HeadSeq: neutralFloor, Floor: neutralFloor})
+}
+
+// touch raises the last index.
+func (a *application) touch() {
+	a.s.head.LastIndex = max(a.s.head.LastIndex, a.m.Index)
+	a.s.dirty = true
+}
+
+// forward moves head seq and chain to the command's when that is ahead of what is there.
+func (a *application) forward(chain Chain) {
+	h := a.s.head
+	switch {
+	case a.m.HeadSeq > h.HeadSeq:
+		h.HeadSeq, h.Chain = a.m.HeadSeq, chain
+	case a.m.HeadSeq == h.HeadSeq && h.Chain != chain:
+		a.diverged = true
+	}
+}
+
+// putDeltas stores the mutation's deltas; prior is the chain before the first one, if the caller knows it.
+func (a *application) putDeltas(prior Chain) error {
+	h := a.s.head
+	known := prior != Chain{}
+	if h.HeadSeq+1 == a.m.Deltas[0].SeqBegin && h.HeadSeq >= 0 {
+		// This member's own history decides: if the leader built upon another one, its chain must not cover that up.
+		known, prior = true, h.Chain
+	}
+	for i := range a.m.Deltas {
+		e := Entry{Delta: a.m.Deltas[i], Index: a.m.Index, Term: a.m.Term}
+		last := i == len(a.m.Deltas)-1
+		if known {
+			a.b.value = e.Delta.AppendBinary(a.b.value[:0])
+			prior = prior.Next(a.b.value)
+			e.Chain = prior
+		} else if last {
+			e.Chain = a.m.Chain
+		}
+		if last && e.Chain != a.m.Chain {
+			a.diverged = true
+		}
+		if _, err := a.b.putEntry(a.s, &e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RecordHole makes it durable that the member skips the indexes [first, last]: it received a marker instead of the
+// entries (design §5). Everything applied before is synced first, so the hole starts where durable knowledge ends.
+// first must be Applied+1.
+func (d *Documents) RecordHole(first, last uint64) error {
+	if err := d.acquire(); err != nil {
+		return err
+	}
+	defer d.engine.release()
+	if err := d.engine.Sync(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	applied := d.meta.state.applied
+	if first != applied+1 || last < first {
+		return fmt.Errorf("store: partition %d: hole [%d, %d] does not follow the applied index %d", d.partition, first, last, applied)
+	}
+	b := d.begin()
+	defer b.close()
+	b.setHoles(d.meta.holes.Union(interval.Of(first, last)))
+	b.advance(last)
+	return b.commit(true)
+}

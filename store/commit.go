@@ -1,0 +1,159 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/merkle"
+)
+
+// commit writes the batch and then publishes what it changed. It writes the records in this order, which matters for
+// the delete records only: heads, delete records of a member that became complete, member records.
+func (b *docBatch) commit(sync bool) error {
+	for _, s := range b.order {
+		if err := b.writeHead(s); err != nil {
+			return err
+		}
+	}
+	if b.state.deleteRecords > 0 && b.completeAt(b.state.applied) {
+		if err := b.dropDeleteRecords(); err != nil {
+			return err
+		}
+	}
+	if err := b.writeMeta(); err != nil {
+		return err
+	}
+	d := b.d
+	d.epoch.Add(1)
+	for _, s := range b.order {
+		if s.dirty && s.stored != nil {
+			d.engine.heads.drop(d.partition, s.place)
+		}
+	}
+	err := d.engine.commit(b.batch, sync)
+	if err == nil {
+		for _, s := range b.order {
+			if s.head != nil {
+				d.engine.heads.put(d.partition, s.place, *s.head, nil)
+			}
+		}
+	}
+	d.epoch.Add(1)
+	if err != nil {
+		return err
+	}
+	b.publish()
+	return nil
+}
+
+func (b *docBatch) writeHead(s *docState) error {
+	if !s.dirty {
+		return nil
+	}
+	b.key = appendDocument(b.key[:0], b.d.partition, s.place, kindHead)
+	if s.head == nil {
+		if s.stored == nil {
+			return nil // came and went within the batch
+		}
+		return b.failed(s, b.batch.Delete(b.key, nil))
+	}
+	if s.head.HeadSeq < 0 || s.head.Floor < neutralFloor || s.head.Floor > s.head.HeadSeq {
+		return fmt.Errorf("store: partition %d: head of %s would be impossible: %+v", b.d.partition, s.key, *s.head)
+	}
+	b.value = appendHeadValue(b.value[:0], s.head)
+	return b.failed(s, b.batch.Set(b.key, b.value, nil))
+}
+
+// dropDeleteRecords removes all of them: a complete member's coverage says the same (design §6).
+func (b *docBatch) dropDeleteRecords() error {
+	for i := range merkle.Buckets {
+		bucket := uint8(i)
+		if s := b.buckets[bucket]; s == nil && b.d.meta.buckets[bucket].deleteRecords == 0 || s != nil && s.deleteRecords == 0 {
+			continue
+		}
+		lower, upper := prefixRange(appendKind(nil, b.d.partition, bucket, kindDelete))
+		if err := b.batch.DeleteRange(lower, upper, nil); err != nil {
+			return b.metaFailed(err)
+		}
+		b.bucket(bucket).deleteRecords = 0
+	}
+	b.state.deleteRecords = 0
+	for _, s := range b.order {
+		s.deleted = 0
+	}
+	return nil
+}
+
+func (b *docBatch) writeMeta() error {
+	partition := b.d.partition
+	for bucket, state := range b.buckets {
+		b.key = appendMetaBucket(b.key[:0], partition, metaBucket, bucket)
+		if *state == (bucketState{}) {
+			if err := b.batch.Delete(b.key, nil); err != nil {
+				return b.metaFailed(err)
+			}
+			continue
+		}
+		b.value = appendBucketState(b.value[:0], state)
+		if err := b.batch.Set(b.key, b.value, nil); err != nil {
+			return b.metaFailed(err)
+		}
+	}
+	for bucket, healed := range b.healed {
+		b.key = appendMetaBucket(b.key[:0], partition, metaHealed, bucket)
+		if err := b.writeIntervals(healed); err != nil {
+			return err
+		}
+	}
+	if b.holesChanged {
+		b.key = appendMeta(b.key[:0], partition, metaHoles)
+		if err := b.writeIntervals(b.holes); err != nil {
+			return err
+		}
+	}
+	b.key = appendMeta(b.key[:0], partition, metaState)
+	b.value = appendState(b.value[:0], &b.state)
+	return b.metaFailed(b.batch.Set(b.key, b.value, nil))
+}
+
+// publish makes the committed records the member's, and feeds the tracker.
+func (b *docBatch) publish() {
+	d := b.d
+	d.pub.Lock()
+	defer d.pub.Unlock()
+	for _, c := range b.changes {
+		if b.learned {
+			d.tracker.Learn(c.bucket, c.old, c.new)
+		} else {
+			d.tracker.Replace(c.index, c.bucket, c.old, c.new)
+		}
+	}
+	d.tracker.Advance(b.state.applied)
+	d.meta.state, d.meta.holes = b.state, b.holes
+	for bucket, state := range b.buckets {
+		d.meta.buckets[bucket] = *state
+	}
+	for bucket, healed := range b.healed {
+		if healed.Empty() {
+			delete(d.meta.healed, bucket)
+		} else {
+			d.meta.healed[bucket] = healed
+		}
+	}
+}
+
+func (b *docBatch) metaFailed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("store: partition %d: batch: %w", b.d.partition, err)
+}
+
+// writeIntervals stores a set under b.key, or removes the record of an empty one.
+func (b *docBatch) writeIntervals(s interval.Set) error {
+	if s.Empty() {
+		return b.metaFailed(b.batch.Delete(b.key, nil))
+	}
+	b.value = seal(s.AppendBinary(b.value[:0]))
+	return b.metaFailed(b.batch.Set(b.key, b.value, nil))
+}

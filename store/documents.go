@@ -1,0 +1,203 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/merkle"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Documents are one member's documents of one partition. Safe for concurrent use: one writer at a time, readers beside
+// it.
+//
+// Invariants, after every batch:
+//   - a document has exactly one head record; bases and entries exist for its generation only;
+//   - a document with a head has no delete record;
+//   - bucket sums, counts, applied and holes are of the same batch as the documents they describe.
+type Documents struct {
+	engine    *DocEngine
+	partition uint32
+	hashes    Range
+
+	dropped atomic.Bool
+
+	// mu serializes writers: Apply, Import, holes, progress. Held while a batch is built and committed.
+	mu sync.Mutex
+
+	// epoch is odd while a batch is being committed; see cachedHead.
+	epoch atomic.Uint64
+
+	// pub guards what follows, which mirrors the committed records. Only the writer changes it, holding mu too, so the
+	// writer may read it under mu alone. Held for memory operations only.
+	pub     sync.RWMutex
+	meta    *memberMeta
+	tracker *merkle.Tracker
+}
+
+// DocStatus is what a member says of itself.
+type DocStatus struct {
+	Applied, Ahead uint64
+	Holes          interval.Set
+	Complete       bool // no holes, and Ahead ≤ Applied
+	Documents      int64
+	Bytes          int64 // stored deltas and bases, as encoded
+	DeleteRecords  int64 // kept while not complete
+	Root           merkle.Sum
+}
+
+// openDocuments loads a member, or creates it.
+func openDocuments(e *DocEngine, partition uint32, r Range) (*Documents, error) {
+	meta, err := readMeta(e.db, partition)
+	if err != nil {
+		return nil, err
+	}
+	if !meta.hasRange {
+		// Not synced: whatever is written later is ordered after it.
+		key, value := appendMeta(nil, partition, metaRange), appendRange(nil, r)
+		if err := e.stop.guard(func() error { return e.db.Set(key, value, pebble.NoSync) }); err != nil {
+			return nil, err
+		}
+		meta.hasRange, meta.hashRange = true, r
+	}
+	if meta.hashRange != r {
+		return nil, &WrongRangeError{Partition: partition, Have: meta.hashRange, Want: r}
+	}
+	return &Documents{engine: e, partition: partition, hashes: r, meta: meta,
+		tracker: merkle.NewTracker(meta.summary(), meta.state.applied, e.opts.Ring)}, nil
+}
+
+// Partition returns the partition's number.
+func (d *Documents) Partition() uint32 { return d.partition }
+
+// Range returns the partition's hash range.
+func (d *Documents) Range() Range { return d.hashes }
+
+// acquire precedes every use of the engine; the caller then owes engine.release().
+func (d *Documents) acquire() error {
+	if err := d.engine.acquire(); err != nil {
+		return err
+	}
+	if d.dropped.Load() {
+		d.engine.release()
+		return ErrDropped
+	}
+	return nil
+}
+
+// place validates a key and computes where it lives.
+func (d *Documents) place(key Key) (place, error) {
+	if err := key.Validate(); err != nil {
+		return place{}, err
+	}
+	hash := key.Hash()
+	if !d.hashes.Contains(hash) {
+		return place{}, &KeyError{Key: key, Reason: fmt.Sprintf("hash %016x is outside of partition %d, %s", hash, d.partition, d.hashes)}
+	}
+	return place{key: key, hash: hash, bucket: d.hashes.Bucket(hash)}, nil
+}
+
+// Applied returns the highest index whose effect is held, or recorded as a hole.
+func (d *Documents) Applied() uint64 {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	return d.meta.state.applied
+}
+
+// Coverage returns the indexes whose effect is held: [1, Applied] minus the holes.
+func (d *Documents) Coverage() interval.Set {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	return d.meta.coverage()
+}
+
+// Status returns one consistent view of the member's own records.
+func (d *Documents) Status() DocStatus {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	s, _ := d.tracker.Current()
+	return DocStatus{Applied: d.meta.state.applied, Ahead: d.meta.state.ahead, Holes: d.meta.holes, Complete: d.meta.complete(),
+		Documents: d.meta.state.documents, Bytes: d.meta.state.bytes, DeleteRecords: d.meta.state.deleteRecords, Root: s.Root()}
+}
+
+// Summary returns the bucket sums and the index they are of.
+func (d *Documents) Summary() (merkle.Summary, uint64) {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	s, index := d.tracker.Current()
+	return *s, index
+}
+
+// SummaryAt returns the exact sums at a recent index. False when the index is older than the ring, newer than what is
+// applied, or older than what was pulled from others: those documents have no past here.
+func (d *Documents) SummaryAt(index uint64) (merkle.Summary, bool) {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	if index < d.meta.state.ahead {
+		return merkle.Summary{}, false
+	}
+	return d.tracker.At(index)
+}
+
+// Head returns a document's head; false when there is no such document.
+func (d *Documents) Head(key Key) (Head, bool, error) {
+	p, err := d.place(key)
+	if err != nil {
+		return Head{}, false, err
+	}
+	if err := d.acquire(); err != nil {
+		return Head{}, false, err
+	}
+	defer d.engine.release()
+	return d.cachedHead(p)
+}
+
+// cachedHead reads through the cache. The cache must never give an older head than the engine: a leader that evaluates
+// against one would propose a command that contradicts the log. The writer therefore removes the heads it is about to
+// change, with epoch odd, and stores the new ones after the commit; a reader stores what it read only if epoch is the
+// same even number as before it read, that is, if no commit ran in between.
+func (d *Documents) cachedHead(p place) (Head, bool, error) {
+	if h, ok := d.engine.heads.get(d.partition, p); ok {
+		return h, true, nil
+	}
+	before := d.epoch.Load()
+	h, ok, err := readHead(d.engine.db, d.partition, p)
+	if err != nil || !ok {
+		return Head{}, false, err
+	}
+	if before%2 == 0 {
+		d.engine.heads.put(d.partition, p, h, func() bool { return d.epoch.Load() == before })
+	}
+	return h, true, nil
+}
+
+// readHead reads a head record; false when there is none.
+func readHead(r pebble.Reader, partition uint32, p place) (Head, bool, error) {
+	var buf [nameOffset + MaxSpace + MaxKey + 2]byte
+	v, closer, err := r.Get(appendDocument(buf[:0], partition, p, kindHead))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return Head{}, false, nil
+	}
+	if err != nil {
+		return Head{}, false, readError(partition, p.key, kindHead, err)
+	}
+	h, err := decodeHeadValue(v)
+	if closeErr := closer.Close(); err == nil && closeErr != nil {
+		return Head{}, false, fmt.Errorf("store: read: %w", closeErr)
+	}
+	if err != nil {
+		return Head{}, false, &CorruptionError{Partition: partition, Key: p.key, Kind: kindHead.String(), Err: err}
+	}
+	return h, true, nil
+}
+
+// readError tells damaged files from other failures of a read.
+func readError(partition uint32, key Key, kind recordKind, err error) error {
+	if pebble.IsCorruptionError(err) {
+		return &CorruptionError{Partition: partition, Key: key, Kind: kind.String(), Err: err}
+	}
+	return fmt.Errorf("store: partition %d: read %s of %s: %w", partition, kind, key, err)
+}

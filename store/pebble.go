@@ -1,0 +1,121 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// DocEvents are hooks for what an operator should see. Each may be nil; none may block or call the engine.
+type DocEvents struct {
+	BackgroundError func(error)               // a flush or compaction failed; Pebble will try again
+	DiskSlow        func(text string)         // an operation of the disk takes seconds
+	LowDiskSpace    func(avail, total uint64) // bytes
+	WriteStall      func(reason string, on bool)
+	DataCorruption  func(path string, err error)
+	// Divergence: the document's history here contradicts the one that the leader built upon. The member keeps its own,
+	// so that comparing summaries goes on showing the difference.
+	Divergence func(partition uint32, key Key, seq int64)
+}
+
+// listener translates Pebble's events; everything is logged too.
+func (v DocEvents) listener(logger *slog.Logger) *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: func(err error) {
+			logger.Error("storage background error", "err", err)
+			if v.BackgroundError != nil {
+				v.BackgroundError(err)
+			}
+		},
+		DiskSlow: func(i pebble.DiskSlowInfo) {
+			logger.Warn("disk is slow", "info", i.String())
+			if v.DiskSlow != nil {
+				v.DiskSlow(i.String())
+			}
+		},
+		LowDiskSpace: func(i pebble.LowDiskSpaceInfo) {
+			logger.Warn("disk space is low", "available", i.AvailBytes, "total", i.TotalBytes)
+			if v.LowDiskSpace != nil {
+				v.LowDiskSpace(i.AvailBytes, i.TotalBytes)
+			}
+		},
+		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
+			logger.Warn("storage delays writes", "reason", i.Reason)
+			if v.WriteStall != nil {
+				v.WriteStall(i.Reason, true)
+			}
+		},
+		WriteStallEnd: func() {
+			logger.Info("storage no longer delays writes")
+			if v.WriteStall != nil {
+				v.WriteStall("", false)
+			}
+		},
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			logger.Error("stored data is corrupt", "path", i.Path, "err", i.Details)
+			if v.DataCorruption != nil {
+				v.DataCorruption(i.Path, i.Details)
+			}
+		},
+	}
+}
+
+// openPebble opens a Pebble the way both engines want it, and sorts out why it cannot be opened.
+func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*pebble.DB, error) {
+	o.FS = files
+	o.Logger = stop
+	o.FormatMajorVersion = pebble.FormatNewest
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	var db *pebble.DB
+	err := stop.recovered(func() (err error) {
+		db, err = pebble.Open(dir, o)
+		return err
+	})
+	if err != nil {
+		return nil, classifyOpen(dir, err)
+	}
+	stop.armed.Store(true)
+	return db, nil
+}
+
+// classifyOpen wraps an error of opening so that an operator sees what to do.
+func classifyOpen(dir string, err error) error {
+	reason := OpenUnreadable
+	switch {
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EWOULDBLOCK), strings.Contains(err.Error(), "lock held"):
+		reason = OpenLocked
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		reason = OpenDiskFull
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		reason = OpenReadOnly
+	}
+	return &OpenError{Dir: dir, Reason: reason, Err: err}
+}
+
+// get copies a value out of a reader; false when there is none.
+func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
+	v, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("store: read: %w", err)
+	}
+	v = append([]byte{}, v...)
+	if err := closer.Close(); err != nil {
+		return nil, false, fmt.Errorf("store: read: %w", err)
+	}
+	return v, true, nil
+}
+
+func partitionOf(key []byte) uint32 { return binary.BigEndian.Uint32(key) }
