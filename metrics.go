@@ -1,0 +1,169 @@
+package adamant
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// Metrics is a snapshot of a host's counters since it was opened. What has a place in Status is not repeated here.
+type Metrics struct {
+	// Operations by name: create, append, get, headpatch, rewind, compact, replace, delete.
+	Operations map[string]OperationMetrics
+
+	Leaderships   uint64 // terms in which a member of this host began to serve
+	LostWith      uint64 // leaderships that ended with writes in flight
+	Catastrophes  uint64 // documents that got a CatastrophicFailure event
+	AlreadyThere  uint64 // appends acknowledged because they had taken effect before
+	MarkersTaken  uint64 // markers received in place of entries
+	Divergences   uint64 // documents found to differ between members that cover the same indexes
+	ConfigChanges uint64 // configurations taken over
+
+	Log       EngineMetrics
+	Documents EngineMetrics
+	Raft      RaftMetrics
+	Links     LinkMetrics
+	Repair    RepairMetrics
+}
+
+// OperationMetrics counts one kind of operation as its callers saw it.
+type OperationMetrics struct {
+	Errors  map[int]uint64 // by Code; 0 for errors without one, such as a cancelled context
+	Latency Histogram      // of all of them, in seconds
+}
+
+// Histogram counts durations. Bucket i holds those up to LatencyBound(i), without the ones in lower buckets; the last
+// bucket holds the rest.
+type Histogram struct {
+	Count   uint64
+	Sum     time.Duration
+	Buckets [LatencyBuckets]uint64
+}
+
+// LatencyBuckets is the number of buckets of a Histogram.
+const LatencyBuckets = 20
+
+// LatencyBound is the inclusive upper bound of bucket i: 64 µs × 2^i, so 16.8 s for the last but one. The last bucket has
+// none.
+func LatencyBound(i int) time.Duration { return 64 * time.Microsecond << i }
+
+// EngineMetrics counts a storage engine's work.
+type EngineMetrics struct {
+	Syncs     uint64 // fsyncs of its WAL
+	Written   uint64 // bytes handed to its WAL
+	Entries   uint64 // Raft entries, or mutations, written
+	DiskBytes uint64 // on disk now
+	CacheHits uint64 // of blocks, or of recent entries
+	CacheMiss uint64
+}
+
+// RaftMetrics counts the bytes of Raft's requests by what they carry. SnapshotBytes are markers: a few hundred bytes each,
+// because Raft never ships documents.
+type RaftMetrics struct {
+	AppendEntriesBytesIn, AppendEntriesBytesOut uint64
+	CommandBytesIn                              uint64 // commands inside of the entries received
+	SnapshotBytesIn, SnapshotBytesOut           uint64
+}
+
+// LinkMetrics counts the traffic of the links to other hosts.
+type LinkMetrics struct {
+	BytesIn, BytesOut   uint64
+	FramesIn, FramesOut uint64
+	Connects            uint64 // links made
+	Refused             uint64 // links and frames refused
+	QueueFull           uint64 // requests that found no room
+}
+
+// RepairMetrics counts anti-entropy's work.
+type RepairMetrics struct {
+	Compares, Lists, Pulls         uint64 // requests sent
+	Differences                    uint64 // comparisons at one index that found a difference
+	DocumentsIn, EntriesIn         uint64 // imported
+	BytesIn, BytesOut              uint64 // of all requests and answers
+	HolesClosed                    uint64
+	Errors                         uint64
+	ServedCompares, ServedPulls    uint64
+	DocumentsServed, EntriesServed uint64
+}
+
+// operation numbers the operations that are measured.
+type operation uint8
+
+const (
+	opCreate operation = iota
+	opAppend
+	opGet
+	opHeadPatch
+	opRewind
+	opCompact
+	opReplace
+	opDelete
+	operations // how many there are
+)
+
+func (o operation) String() string {
+	return [operations]string{"create", "append", "get", "headpatch", "rewind", "compact", "replace", "delete"}[o]
+}
+
+// meter measures the operations of a host. All methods may be called concurrently.
+type meter struct {
+	ops [operations]operationMeter
+}
+
+type operationMeter struct {
+	sum     atomic.Int64 // nanoseconds
+	buckets [LatencyBuckets]atomic.Uint64
+	errors  [len(meteredCodes)]atomic.Uint64 // by position in meteredCodes
+}
+
+// meteredCodes are the errors that are counted one by one; the first stands for all others.
+var meteredCodes = [...]int{0, CodeExists, CodeSeqMismatch, CodeNotFound, CodeFuture, CodeHistory, CodeHeadPatch, CodeRewind,
+	CodeKey, CodeTooLarge, CodeInvalid, CodeNotJSON, CodeCorruption, CodeEngineFailed, CodeNotLeader, CodeAmbiguous,
+	CodeUnavailable, CodeSafeMode, CodeClosed}
+
+// observe notes one finished operation.
+func (m *meter) observe(op operation, took time.Duration, err error) {
+	o := &m.ops[op]
+	o.sum.Add(int64(took))
+	o.buckets[latencyBucket(took)].Add(1)
+	if err != nil {
+		o.errors[meteredCode(Code(err))].Add(1)
+	}
+}
+
+// latencyBucket is the smallest i with d ≤ LatencyBound(i), or the last bucket.
+func latencyBucket(d time.Duration) int {
+	if d <= 0 {
+		return 0
+	}
+	return min(bits.Len64(uint64(d-1)/uint64(LatencyBound(0))), LatencyBuckets-1)
+}
+
+func meteredCode(code int) int {
+	for i, c := range meteredCodes {
+		if c == code {
+			return i
+		}
+	}
+	return 0
+}
+
+// snapshot returns the counters by name of the operation. It is not atomic over all of them.
+func (m *meter) snapshot() map[string]OperationMetrics {
+	out := make(map[string]OperationMetrics, operations)
+	for op := range operations {
+		o := &m.ops[op]
+		s := OperationMetrics{Errors: make(map[int]uint64), Latency: Histogram{Sum: time.Duration(o.sum.Load())}}
+		for i := range o.buckets {
+			s.Latency.Buckets[i] = o.buckets[i].Load()
+			s.Latency.Count += s.Latency.Buckets[i]
+		}
+		for i, code := range meteredCodes {
+			if n := o.errors[i].Load(); n > 0 {
+				s.Errors[code] = n
+			}
+		}
+		out[op.String()] = s
+	}
+	return out
+}
