@@ -16,43 +16,49 @@ type Tracker struct {
 	index   uint64
 	floor   uint64
 
-	ring  []change // allocated once, len = capacity
-	first int      // position of the oldest change
-	n     int      // changes held
+	// The ring grows to capacity and stays there, so that many idle members
+	// on one host cost nothing. first is 0 until it is full.
+	ring     []change
+	first    int // position of the oldest change
+	capacity int
 }
 
 // change is what one document's change did to its bucket; adding it is doing,
-// subtracting it is undoing.
+// subtracting it is undoing. 32 bytes: a host keeps very many.
 type change struct {
 	index  uint64
-	delta  Bucket
+	sum    Sum
+	count  int8 // -1, 0 or 1
 	bucket uint8
 }
+
+func (c *change) do(k *Bucket)   { *k = k.Add(Bucket{c.sum, uint64(int64(c.count))}) }
+func (c *change) undo(k *Bucket) { *k = k.Sub(Bucket{c.sum, uint64(int64(c.count))}) }
 
 // NewTracker starts at summary s, which is the state as of index. The ring
 // takes capacity changes; with none only the current summary can be asked for.
 func NewTracker(s Summary, index uint64, capacity int) *Tracker {
-	return &Tracker{current: s, index: index, floor: index, ring: make([]change, max(capacity, 0))}
+	return &Tracker{current: s, index: index, floor: index, capacity: max(capacity, 0)}
 }
 
 // Replace applies one document's change by the command at index: its leaf in
-// the bucket was old and is new; nil is no leaf. Several changes may share an
+// the bucket was before and is after; nil is no leaf. Several changes may share an
 // index; At(index) is the state after the last of them.
 //
 // Indexes never fall. One below the current index would belong to a past that
 // was already answered for, so it is handled as Learn does.
-func (t *Tracker) Replace(index uint64, bucket uint8, old, new *Sum) {
+func (t *Tracker) Replace(index uint64, bucket uint8, before, after *Sum) {
 	if index < t.index {
-		t.Learn(bucket, old, new)
+		t.Learn(bucket, before, after)
 		return
 	}
 	t.index = index
-	d := difference(old, new)
-	if d == (Bucket{}) {
+	c := newChange(index, bucket, before, after)
+	if c.nothing() {
 		return
 	}
-	t.current[bucket] = t.current[bucket].Add(d)
-	t.remember(change{index, d, bucket})
+	c.do(&t.current[bucket])
+	t.remember(c)
 }
 
 // Advance says that everything through index is applied and the commands since
@@ -63,13 +69,13 @@ func (t *Tracker) Advance(index uint64) { t.index = max(t.index, index) }
 // it belongs is not known, so earlier states cannot be told any more: the
 // current index is the oldest that At answers. A change that changes nothing
 // forgets nothing.
-func (t *Tracker) Learn(bucket uint8, old, new *Sum) {
-	d := difference(old, new)
-	if d == (Bucket{}) {
+func (t *Tracker) Learn(bucket uint8, before, after *Sum) {
+	c := newChange(t.index, bucket, before, after)
+	if c.nothing() {
 		return
 	}
-	t.current[bucket] = t.current[bucket].Add(d)
-	t.first, t.n = 0, 0
+	c.do(&t.current[bucket])
+	t.ring, t.first = t.ring[:0], 0
 	t.floor = t.index
 }
 
@@ -88,12 +94,12 @@ func (t *Tracker) At(index uint64) (Summary, bool) {
 		return Summary{}, false
 	}
 	s := t.current
-	for i := t.n - 1; i >= 0; i-- {
+	for i := len(t.ring) - 1; i >= 0; i-- {
 		c := &t.ring[t.position(i)]
 		if c.index <= index {
 			break
 		}
-		s[c.bucket] = s[c.bucket].Sub(c.delta)
+		c.undo(&s[c.bucket])
 	}
 	return s, true
 }
@@ -104,21 +110,19 @@ func (t *Tracker) Oldest() uint64 { return t.floor }
 // remember puts c into the ring. What it pushes out can no longer be undone,
 // so the oldest state left is the one just after it.
 func (t *Tracker) remember(c change) {
-	if len(t.ring) == 0 {
+	switch {
+	case t.capacity == 0:
 		t.floor = c.index
-		return
+	case len(t.ring) < t.capacity:
+		t.ring = append(t.ring, c)
+	default:
+		t.floor = t.ring[t.first].index
+		t.ring[t.first] = c
+		t.first = t.position(1)
 	}
-	if t.n < len(t.ring) {
-		t.ring[t.position(t.n)] = c
-		t.n++
-		return
-	}
-	t.floor = t.ring[t.first].index
-	t.ring[t.first] = c
-	t.first = t.position(1)
 }
 
-// position is where the i-th oldest change lies; i ≤ capacity.
+// position is where the i-th oldest change lies; i ≤ len(t.ring).
 func (t *Tracker) position(i int) int {
 	p := t.first + i
 	if p >= len(t.ring) {
@@ -127,12 +131,16 @@ func (t *Tracker) position(i int) int {
 	return p
 }
 
-func difference(old, new *Sum) (d Bucket) {
-	if new != nil {
-		d = Bucket{*new, 1}
+func newChange(index uint64, bucket uint8, before, after *Sum) change {
+	c := change{index: index, bucket: bucket}
+	if after != nil {
+		c.sum, c.count = *after, 1
 	}
-	if old != nil {
-		d = d.Sub(Bucket{*old, 1})
+	if before != nil {
+		c.sum, c.count = c.sum.Sub(*before), c.count-1
 	}
-	return d
+	return c
 }
+
+// nothing reports whether the change changes nothing.
+func (c *change) nothing() bool { return c.sum == (Sum{}) && c.count == 0 }
