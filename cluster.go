@@ -1,0 +1,103 @@
+package adamant
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/mesh"
+)
+
+// loadCluster returns the configuration to start with: the cluster file's, the one given, or one made up for a single
+// host. Watching the file begins here.
+func (h *Host) loadCluster() (*config.Cluster, error) {
+	switch {
+	case h.opts.single():
+		return singleCluster(h.opts.Partitions), nil
+	case h.opts.Cluster != nil:
+		return h.opts.Cluster.Clone(), nil
+	}
+	w, err := config.Watch(h.opts.ClusterFile, config.WatchOptions{
+		Interval: h.opts.Timing.Poll,
+		OnChange: func(_, next *config.Cluster) { h.adopt(next) },
+		OnReject: h.rejected,
+	})
+	if err != nil {
+		return nil, &ConfigError{File: h.opts.ClusterFile, Err: err}
+	}
+	h.watcher = w
+	c := w.Current()
+	if _, ok := c.Hosts[h.opts.Host]; !ok {
+		return nil, &ConfigError{File: h.opts.ClusterFile, Version: c.Version, Err: fmt.Errorf("no host is named %q", h.opts.Host)}
+	}
+	return c, nil
+}
+
+// singleCluster is the configuration of a host that was given nothing but a directory.
+func singleCluster(partitions int) *config.Cluster {
+	c := &config.Cluster{Name: "local", Version: 1, Hosts: map[string]config.Host{defaultHost: {Addr: "127.0.0.1:1"}}}
+	width := ^uint64(0)/uint64(partitions) + 1 // 0 for a single partition
+	for i := range partitions {
+		c.Partitions = append(c.Partitions, config.Partition{ID: uint32(i), From: uint64(i) * width, Voters: []string{defaultHost}, Prefer: defaultHost})
+	}
+	return c
+}
+
+// adopt takes over a configuration that the watcher or SetCluster found to be a valid successor.
+func (h *Host) adopt(next *config.Cluster) {
+	h.config.Store(next)
+	h.note(nil, "config", fmt.Sprintf("version %d in force", next.Version))
+	h.log.Info("configuration in force", "version", next.Version)
+	h.events.ConfigChanged(next.Version)
+	h.routeChanged()
+	poke(h.stewardPoke)
+}
+
+func (h *Host) rejected(err error) {
+	refused := &ConfigError{File: h.opts.ClusterFile, Err: err}
+	h.note(nil, "config", "refused: "+err.Error())
+	h.log.Warn("cluster file refused, the last good one stays", "file", h.opts.ClusterFile, "error", err)
+	h.events.ConfigRejected(refused)
+}
+
+// SetCluster replaces the configuration of a host that was opened with Options.Cluster. A configuration that may not
+// follow the present one changes nothing. Errors: *ConfigError.
+func (h *Host) SetCluster(next *config.Cluster) error {
+	if h.opts.Cluster == nil {
+		return &ConfigError{Err: fmt.Errorf("this host follows its cluster file or has no cluster")}
+	}
+	if err := next.Validate(); err != nil {
+		return &ConfigError{Version: next.Version, Err: err}
+	}
+	if err := h.cluster().CheckSuccessor(next); err != nil {
+		return &ConfigError{Version: next.Version, Err: err}
+	}
+	h.adopt(next.Clone())
+	return nil
+}
+
+// meshOptions translates the configuration for the network. Addresses and hosts are looked up in the configuration in
+// force, so that hosts may move.
+func (h *Host) meshOptions(self mesh.Identity, c *config.Cluster) mesh.Options {
+	o := mesh.Options{
+		Identity: self, Addr: c.Hosts[h.name].Addr, Insecure: c.Insecure, GossipKey: c.GossipKey, Logger: h.log,
+		Resolve: func(host string) (string, bool) {
+			entry, ok := h.cluster().Hosts[host]
+			return entry.Addr, ok
+		},
+		Hosts:      func() []string { return h.cluster().HostNames() },
+		OnConflict: func(err error) { h.note(nil, "peer", err.Error()); h.log.Error("host conflict", "error", err) },
+		OnPeer:     h.peerChanged,
+	}
+	if c.TLS != nil {
+		t := c.TLS.Resolve(filepath.Dir(h.opts.ClusterFile))
+		o.TLS = &mesh.TLSOptions{CertFile: t.Cert, KeyFile: t.Key, CAFile: t.CA}
+	}
+	return o
+}
+
+func (h *Host) peerChanged(s mesh.PeerState) {
+	h.events.PeerChanged(PeerChange{Host: s.Host, Incarnation: s.Incarnation, Alive: s.Alive})
+	poke(h.stewardPoke)
+	poke(h.reportPoke)
+}

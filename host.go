@@ -1,0 +1,375 @@
+package adamant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/antientropy"
+	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/mesh"
+	"github.com/adamantdb/adamant/partition"
+	"github.com/adamantdb/adamant/store"
+)
+
+// Host is one process's part of a cluster: its members of the partitions the cluster file gives it, and the way to all
+// documents. It is safe for concurrent use.
+//
+// Goroutines: steward, reporter and truncation (steward.go), the repair loop, the file watcher, the pool's workers, and
+// those of its partitions and its mesh. All end in Close.
+type Host struct {
+	opts        Options
+	name        string
+	incarnation string
+	serverID    raft.ServerID
+	log         *slog.Logger
+	events      Events
+	started     time.Time
+
+	net     mesh.Network
+	mux     *mesh.RaftMux
+	logs    store.LogEngine
+	docs    *store.DocEngine
+	watcher *config.Watcher // nil without a cluster file
+	repair  *antientropy.Loop
+	pool    *pool
+
+	config      atomic.Pointer[config.Cluster]
+	reports     reportTable
+	stewardPoke chan struct{}
+	reportPoke  chan struct{}
+	history     history
+
+	stop    context.CancelFunc
+	loops   sync.WaitGroup
+	failure atomic.Pointer[error] // a durable step of an engine failed
+
+	mu       sync.Mutex
+	members  map[uint32]*member
+	route    chan struct{} // closed and replaced when the routing table changes
+	draining bool
+	closed   bool
+}
+
+// Open starts a host. With nothing but a directory it runs a cluster of one host without opening a port.
+//
+// Errors: *OptionsError, *ConfigError, *WrongOwnerError (the directory belongs to another cluster or host), *OpenError
+// (locked, not writable, full or damaged), and those of the network (the port is in use, a plain link that would leave
+// the machine).
+func Open(options Options) (*Host, error) {
+	if err := options.Validate(); err != nil {
+		return nil, err
+	}
+	o := options.withDefaults()
+	h := &Host{opts: o, log: o.Logger, events: o.Events, started: time.Now(), members: map[uint32]*member{},
+		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), pool: newPool(hostWorkers, hostQueue)}
+	if err := h.open(); err != nil {
+		return nil, errors.Join(err, h.release())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.stop = cancel
+	h.loops.Go(func() { h.steward(ctx) })
+	h.loops.Go(func() { h.reporter(ctx) })
+	h.loops.Go(func() { h.truncation(ctx) })
+	h.loops.Go(func() { h.repair.Run(ctx) })
+	return h, nil
+}
+
+// open acquires, in order: the configuration, the directory, the engines, the network.
+func (h *Host) open() error {
+	c, err := h.loadCluster()
+	if err != nil {
+		return err
+	}
+	h.config.Store(c)
+	h.name = h.opts.Host
+	identity, err := openIdentity(h.opts.Dir, h.opts.FS, c.Name, h.name)
+	if err != nil {
+		return err
+	}
+	h.incarnation = identity.Incarnation
+	h.serverID = raft.ServerID(h.name + "@" + h.incarnation)
+	if err := h.openEngines(c.Name); err != nil {
+		return err
+	}
+	if err := h.openNetwork(c); err != nil {
+		return err
+	}
+	h.openRepair()
+	_, err = h.reconcileMembers()
+	return err
+}
+
+func (h *Host) openEngines(cluster string) error {
+	docs, err := store.OpenDocs(store.DocOptions{Dir: h.opts.path("documents"), FS: h.opts.FS, Cluster: cluster, Host: h.name,
+		Incarnation: h.incarnation, CacheBytes: h.opts.CacheBytes, Logger: h.log, OnFatal: h.fail})
+	if err != nil {
+		return err
+	}
+	h.docs = docs
+	open := store.OpenPebbleLog
+	if h.opts.Log == LogBolt {
+		open = store.OpenBoltLog
+	}
+	logs, err := open(store.LogOptions{Dir: h.opts.path("log"), FS: h.opts.FS, Cluster: cluster, Host: h.name,
+		Incarnation: h.incarnation, Logger: h.log, OnFatal: h.fail})
+	if err != nil {
+		return err
+	}
+	h.logs = logs
+	return nil
+}
+
+func (h *Host) openNetwork(c *config.Cluster) error {
+	self := mesh.Identity{Cluster: c.Name, Host: h.name, Incarnation: h.incarnation}
+	switch {
+	case h.opts.Network != nil:
+		h.net = h.opts.Network(self)
+	case h.opts.single():
+		h.net = mesh.NewLocal(self)
+	default:
+		m, err := mesh.Listen(h.meshOptions(self, c))
+		if err != nil {
+			return err
+		}
+		h.net = m
+	}
+	h.mux = mesh.NewRaftMux(h.net)
+	h.net.Handle(mesh.ServiceHost, mesh.HandlerFunc(h.serveHost))
+	h.net.Handle(mesh.ServiceRepair, mesh.HandlerFunc(h.serveRepair))
+	return nil
+}
+
+func (h *Host) cluster() *config.Cluster { return h.config.Load() }
+
+// desired is what the cluster file wants of a partition.
+func (h *Host) desired(id uint32) (partition.Desired, bool) {
+	c := h.cluster()
+	i := c.Find(id)
+	if i < 0 {
+		return partition.Desired{}, false
+	}
+	p := c.Partitions[i]
+	return partition.Desired{Voters: p.Voters, Replicas: p.Replicas, Prefer: p.Prefer}, true
+}
+
+// otherHosts lists the hosts of the cluster file without this one.
+func (h *Host) otherHosts() []string {
+	return slices.DeleteFunc(h.cluster().HostNames(), func(n string) bool { return n == h.name })
+}
+
+func (h *Host) member(id uint32) *member {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.members[id]
+}
+
+// allMembers lists this host's members by partition.
+func (h *Host) allMembers() []*member {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := slices.Collect(maps.Values(h.members))
+	slices.SortFunc(list, func(a, b *member) int { return int(int64(a.id) - int64(b.id)) })
+	return list
+}
+
+// reconcileMembers opens the storage of every partition that the cluster file gives this host, or that it holds data of.
+func (h *Host) reconcileMembers() ([]*member, error) {
+	var errs []error
+	c := h.cluster()
+	for i, p := range c.Partitions {
+		if h.member(p.ID) != nil {
+			continue
+		}
+		listed := slices.Contains(p.Voters, h.name) || slices.Contains(p.Replicas, h.name)
+		if !listed {
+			held, err := h.holdsData(p.ID)
+			if err != nil || !held {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		first, last := c.HashRange(i)
+		if err := h.addMember(p.ID, store.Range{First: first, Last: last}); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return h.allMembers(), errors.Join(errs...)
+}
+
+func (h *Host) addMember(id uint32, r store.Range) error {
+	docs, err := h.docs.Member(id, r)
+	if err != nil {
+		return fmt.Errorf("partition %d: %w", id, err)
+	}
+	log, err := h.logs.Group(id)
+	if err != nil {
+		return fmt.Errorf("partition %d: %w", id, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return &ClosedError{Host: h.name}
+	}
+	h.members[id] = &member{host: h, id: id, docs: docs, log: log, complete: true}
+	return nil
+}
+
+// holdsData reports whether the engines hold anything of a partition that is not open as a member.
+func (h *Host) holdsData(id uint32) (bool, error) {
+	groups, err := h.logs.Groups()
+	if err != nil {
+		return false, err
+	}
+	if slices.Contains(groups, id) {
+		return true, nil
+	}
+	held, err := h.docs.Members()
+	return slices.Contains(held, id), err
+}
+
+// drop removes a member and everything it holds.
+func (h *Host) drop(m *member) error {
+	if err := m.stop(); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	delete(h.members, m.id)
+	h.mu.Unlock()
+	// The log goes first: documents without a log are refused at the next start, a log without documents would be
+	// replayed into a member that looks older than it is.
+	if err := h.logs.Drop(m.id); err != nil {
+		return fmt.Errorf("partition %d: drop the log: %w", m.id, err)
+	}
+	if err := h.docs.Drop(m.id); err != nil {
+		return fmt.Errorf("partition %d: drop the documents: %w", m.id, err)
+	}
+	return nil
+}
+
+// fail is told by an engine that a write or fsync failed: the host serves nothing any more (design §10).
+func (h *Host) fail(err error) {
+	if !h.failure.CompareAndSwap(nil, &err) {
+		return
+	}
+	h.log.Error("storage failed, the host stops serving", "error", err)
+	h.note(nil, "failure", err.Error())
+	h.events.Failed(err)
+}
+
+func (h *Host) memberFailed(m *member, err error) {
+	h.note(&m.id, "failure", err.Error())
+	h.events.Failed(fmt.Errorf("partition %d: %w", m.id, err))
+}
+
+// safeModeReason reads why a partition is in safe mode here, "" when it is not; it survives restarts.
+func (h *Host) safeModeReason(id uint32) (string, error) {
+	b, _, err := h.docs.Meta(safeModeKey(id))
+	return string(b), err
+}
+
+func safeModeKey(id uint32) string { return fmt.Sprintf("safemode/%d", id) }
+
+// SetSafeMode puts this host's member of a partition in safe mode for a reason, or with an empty reason takes it out
+// (design §10). It survives restarts.
+func (h *Host) SetSafeMode(id uint32, reason string) error {
+	m := h.member(id)
+	if m == nil {
+		return fmt.Errorf("partition %d: host %s is not a member", id, h.name)
+	}
+	if err := h.docs.SetMeta(safeModeKey(id), []byte(reason)); err != nil {
+		return err
+	}
+	if p := m.running(); p != nil {
+		p.SetSafeMode(reason)
+	}
+	h.note(&id, "safe-mode", reason)
+	h.events.SafeModeChanged(SafeModeChange{Partition: id, On: reason != "", Reason: reason})
+	poke(h.reportPoke)
+	return nil
+}
+
+// Close hands every leadership over to a complete member, as far as that works within the hand-over time, and stops the
+// host. What was acknowledged is durable before and after.
+func (h *Host) Close() error {
+	if !h.beginClose() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), h.opts.Timing.HandOver)
+	h.handOver(ctx)
+	cancel()
+	return h.shutdown()
+}
+
+// Kill stops the host as a crash would: nothing is handed over, its links break off. What it acknowledged is durable
+// all the same. For tests and the demo.
+func (h *Host) Kill() error {
+	if !h.beginClose() {
+		return nil
+	}
+	return h.shutdown()
+}
+
+func (h *Host) beginClose() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	first := !h.closed
+	h.closed, h.draining = true, true
+	return first
+}
+
+func (h *Host) shutdown() error {
+	var errs []error
+	if h.watcher != nil {
+		errs = append(errs, h.watcher.Close())
+	}
+	h.stop()
+	errs = append(errs, h.net.Close()) // first the links: a crash is silent at once
+	h.loops.Wait()
+	h.pool.close()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, m := range h.allMembers() {
+		wg.Go(func() {
+			err := m.stop()
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	wg.Wait()
+	h.routeChanged()
+	return errors.Join(errors.Join(errs...), h.releaseEngines())
+}
+
+// release undoes a failed open.
+func (h *Host) release() error {
+	var err error
+	if h.watcher != nil {
+		err = h.watcher.Close()
+	}
+	if h.net != nil {
+		err = errors.Join(err, h.net.Close())
+	}
+	h.pool.close()
+	return errors.Join(err, h.releaseEngines())
+}
+
+func (h *Host) releaseEngines() error {
+	var errs []error
+	if h.logs != nil {
+		errs = append(errs, h.logs.Close())
+	}
+	if h.docs != nil {
+		errs = append(errs, h.docs.Close())
+	}
+	return errors.Join(errs...)
+}

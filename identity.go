@@ -1,0 +1,116 @@
+package adamant
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// identity is what the file host.json of a data directory says: whose directory it is, and which life of its disk. A
+// directory that was lost and made anew gets another incarnation, so that it never votes under the old server id (lemma
+// I2 of design §5).
+type identity struct {
+	Format      int    `json:"format"`
+	Cluster     string `json:"cluster"`
+	Host        string `json:"host"`
+	Incarnation string `json:"incarnation"` // 16 hex digits
+}
+
+const (
+	identityFormat = 1
+	identityFile   = "host.json"
+	incarnationLen = 16
+	identityLimit  = 1 << 16
+)
+
+// openIdentity reads a directory's identity, or gives a new, empty directory one. A directory with engines but without an
+// identity is damaged, not new.
+func openIdentity(dir string, fs vfs.FS, cluster, host string) (identity, error) {
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return identity{}, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	path := fs.PathJoin(dir, identityFile)
+	b, err := readFile(fs, path)
+	switch {
+	case err == nil:
+		return parseIdentity(path, b, cluster, host)
+	case !errors.Is(err, os.ErrNotExist):
+		return identity{}, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, engine := range []string{"documents", "log"} {
+		if names, err := fs.List(fs.PathJoin(dir, engine)); err == nil && len(names) > 0 {
+			return identity{}, fmt.Errorf("data directory %s holds data but no %s: restore the file, or start with an empty directory", dir, identityFile)
+		}
+	}
+	return createIdentity(dir, fs, cluster, host)
+}
+
+// createIdentity writes the file beside its place, syncs it and renames it: a crash leaves either none or all of it.
+func createIdentity(dir string, fs vfs.FS, cluster, host string) (identity, error) {
+	random := make([]byte, incarnationLen/2)
+	if _, err := rand.Read(random); err != nil {
+		return identity{}, err
+	}
+	id := identity{Format: identityFormat, Cluster: cluster, Host: host, Incarnation: hex.EncodeToString(random)}
+	b, err := json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return identity{}, err
+	}
+	path := fs.PathJoin(dir, identityFile)
+	if err := writeFileSync(fs, path+".new", append(b, '\n')); err != nil {
+		return identity{}, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	if err := fs.Rename(path+".new", path); err != nil {
+		return identity{}, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return identity{}, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	return id, errors.Join(d.Sync(), d.Close())
+}
+
+func parseIdentity(path string, b []byte, cluster, host string) (identity, error) {
+	var id identity
+	if err := json.Unmarshal(b, &id); err != nil {
+		return id, fmt.Errorf("%s: %w", path, err)
+	}
+	switch dir := filepath.Dir(path); {
+	case id.Format != identityFormat:
+		return id, fmt.Errorf("%s: format %d, this program knows %d", path, id.Format, identityFormat)
+	case id.Cluster != cluster:
+		return id, &WrongOwnerError{Dir: dir, What: "cluster", Have: id.Cluster, Want: cluster}
+	case id.Host != host:
+		return id, &WrongOwnerError{Dir: dir, What: "host", Have: id.Host, Want: host}
+	case len(id.Incarnation) != incarnationLen:
+		return id, fmt.Errorf("%s: incarnation %q is malformed", path, id.Incarnation)
+	}
+	return id, nil
+}
+
+func readFile(fs vfs.FS, path string) ([]byte, error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, identityLimit))
+	return b, errors.Join(err, f.Close())
+}
+
+func writeFileSync(fs vfs.FS, path string, b []byte) error {
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

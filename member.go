@@ -1,0 +1,220 @@
+package adamant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/mesh"
+	"github.com/adamantdb/adamant/partition"
+	"github.com/adamantdb/adamant/store"
+)
+
+// member is this host's copy of one partition: its documents, its log and, while it runs, its Raft member.
+//
+// mu guards part; steps serializes the steward's work on the member, so that a slow step of one partition does not hold up
+// the others.
+type member struct {
+	host  *Host
+	id    uint32
+	docs  *store.Documents
+	log   store.LogGroup
+	steps sync.Mutex
+
+	mu       sync.Mutex
+	part     *partition.Partition
+	failure  error // opening failed: shown in the status, not tried again
+	complete bool  // as last reported to Events.HealthChanged
+}
+
+// memberDocuments gives a partition its documents and the engine's sync in one.
+type memberDocuments struct {
+	*store.Documents
+	engine *store.DocEngine
+}
+
+// Sync makes everything written to the engine durable; members of a host share one fsync.
+func (d memberDocuments) Sync() error { return d.engine.Sync() }
+
+func (m *member) running() *partition.Partition {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.part
+}
+
+func (m *member) hasData() (bool, error) { return partition.HasData(m.log, m.docs) }
+
+// open starts the Raft member. A partition with a single voter, this host, does not wait for anybody, so its timers are
+// short.
+func (m *member) open(alone bool) error {
+	h := m.host
+	timing := h.opts.Timing.partition()
+	if alone {
+		timing.Heartbeat, timing.Election = 10*time.Millisecond, 10*time.Millisecond
+	}
+	reason, err := h.safeModeReason(m.id)
+	if err != nil {
+		return err
+	}
+	p, err := partition.Open(partition.Options{
+		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs},
+		Transport: mesh.NewRaftTransport(h.net, h.mux, m.id, h.serverID),
+		Timing:    timing, Limits: h.opts.Limits.partition(), SafeMode: reason, Logger: h.log,
+		Trailing: h.opts.Limits.TrailingLogs, Threshold: h.opts.Limits.MarkerEvery,
+		Events: partition.Events{
+			Leader:  func(leader raft.ServerID, term uint64) { h.leaderChanged(m.id, leader, term) },
+			Serving: func(epoch uint64, r partition.Refusal) { h.servingChanged(m.id, epoch, r) },
+			Lost:    func(l partition.Loss) { h.lost(m.id, l) },
+			Failed:  func(err error) { h.memberFailed(m, err) },
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("open partition %d: %w", m.id, err)
+	}
+	m.mu.Lock()
+	m.part = p
+	m.mu.Unlock()
+	return nil
+}
+
+// stop closes the Raft member; the data stays.
+func (m *member) stop() error {
+	m.mu.Lock()
+	p := m.part
+	m.part = nil
+	m.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return p.Close()
+}
+
+// step brings the member one step closer to what the cluster file wants of it. The steward calls it again and again; it
+// returns quickly when there is nothing to do.
+func (m *member) step(ctx context.Context, desired partition.Desired, listed bool) error {
+	if !m.steps.TryLock() {
+		return nil // the last step is still under way
+	}
+	defer m.steps.Unlock()
+	m.mu.Lock()
+	p, failure := m.part, m.failure
+	m.mu.Unlock()
+	if failure != nil {
+		return nil
+	}
+	data, err := m.hasData()
+	if err != nil {
+		return err
+	}
+	switch {
+	case p == nil && !listed && !data:
+		return nil
+	case p == nil:
+		if !data {
+			if joined, err := m.join(ctx); err != nil || joined {
+				return err
+			}
+		}
+		return m.start(desired)
+	case !data:
+		return m.born(ctx, p, desired)
+	case !listed:
+		return m.leave(ctx, p, desired)
+	}
+	return m.lead(ctx, p, desired)
+}
+
+func (m *member) start(desired partition.Desired) error {
+	alone := len(desired.Voters) == 1 && desired.Voters[0] == m.host.name
+	err := m.open(alone)
+	if err != nil {
+		m.mu.Lock()
+		m.failure = err
+		m.mu.Unlock()
+		m.host.log.Error("partition does not open", "partition", m.id, "error", err)
+	}
+	return err
+}
+
+// lead takes the next membership step, if this member leads.
+func (m *member) lead(ctx context.Context, p *partition.Partition, desired partition.Desired) error {
+	if s := p.Status(); s.State != raft.Leader {
+		return nil
+	}
+	peers := m.host.peersOf(m)
+	step, err := p.Advance(ctx, desired, peers)
+	if step.Kind != partition.StepNone {
+		m.host.log.Info("membership step", "partition", m.id, "step", step.String(), "error", err)
+	}
+	return err
+}
+
+// join asks the partition's leader, if one is known, for a marker to start from. It returns true when the member was
+// seeded and started.
+func (m *member) join(ctx context.Context) (bool, error) {
+	leader, _, serving := m.host.reports.leader(m.id, time.Now())
+	if !serving || leader == m.host.serverID {
+		return false, nil
+	}
+	var reply joinReply
+	err := m.host.callHost(ctx, partition.HostOf(leader), callJoin, m.id, joinRequest{ID: string(m.host.serverID)}, &reply)
+	if err != nil || reply.Member || reply.Marker == nil {
+		return false, err
+	}
+	if err := m.stop(); err != nil {
+		return false, err
+	}
+	if err := partition.Seed(m.log, *reply.Marker); err != nil {
+		return false, err
+	}
+	m.host.log.Info("joining from a marker", "partition", m.id, "index", reply.Marker.Index, "leader", leader)
+	return true, m.open(false)
+}
+
+// born handles a member that runs but holds nothing yet: it joins a group that exists, or founds it by the bootstrap rule.
+func (m *member) born(ctx context.Context, p *partition.Partition, desired partition.Desired) error {
+	if joined, err := m.join(ctx); joined {
+		return err
+	}
+	probes, err := m.host.probe(ctx, m.id, desired)
+	if err != nil {
+		return err
+	}
+	birth := partition.DecideBirth(m.host.name, desired, probes, m.host.opts.ForceBootstrap)
+	if !birth.Bootstrap {
+		return nil
+	}
+	m.host.log.Info("partition is born", "partition", m.id, "servers", len(birth.Servers))
+	return p.Bootstrap(birth.Servers)
+}
+
+// leave handles a member whose host the cluster file no longer lists. While Raft's configuration still holds it, it goes
+// on serving: the leader, perhaps this very member, takes it out. Once a serving leader says it is out, its data goes.
+func (m *member) leave(ctx context.Context, p *partition.Partition, desired partition.Desired) error {
+	leader, _ := p.Leader()
+	if leader == m.host.serverID {
+		return m.lead(ctx, p, desired)
+	}
+	if leader == "" {
+		leader, _, _ = m.host.reports.leader(m.id, time.Now())
+	}
+	if leader == "" {
+		return nil
+	}
+	var reply joinReply
+	if err := m.host.callHost(ctx, partition.HostOf(leader), callJoin, m.id, joinRequest{ID: string(m.host.serverID)}, &reply); err != nil {
+		return err
+	}
+	if reply.Member || reply.Listed {
+		return nil
+	}
+	m.host.log.Info("member removed, dropping its data", "partition", m.id, "leader", leader)
+	return m.host.drop(m)
+}
+
+// close stops the member for good and reports every error.
+func (m *member) close() error { return errors.Join(m.stop()) }

@@ -1,0 +1,289 @@
+package adamant
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/partition"
+	"github.com/adamantdb/adamant/store"
+)
+
+// Create makes a document with its first delta, which may have any seq range. Errors: *ExistsError, and those of every
+// write: *NotLeaderError, *UnavailableError, *SafeModeError (nothing happened), *AmbiguousError (unknown outcome),
+// *KeyError, *InvalidError, *TooLargeError.
+func (h *Host) Create(ctx context.Context, key Key, delta Delta) error {
+	_, err := h.do(ctx, partition.Operation{Kind: store.Create, Key: key, Deltas: []Delta{delta}})
+	return err
+}
+
+// Append adds deltas, all or none, and returns the head seq after them. The first begins at head + 1 and each follows the
+// one before. Deltas that are stored already, byte for byte, are acknowledged again, so a retry after an unknown outcome
+// is safe. Errors: *SeqMismatchError with the head, *NotFoundError, *InvalidError for an empty list, and those of Create.
+func (h *Host) Append(ctx context.Context, key Key, deltas []Delta) (head int64, err error) {
+	return h.do(ctx, partition.Operation{Kind: store.Append, Key: key, Deltas: deltas})
+}
+
+// Compact puts a snapshot of the document at seq under its deltas and keeps the newest `history` deltas that end at or
+// before it. A snapshot older than the present one changes nothing. Errors: *HistoryError (history ≤ 0), *FutureError (seq
+// above head), *NotFoundError, and those of Create.
+func (h *Host) Compact(ctx context.Context, key Key, seq int64, json []byte, history int) error {
+	_, err := h.do(ctx, partition.Operation{Kind: store.Compact, Key: key, Seq: seq, JSON: json, History: history})
+	return err
+}
+
+// Replace makes the document a new generation that begins with a snapshot at seq, which may be below the present head.
+// Errors: *NotFoundError, and those of Create.
+func (h *Host) Replace(ctx context.Context, key Key, seq int64, json []byte) error {
+	_, err := h.do(ctx, partition.Operation{Kind: store.Replace, Key: key, Seq: seq, JSON: json})
+	return err
+}
+
+// Delete removes the document; a missing one is no error. Errors: those of Create.
+func (h *Host) Delete(ctx context.Context, key Key) error {
+	_, err := h.do(ctx, partition.Operation{Kind: store.Delete, Key: key})
+	return err
+}
+
+// do evaluates and proposes an operation at this host's member of the key's partition.
+func (h *Host) do(ctx context.Context, op partition.Operation) (int64, error) {
+	if err := op.Key.Validate(); err != nil {
+		return 0, err
+	}
+	id := h.partitionOf(op.Key)
+	p, err := h.serving(id)
+	if err != nil {
+		return 0, err
+	}
+	head, err := p.Do(ctx, op)
+	return head, h.translate(id, err)
+}
+
+// serving returns this host's running member of a partition, or the error that names the leader.
+func (h *Host) serving(id uint32) (*partition.Partition, error) {
+	if err := h.usable(); err != nil {
+		return nil, err
+	}
+	m := h.member(id)
+	if m == nil {
+		return nil, h.notLeader(id, 0)
+	}
+	p := m.running()
+	if p == nil {
+		if m.failed() != nil {
+			return nil, &UnavailableError{Partition: id, Reason: "the member does not open", Err: m.failed()}
+		}
+		return nil, h.notLeader(id, 0)
+	}
+	return p, nil
+}
+
+// usable refuses everything once the host is closed or its storage failed.
+func (h *Host) usable() error {
+	if err := h.failure.Load(); err != nil {
+		return *err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return &ClosedError{Host: h.name}
+	}
+	return nil
+}
+
+// translate turns a partition's refusal into the façade's errors. Loss of leadership is never a sequence mismatch.
+func (h *Host) translate(id uint32, err error) error {
+	var refused *partition.NotServingError
+	var ambiguous *partition.AmbiguousError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
+		switch refused.Reason {
+		case partition.NotLeader:
+			return h.notLeader(id, refused.Epoch)
+		case partition.InSafeMode:
+			return &SafeModeError{Partition: id, Reason: refused.Detail}
+		}
+		reason := refused.Reason.String()
+		if refused.Detail != "" {
+			reason += ": " + refused.Detail
+		}
+		return &UnavailableError{Partition: id, Reason: reason, Err: err}
+	case errors.As(err, &ambiguous):
+		return &AmbiguousError{Partition: id, Key: ambiguous.Key, Reason: ambiguous.Reason, Err: ambiguous.Err}
+	case errors.Is(err, partition.ErrClosed):
+		return &ClosedError{Host: h.name}
+	}
+	return err
+}
+
+// Get returns the document: the snapshot, if there is one, and every delta after it merged as RFC 7396 says. Errors:
+// *NotFoundError, *NotJSONError, and those of every read: *NotLeaderError, *UnavailableError, *SafeModeError.
+func (h *Host) Get(ctx context.Context, key Key, opts ...ReadOption) (Document, error) {
+	return h.read(ctx, key, opts, readDocument)
+}
+
+// HeadPatch returns the merge of the redos of every delta that ends after `after`: what a reader at that seq misses. Errors:
+// *HorizonError (compaction dropped some of them), *FutureError, and those of Get.
+func (h *Host) HeadPatch(ctx context.Context, key Key, after int64, opts ...ReadOption) (Document, error) {
+	return h.read(ctx, key, opts, func(v *store.View, key Key) (Document, error) { return readHeadPatch(v, key, after) })
+}
+
+// Rewind returns the merge of the undos, newest first, of every delta that ends after `to`: applied to the document it
+// brings it back there. Errors: *HorizonError, *FutureError, and those of Get.
+func (h *Host) Rewind(ctx context.Context, key Key, to int64, opts ...ReadOption) (Document, error) {
+	return h.read(ctx, key, opts, func(v *store.View, key Key) (Document, error) { return readRewind(v, key, to) })
+}
+
+func (h *Host) read(ctx context.Context, key Key, opts []ReadOption, merge func(*store.View, Key) (Document, error)) (Document, error) {
+	view, staleness, err := h.view(ctx, key, opts)
+	if err != nil {
+		return Document{}, err
+	}
+	defer view.Close()
+	d, err := merge(view, key)
+	d.Staleness = staleness
+	return d, err
+}
+
+// view opens a consistent view of one document at the asked consistency; staleness is nil for linearizable reads.
+func (h *Host) view(ctx context.Context, key Key, opts []ReadOption) (*store.View, *Staleness, error) {
+	if err := key.Validate(); err != nil {
+		return nil, nil, err
+	}
+	id := h.partitionOf(key)
+	m, staleness, err := h.readable(ctx, id, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	view, err := m.docs.View(key)
+	if err != nil {
+		var missing *NotFoundError
+		if errors.As(err, &missing) && !m.docs.Status().Complete {
+			h.repair.Want(id, key)
+		}
+		return nil, nil, err
+	}
+	return view, staleness, nil
+}
+
+// readable returns this host's member of a partition once its documents may be read at the asked consistency.
+func (h *Host) readable(ctx context.Context, id uint32, opts []ReadOption) (*member, *Staleness, error) {
+	p, err := h.serving(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	level := resolveRead(h.opts.Consistency, opts).consistency
+	s, err := p.Read(ctx, partition.Level(level))
+	if err != nil {
+		return nil, nil, h.translate(id, err)
+	}
+	m := h.member(id)
+	if m == nil {
+		return nil, nil, h.notLeader(id, 0)
+	}
+	if level != ReadStale {
+		return m, nil, nil
+	}
+	return m, &Staleness{Index: s.Index, Age: s.Age, Complete: s.Complete}, nil
+}
+
+// CloseDocument drops what this host keeps in memory of a document; the document itself stays.
+func (h *Host) CloseDocument(key Key) {
+	if m := h.member(h.partitionOf(key)); m != nil {
+		m.docs.Evict(key)
+	}
+}
+
+// Shed drops what this host keeps in memory of every document the filter accepts, and returns how many those were.
+func (h *Host) Shed(filter func(Key) bool) int {
+	n := 0
+	for _, m := range h.allMembers() {
+		n += m.docs.EvictIf(filter)
+	}
+	return n
+}
+
+// Inventory iterates over the documents of a scope that this host serves. With a partition it is an error when this host
+// does not serve it; without one, the partitions served elsewhere are left out unless the read is stale. Partition
+// after partition, in hash order.
+func (h *Host) Inventory(ctx context.Context, scope Scope, opts ...ReadOption) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		for _, p := range h.cluster().Partitions {
+			if scope.Partition != nil && *scope.Partition != p.ID {
+				continue
+			}
+			if scope.Partition == nil && !h.inventoried(p, opts) {
+				continue
+			}
+			if !h.inventory(ctx, p.ID, scope.Space, opts, yield) {
+				return
+			}
+		}
+	}
+}
+
+// inventoried reports whether an inventory of everything includes this partition here.
+func (h *Host) inventoried(p config.Partition, opts []ReadOption) bool {
+	m := h.member(p.ID)
+	if m == nil || m.running() == nil {
+		return false
+	}
+	return resolveRead(h.opts.Consistency, opts).consistency == ReadStale || m.running().Brief().Serving == partition.Serves
+}
+
+func (h *Host) inventory(ctx context.Context, id uint32, space string, opts []ReadOption, yield func(Info, error) bool) bool {
+	m, _, err := h.readable(ctx, id, opts)
+	if err != nil {
+		yield(Info{}, err)
+		return false
+	}
+	for info, err := range m.docs.Inventory(space) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			yield(Info{}, err)
+			return false
+		}
+		head := info.Head
+		if !yield(Info{Key: info.Key, Head: head.HeadSeq, Bytes: head.Bytes + head.BaseBytes, Entries: head.Entries, LastIndex: head.LastIndex, Generation: head.Generation}, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// Log iterates over the stored deltas of a document, oldest first, as they are: for operators.
+func (h *Host) Log(ctx context.Context, key Key, opts ...ReadOption) iter.Seq2[LogEntry, error] {
+	return func(yield func(LogEntry, error) bool) {
+		view, _, err := h.view(ctx, key, opts)
+		if err != nil {
+			yield(LogEntry{}, err)
+			return
+		}
+		defer view.Close()
+		for e, err := range view.Entries(-1) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if !yield(LogEntry{Index: e.Index, Term: e.Term, Delta: e.Delta, Chain: e.Chain}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (m *member) failed() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failure
+}
+
+// partitionOf returns the partition that owns the key's hash.
+func (h *Host) partitionOf(key Key) uint32 {
+	c := h.cluster()
+	return c.Partitions[c.Locate(key.Hash())].ID
+}

@@ -1,0 +1,216 @@
+package partition
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/adamantdb/adamant/store"
+)
+
+// commandVersion is the first byte of every encoded command. A member that meets a version it does not know stops
+// rather than guess.
+const commandVersion = 1
+
+// kindBarrier marks the command a new leader commits before it serves: it changes nothing, but once it is applied every
+// entry of earlier terms is too (design §9).
+const kindBarrier = 0
+
+// command is a blind command (design §3): what the state machine is to write, and the term in which the leader that
+// evaluated it served. Proposal numbers commands within a term, so that the proposer recognises its own.
+type command struct {
+	EvalTerm uint64
+	Proposal uint64
+	Barrier  bool
+	Mutation store.Mutation // Index and Term are the log entry's, not encoded
+}
+
+var errCommand = errors.New("malformed command")
+
+// maxDeltas bounds the deltas of one command before anything is allocated for them.
+const maxDeltas = 1 << 20
+
+// encode returns the bytes of the command:
+//
+//	version u8 | kind u8 | evalTerm uvarint | proposal uvarint
+//	| space, key (each uvarint length + bytes) | generation uvarint | headSeq varint | chain, prior 16 bytes each
+//	| flags u8 (1: dropped) | baseSeq varint | floor varint | base (uvarint length + bytes)
+//	| count uvarint | count × delta (uvarint length + canonical bytes)
+//
+// A barrier ends after the proposal number.
+func (c *command) encode() []byte {
+	b := make([]byte, 0, 128+c.payloadSize())
+	if c.Barrier {
+		b = append(b, commandVersion, kindBarrier)
+		b = binary.AppendUvarint(b, c.EvalTerm)
+		return binary.AppendUvarint(b, c.Proposal)
+	}
+	m := &c.Mutation
+	b = append(b, commandVersion, byte(m.Kind))
+	b = binary.AppendUvarint(b, c.EvalTerm)
+	b = binary.AppendUvarint(b, c.Proposal)
+	b = appendBytes(b, []byte(m.Key.Space))
+	b = appendBytes(b, []byte(m.Key.Key))
+	b = binary.AppendUvarint(b, m.Generation)
+	b = binary.AppendVarint(b, m.HeadSeq)
+	b = append(b, m.Chain[:]...)
+	b = append(b, m.Prior[:]...)
+	flags := byte(0)
+	if m.Dropped {
+		flags = 1
+	}
+	b = append(b, flags)
+	b = binary.AppendVarint(b, m.BaseSeq)
+	b = binary.AppendVarint(b, m.Floor)
+	b = appendBytes(b, m.Base)
+	b = binary.AppendUvarint(b, uint64(len(m.Deltas)))
+	var scratch []byte
+	for i := range m.Deltas {
+		scratch = m.Deltas[i].AppendBinary(scratch[:0])
+		b = appendBytes(b, scratch)
+	}
+	return b
+}
+
+func (c *command) payloadSize() int {
+	n := len(c.Mutation.Base)
+	for i := range c.Mutation.Deltas {
+		n += c.Mutation.Deltas[i].Size() + 8
+	}
+	return n
+}
+
+// decodeCommand is the inverse of encode. The result shares the memory of b.
+func decodeCommand(b []byte) (command, error) {
+	var c command
+	if len(b) < 2 {
+		return c, fmt.Errorf("%w: %d bytes", errCommand, len(b))
+	}
+	if b[0] != commandVersion {
+		return c, fmt.Errorf("%w: version %d, this program knows %d", errCommand, b[0], commandVersion)
+	}
+	kind := b[1]
+	r := reader{b: b[2:]}
+	c.EvalTerm = r.uvarint()
+	c.Proposal = r.uvarint()
+	if kind == kindBarrier {
+		c.Barrier = true
+		return c, r.end()
+	}
+	m := &c.Mutation
+	m.Kind = store.Kind(kind)
+	if !m.Kind.Valid() {
+		return c, fmt.Errorf("%w: kind %d", errCommand, kind)
+	}
+	m.Key.Space = string(r.bytes())
+	m.Key.Key = string(r.bytes())
+	m.Generation = r.uvarint()
+	m.HeadSeq = r.varint()
+	copy(m.Chain[:], r.take(len(m.Chain)))
+	copy(m.Prior[:], r.take(len(m.Prior)))
+	flags := r.take(1)
+	m.Dropped = len(flags) == 1 && flags[0]&1 != 0
+	m.BaseSeq = r.varint()
+	m.Floor = r.varint()
+	if base := r.bytes(); len(base) > 0 {
+		m.Base = base
+	}
+	if err := r.deltas(m); err != nil {
+		return c, err
+	}
+	if err := r.end(); err != nil {
+		return c, err
+	}
+	if err := m.Key.Validate(); err != nil {
+		return c, fmt.Errorf("%w: %w", errCommand, err)
+	}
+	return c, nil
+}
+
+func (r *reader) deltas(m *store.Mutation) error {
+	n := r.uvarint()
+	if r.err == nil && (n > maxDeltas || n > uint64(len(r.b))) {
+		return fmt.Errorf("%w: %d deltas in %d bytes", errCommand, n, len(r.b))
+	}
+	if n == 0 || r.err != nil {
+		return r.err
+	}
+	m.Deltas = make([]store.Delta, 0, n)
+	for range n {
+		d, rest, err := store.DecodeDelta(r.bytes())
+		if r.err != nil {
+			return r.err
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errCommand, err)
+		}
+		if len(rest) > 0 {
+			return fmt.Errorf("%w: %d bytes after a delta", errCommand, len(rest))
+		}
+		m.Deltas = append(m.Deltas, d)
+	}
+	return nil
+}
+
+func appendBytes(b, v []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(v)))
+	return append(b, v...)
+}
+
+// reader takes values off the front of a byte slice; the first failure sticks and later reads return zero values.
+type reader struct {
+	b   []byte
+	err error
+}
+
+func (r *reader) fail(what string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: truncated %s", errCommand, what)
+	}
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 || r.err != nil {
+		r.fail("number")
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.b)
+	if n <= 0 || r.err != nil {
+		r.fail("number")
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) take(n int) []byte {
+	if r.err != nil || n > len(r.b) {
+		r.fail("field")
+		return nil
+	}
+	v := r.b[:n:n]
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) bytes() []byte {
+	n := r.uvarint()
+	if r.err != nil || n > uint64(len(r.b)) {
+		r.fail("bytes")
+		return nil
+	}
+	return r.take(int(n))
+}
+
+func (r *reader) end() error {
+	if r.err == nil && len(r.b) > 0 {
+		r.err = fmt.Errorf("%w: %d bytes too many", errCommand, len(r.b))
+	}
+	return r.err
+}

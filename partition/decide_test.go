@@ -1,0 +1,444 @@
+package partition
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/store"
+)
+
+func TestServingNeedsEverything(t *testing.T) {
+	all := standing{leader: true, complete: true, barrier: true, lease: true}
+	if r := all.serving(); r != Serves {
+		t.Fatalf("a leader with everything: %v", r)
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*standing)
+		want   Refusal
+	}{
+		{"not leader", func(s *standing) { s.leader = false }, NotLeader},
+		{"holes", func(s *standing) { s.complete = false }, Incomplete},
+		{"no barrier", func(s *standing) { s.barrier = false }, NoBarrier},
+		{"no lease", func(s *standing) { s.lease = false }, NoLease},
+		{"safe mode", func(s *standing) { s.safeMode = true }, InSafeMode},
+		{"handing over", func(s *standing) { s.handingOver = true }, HandingOver},
+		{"failed", func(s *standing) { s.failed = true }, Failed},
+	} {
+		s := all
+		c.change(&s)
+		if got := s.serving(); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestLeaseCountsSendTimesOfVoters(t *testing.T) {
+	start := time.Now()
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	voters := []raft.ServerID{"a", "b", "c"}
+	var l lease
+	if _, ok := l.majority(3, voters, "a", at(0)); ok {
+		t.Fatal("a leader nobody acknowledged has a lease")
+	}
+	l.ack("replica", 3, at(90)) // a non-voter's word counts for nothing
+	if _, ok := l.majority(3, voters, "a", at(100)); ok {
+		t.Fatal("a non-voter's acknowledgement gave a lease")
+	}
+	l.ack("b", 3, at(10))
+	l.ack("b", 3, at(5)) // arrives late: an older send time changes nothing
+	if got, ok := l.majority(3, voters, "a", at(100)); !ok || !got.Equal(at(10)) {
+		t.Fatalf("majority since %v, %v", got, ok)
+	}
+	l.ack("c", 3, at(40))
+	if got, _ := l.majority(3, voters, "a", at(100)); !got.Equal(at(40)) {
+		t.Fatalf("majority since %v", got.Sub(start))
+	}
+	five := []raft.ServerID{"a", "b", "c", "d", "e"}
+	if got, _ := l.majority(3, five, "a", at(100)); !got.Equal(at(10)) {
+		t.Fatalf("of five, the third newest counts: %v", got.Sub(start))
+	}
+	l.ack("b", 2, at(99))
+	if got, _ := l.majority(3, five, "a", at(100)); !got.Equal(at(10)) {
+		t.Fatal("an acknowledgement of an older term counted")
+	}
+	if _, ok := l.majority(4, voters, "a", at(100)); ok {
+		t.Fatal("acknowledgements of term 3 gave a lease in term 4")
+	}
+	if _, ok := l.majority(3, []raft.ServerID{"b", "c", "d"}, "a", at(100)); ok {
+		t.Fatal("a leader outside of the voters has a lease")
+	}
+	l.revoke(3)
+	l.ack("b", 3, at(120))
+	if _, ok := l.majority(3, voters, "a", at(130)); ok {
+		t.Fatal("a revoked lease came back in its term")
+	}
+	l.ack("b", 4, at(150))
+	if _, ok := l.majority(4, voters, "a", at(160)); !ok {
+		t.Fatal("no lease in the next term")
+	}
+}
+
+func TestPromise(t *testing.T) {
+	start := time.Now()
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	var p promise
+	p.extend("a", 3, at(0), 100*time.Millisecond)
+	if !p.forbids("b", at(99)) || p.forbids("b", at(100)) {
+		t.Fatal("the promise does not last exactly the lease")
+	}
+	if p.forbids("a", at(50)) {
+		t.Fatal("the promise is against its own leader")
+	}
+	p.extend("a", 3, at(40), 100*time.Millisecond)
+	p.extend("a", 3, at(20), 100*time.Millisecond) // processed late
+	if !p.forbids("b", at(139)) {
+		t.Fatal("an older request shortened the promise")
+	}
+	p.extend("x", 2, at(200), time.Second)
+	if p.forbids("b", at(150)) {
+		t.Fatal("a request of an older term extended the promise")
+	}
+	restarted := promise{until: at(100)}
+	if !restarted.forbids("a", at(50)) {
+		t.Fatal("a restarted voter does not know whom it promised: it must refuse everybody")
+	}
+}
+
+// TestHarvestPoint checks the walk against its definition on random logs.
+func TestHarvestPoint(t *testing.T) {
+	for seed := range uint64(2000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		// The group's log: terms by index, some entries are no-ops the state machine never saw.
+		n := uint64(5 + r.IntN(30))
+		leader := make([]uint64, n+1)
+		var seen terms
+		term := uint64(1)
+		for i := uint64(1); i <= n; i++ {
+			if r.IntN(5) == 0 {
+				term += 1 + uint64(r.IntN(2))
+			}
+			leader[i] = term
+			if r.IntN(4) > 0 {
+				seen = seen.note(i, term)
+			}
+		}
+		// The member's log: the same up to a point, then a stale suffix.
+		same := uint64(r.IntN(int(n + 1)))
+		last := same + uint64(r.IntN(4))
+		termOf := func(i uint64) (uint64, bool) {
+			switch {
+			case i <= same:
+				return leader[i], true
+			case i <= last:
+				return 100 + i, true
+			}
+			return 0, false
+		}
+		marker := 1 + uint64(r.IntN(int(n)))
+		applied := uint64(r.IntN(int(same + 1)))
+		got := harvestPoint(seen, marker, last, applied, termOf)
+		if got > same {
+			t.Fatalf("seed %d: harvested %d, but only %d is common", seed, got, same)
+		}
+		want := uint64(0)
+		for k := min(marker, last); k > applied; k-- {
+			if has, ok := seen.at(k); ok && k <= same && has == leader[k] {
+				want = k
+				break
+			}
+		}
+		if got != want {
+			t.Fatalf("seed %d: harvest point %d, want %d (terms %v, same %d, marker %d)", seed, got, want, seen, same, marker)
+		}
+	}
+}
+
+func TestTermsRoundTripAndBound(t *testing.T) {
+	var history terms
+	for i := uint64(1); i <= 3*maxTermRanges; i++ {
+		history = history.note(2*i, i)
+		history = history.note(2*i+1, i)
+		history = history.note(2*i, i) // replayed after a restart
+	}
+	if len(history) != maxTermRanges {
+		t.Fatalf("%d ranges", len(history))
+	}
+	back, err := decodeTerms(history.appendBinary(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(back) != fmt.Sprint(history) {
+		t.Fatal("round trip changed the ranges")
+	}
+	if len(history.appendBinary(nil)) > maxMarkerBytes {
+		t.Fatal("a full history does not fit a marker")
+	}
+}
+
+func FuzzDecodeTerms(f *testing.F) {
+	f.Add(terms{{1, 2, 9}, {4, 12, 12}}.appendBinary(nil))
+	f.Add([]byte{})
+	f.Add([]byte{termsVersion, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		history, err := decodeTerms(b)
+		if err != nil {
+			return
+		}
+		if len(history) > maxTermRanges {
+			t.Fatalf("%d ranges", len(history))
+		}
+		for i := 1; i < len(history); i++ {
+			if history[i].First <= history[i-1].Last || history[i].Term <= history[i-1].Term {
+				t.Fatalf("out of order: %v", history)
+			}
+		}
+	})
+}
+
+func FuzzDecodeCommand(f *testing.F) {
+	barrier := command{EvalTerm: 9, Barrier: true}
+	f.Add(barrier.encode())
+	key := store.Key{Space: "space", Key: "k"}
+	c := command{EvalTerm: 3, Proposal: 7, Mutation: store.Mutation{Kind: store.Append, Key: key, Generation: 4, HeadSeq: 9,
+		Deltas: []store.Delta{{SeqBegin: 9, SeqEnd: 9, Redo: []byte(`{}`)}}}}
+	f.Add(c.encode())
+	c.Mutation = store.Mutation{Kind: store.Compact, Key: key, BaseSeq: 3, Base: []byte("{}"), Floor: 1, Dropped: true}
+	f.Add(c.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := decodeCommand(b)
+		if err != nil {
+			return
+		}
+		again, err := decodeCommand(c.encode())
+		if err != nil {
+			t.Fatalf("what was decoded does not decode again: %v", err)
+		}
+		if fmt.Sprintf("%+v", again) != fmt.Sprintf("%+v", c) {
+			t.Fatalf("round trip changed the command\n%+v\n%+v", c, again)
+		}
+	})
+}
+
+// TestNextStep reads a group as "a*V b.V c?n": letter = host, * leader, . alive and complete, ? alive with holes, ! dead;
+// V voter, n non-voter, - not in the configuration. A digit after the letter is the incarnation.
+func TestNextStep(t *testing.T) {
+	for _, c := range []struct{ name, group, voters, replicas, prefer, want string }{
+		{"nothing to do", "a*V b.V c.V", "abc", "", "", "none"},
+		{"a listed host is added as non-voter", "a*V b.V c.V d.-", "abd", "", "", "add d"},
+		{"a dead one is not", "a*V b.V c.V d!-", "abd", "", "", "none"},
+		{"a member with holes is not promoted", "a*V b.V c.V d?n", "abd", "", "", "none"},
+		{"nor is the one it replaces removed meanwhile", "a*V b.V c.V d?n", "abd", "", "", "none"},
+		{"a healed one is promoted", "a*V b.V c.V d.n", "abd", "", "", "promote d"},
+		{"then the surplus voter goes", "a*V b.V c.V d.V", "abd", "", "", "remove c"},
+		{"a lost disk comes back as another incarnation", "a*V b.V c1!V c2.-", "abc", "", "", "add c2"},
+		{"heals", "a*V b.V c1!V c2?n", "abc", "", "", "none"},
+		{"is promoted", "a*V b.V c1!V c2.n", "abc", "", "", "promote c2"},
+		{"and replaces the old one", "a*V b.V c1!V c2.V", "abc", "", "", "remove c1"},
+		{"a dead old incarnation that is a non-voter goes first", "a*V b.V c1!n c2?n", "abc", "", "", "remove c1"},
+		{"no promotion without a majority of complete voters", "a*V b?V c?V d.n e!V", "abcde", "", "", "none"},
+		{"no removal that leaves no majority of complete voters", "a*V b?V c?V d.V", "abc", "", "", "none"},
+		{"a dead voter is not removed while nobody replaces it", "a*V b.V c!V", "abc", "", "", "none"},
+		{"a dead voter that is not listed goes", "a*V b.V c.V d!V", "abc", "", "", "remove d"},
+		{"a leader that leaves hands over first", "a*V b.V c.V d.V", "bcd", "", "", "transfer b"},
+		{"but to a complete member only", "a*V b?V c.V d.V", "bcd", "", "", "transfer c"},
+		{"the preferred leader gets it back", "a*V b.V c.V", "abc", "", "b", "transfer b"},
+		{"not while it has holes", "a*V b?V c.V", "abc", "", "b", "none"},
+		{"not while it is dead", "a*V b!V c.V", "abc", "", "b", "none"},
+		{"a replica is added and stays a non-voter", "a*V b.V c.V d.n", "abc", "d", "", "none"},
+		{"a voter listed as replica is demoted", "a*V b.V c.V d.V", "abc", "d", "", "demote d"},
+		{"a replica that is not listed any more goes", "a*V b.V c.V d.n", "abc", "", "", "remove d"},
+		{"one voter to three", "a*V b.-", "abc", "", "", "add b"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := parseGroup(t, c.group)
+			v.Desired = Desired{Voters: strings.Split(c.voters, ""), Prefer: c.prefer}
+			if c.replicas != "" {
+				v.Desired.Replicas = strings.Split(c.replicas, "")
+			}
+			got := nextStep(v)
+			kind, _, _ := strings.Cut(got.String(), " ")
+			text := kind
+			if got.Kind != StepNone {
+				host, inc, _ := strings.Cut(string(got.ID), "@")
+				text += " " + host + strings.TrimPrefix(inc, "0")
+			}
+			if text != c.want {
+				t.Fatalf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func parseGroup(t *testing.T, text string) View {
+	v := View{Peers: map[raft.ServerID]Peer{}, Applied: 1000, MaxLag: 10}
+	for _, w := range strings.Fields(text) {
+		host, inc, state, suffrage := w[:1], "0", w[1], w[2]
+		if len(w) == 4 {
+			inc, state, suffrage = w[1:2], w[2], w[3]
+		}
+		id := raft.ServerID(host + "@" + inc)
+		if state == '*' {
+			v.Self = id
+		}
+		if suffrage == 'V' || suffrage == 'n' {
+			s := raft.Server{ID: id, Address: raft.ServerAddress(id), Suffrage: raft.Voter}
+			if suffrage == 'n' {
+				s.Suffrage = raft.Nonvoter
+			}
+			v.Servers = append(v.Servers, s)
+		}
+		switch state {
+		case '!':
+		case '*', '.':
+			v.Peers[id] = Peer{ID: id, Alive: true, Ready: true, Complete: true, Applied: 1000}
+		case '?':
+			v.Peers[id] = Peer{ID: id, Alive: true, Ready: true, Applied: 1000}
+		default:
+			t.Fatalf("state %q", state)
+		}
+	}
+	return v
+}
+
+// TestMembershipConverges lets nextStep move random groups to random files: it must arrive, one voter at a time, never
+// through a configuration whose complete voters are no majority.
+func TestMembershipConverges(t *testing.T) {
+	hosts := "abcdefg"
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		pick := func(n int) []string {
+			p := r.Perm(len(hosts))
+			var out []string
+			for _, i := range p[:n] {
+				out = append(out, hosts[i:i+1])
+			}
+			return out
+		}
+		sizes := []int{1, 3, 5}
+		v := View{Applied: 100, Peers: map[raft.ServerID]Peer{}, MaxLag: 5}
+		for i := range hosts {
+			id := raft.ServerID(hosts[i:i+1] + "@0")
+			v.Peers[id] = Peer{ID: id, Alive: true, Ready: true, Complete: true, Applied: 100}
+		}
+		for _, h := range pick(sizes[r.IntN(3)]) {
+			v.Servers = append(v.Servers, raft.Server{ID: raft.ServerID(h + "@0"), Address: raft.ServerAddress(h + "@0")})
+		}
+		v.Self = v.Servers[r.IntN(len(v.Servers))].ID
+		v.Desired.Voters = pick(sizes[r.IntN(3)])
+		v.Desired.Prefer = v.Desired.Voters[0]
+		for steps := 0; ; steps++ {
+			if steps > 40 {
+				t.Fatalf("seed %d: still moving: %v towards %v", seed, v.Servers, v.Desired)
+			}
+			s := nextStep(v)
+			if s.Kind == StepNone {
+				break
+			}
+			if s.Kind == StepAdd { // it arrives with holes and heals later
+				v.Servers = append(v.Servers, raft.Server{ID: s.ID, Address: raft.ServerAddress(s.ID), Suffrage: raft.Nonvoter})
+				p := v.Peers[s.ID]
+				p.Complete = false
+				v.Peers[s.ID] = p
+				if mid := nextStep(v); mid.Kind == StepPromote && mid.ID == s.ID {
+					t.Fatalf("seed %d: promoted with holes", seed)
+				}
+				p.Complete = true
+				v.Peers[s.ID] = p
+				continue
+			}
+			applyStep(&v, s)
+			if !v.majorityComplete(v.voters()) {
+				t.Fatalf("seed %d: %v left %v without a majority of complete voters", seed, s, v.Servers)
+			}
+		}
+		got := map[string]bool{}
+		for _, s := range v.Servers {
+			if s.Suffrage != raft.Voter {
+				t.Fatalf("seed %d: non-voter %s left over", seed, s.ID)
+			}
+			got[HostOf(s.ID)] = true
+		}
+		if len(got) != len(v.Desired.Voters) || HostOf(v.Self) != v.Desired.Prefer {
+			t.Fatalf("seed %d: ended at %v led by %s, wanted %v", seed, v.Servers, v.Self, v.Desired)
+		}
+	}
+}
+
+func applyStep(v *View, s Step) {
+	switch s.Kind {
+	case StepTransfer:
+		v.Self = s.ID
+	case StepRemove:
+		for i := range v.Servers {
+			if v.Servers[i].ID == s.ID {
+				v.Servers = append(v.Servers[:i:i], v.Servers[i+1:]...)
+				return
+			}
+		}
+	case StepPromote, StepDemote:
+		for i := range v.Servers {
+			if v.Servers[i].ID == s.ID {
+				v.Servers[i].Suffrage = raft.Voter
+				if s.Kind == StepDemote {
+					v.Servers[i].Suffrage = raft.Nonvoter
+				}
+			}
+		}
+	}
+}
+
+func TestDecideBirth(t *testing.T) {
+	d := Desired{Voters: []string{"a", "b", "c"}, Replicas: []string{"d"}, Prefer: "b"}
+	answer := func(hosts string) (list []Probe) {
+		for _, h := range strings.Split(hosts, "") {
+			list = append(list, Probe{Host: h, ID: raft.ServerID(h + "@1"), Answered: true, Running: true})
+		}
+		return list
+	}
+	with := func(list []Probe, host string, change func(*Probe)) []Probe {
+		for i := range list {
+			if list[i].Host == host {
+				change(&list[i])
+			}
+		}
+		return list
+	}
+	data := func(p *Probe) { p.HasData = true }
+	for _, c := range []struct {
+		name   string
+		self   string
+		probes []Probe
+		force  bool
+		want   bool
+	}{
+		{"everybody is there and empty", "b", answer("abcd"), false, true},
+		{"somebody else founds it", "a", answer("abcd"), false, false},
+		{"a member is missing", "b", answer("abd"), false, false},
+		{"a member does not run yet", "b", with(answer("abcd"), "c", func(p *Probe) { p.Running = false }), false, false},
+		{"a member has data", "b", with(answer("abcd"), "c", data), false, false},
+		{"a host that is no member any more has data", "b", with(answer("abcdx"), "x", data), false, false},
+		{"an operator forces it", "b", answer("ab"), true, true},
+		{"but never over data", "b", with(answer("abx"), "x", data), true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := DecideBirth(c.self, d, c.probes, c.force)
+			if got.Bootstrap != c.want {
+				t.Fatalf("%+v", got)
+			}
+			if !got.Bootstrap && got.Reason == "" {
+				t.Fatal("no reason given")
+			}
+			for _, s := range got.Servers {
+				if (HostOf(s.ID) == "d") != (s.Suffrage == raft.Nonvoter) {
+					t.Fatalf("suffrage of %s", s.ID)
+				}
+			}
+		})
+	}
+}

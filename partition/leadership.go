@@ -1,0 +1,289 @@
+package partition
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/store"
+)
+
+// reviewEvery is how often a leader that does not serve looks whether it may by now.
+const reviewEvery = 25 * time.Millisecond
+
+// leadership is one stay in office: from the moment Raft won an election until it lost it, in one term. The partition's
+// mu guards it.
+//
+// Always: a key is in pending exactly while at least one of its proposals is in waiting; queue never blocks, because every
+// entry of it holds a slot.
+type leadership struct {
+	term    uint64 // the epoch
+	barrier bool   // a barrier of this term is applied
+	waiting map[uint64]*proposal
+	pending map[store.Key]*pending
+	queue   chan []byte   // encoded commands on their way to Raft, in the order of their evaluation
+	over    chan struct{} // closed when the leadership has ended
+	drained chan struct{} // closed when waiting gets empty while handing over; nil otherwise
+	since   time.Time     // when it began to serve; zero before
+
+	epoch  context.Context // of the present lease; nil while there is none
+	cancel context.CancelFunc
+}
+
+// watch owns the member's view of its own leadership: it proposes the barrier, opens and ends epochs, and tells the
+// proposers when office is lost.
+func (p *Partition) watch() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case leads := <-p.notify:
+			p.ended("leadership lost")
+			if leads {
+				p.begun()
+			}
+		case <-p.poke:
+		case <-timer.C:
+		case <-p.closing:
+			p.ended("the host is closing")
+			return
+		}
+		timer.Reset(p.review())
+	}
+}
+
+// begun opens a leadership: nothing is served before its barrier is applied.
+func (p *Partition) begun() {
+	r := p.raft.Load()
+	term := r.CurrentTerm()
+	l := &leadership{term: term, waiting: map[uint64]*proposal{}, pending: map[store.Key]*pending{},
+		queue: make(chan []byte, p.o.Limits.InFlight+1), over: make(chan struct{})}
+	p.mu.Lock()
+	p.lead, p.handing = l, false
+	p.mu.Unlock()
+	p.watching.Go(func() { p.send(r, l) })
+	barrier := command{EvalTerm: term, Barrier: true}
+	l.queue <- barrier.encode()
+	p.leaderIs(p.o.Self, term)
+}
+
+// send hands commands to Raft in the order of their evaluation. The futures are not waited for: Raft may never answer
+// them (facts); complete and ended answer the proposers.
+func (p *Partition) send(r *raft.Raft, l *leadership) {
+	for {
+		select {
+		case c := <-l.queue:
+			r.Apply(c, 0)
+		case <-l.over:
+			return
+		case <-p.closing:
+			return
+		}
+	}
+}
+
+// ended closes the leadership, if there is one: proposals in flight have an unknown outcome, and each of their documents
+// gets an event (design §9, catastrophic failure).
+func (p *Partition) ended(reason string) {
+	p.mu.Lock()
+	l := p.lead
+	p.lead, p.handing = nil, false
+	if l == nil {
+		p.mu.Unlock()
+		return
+	}
+	close(l.over)
+	if l.cancel != nil {
+		l.cancel()
+		l.epoch, l.cancel = nil, nil
+	}
+	if l.drained != nil {
+		close(l.drained)
+	}
+	for _, pr := range l.waiting {
+		p.finish(pr, &AmbiguousError{Partition: p.o.ID, Key: pr.key, Reason: reason})
+	}
+	for _, pd := range l.pending {
+		close(pd.settled)
+	}
+	p.mu.Unlock()
+	for key := range l.pending {
+		loss := Loss{Key: key, Epoch: l.term, LastSeq: -1, Reason: reason}
+		if head, ok, err := p.o.Documents.Head(key); err == nil && ok {
+			loss.LastSeq = head.HeadSeq
+		}
+		p.o.Events.Lost(loss)
+	}
+}
+
+// review looks at the standing, opens or ends the epoch accordingly and returns when to look again.
+func (p *Partition) review() time.Duration {
+	now := time.Now()
+	p.mu.Lock()
+	l := p.lead
+	if l != nil && p.raft.Load().CurrentTerm() != l.term && p.raft.Load().State() == raft.Leader {
+		// Office was lost and won again between two looks; the notifications are on their way.
+		p.mu.Unlock()
+		return reviewEvery
+	}
+	s, until := p.standing(now)
+	r := s.serving()
+	epoch := uint64(0)
+	if l != nil {
+		epoch = l.term
+		switch {
+		case r == Serves && l.cancel == nil:
+			l.epoch, l.cancel = context.WithCancel(context.Background())
+			if l.since.IsZero() {
+				l.since = now
+			}
+		case r != Serves && l.cancel != nil:
+			l.cancel()
+			l.epoch, l.cancel = nil, nil
+		}
+	}
+	changed := r != p.serves
+	p.serves = r
+	p.mu.Unlock()
+	if changed {
+		p.o.Events.Serving(epoch, r)
+	}
+	switch {
+	case l == nil:
+		return time.Hour
+	case r == Serves:
+		return max(until.Sub(now), time.Millisecond)
+	}
+	return reviewEvery
+}
+
+// standing gathers what the serving rule looks at, and when the lease ends. The caller holds mu.
+func (p *Partition) standing(now time.Time) (standing, time.Time) {
+	r := p.raft.Load()
+	s := standing{failed: p.failure != nil || p.closed, safeMode: p.safeMode != "", handingOver: p.handing}
+	if p.lead == nil || r.State() != raft.Leader || r.CurrentTerm() != p.lead.term {
+		return s, now
+	}
+	s.leader = true
+	s.complete = p.o.Documents.Status().Complete
+	s.barrier = p.lead.barrier
+	until, ok := p.leaseUntil(p.lead.term, now)
+	s.lease = ok && now.Before(until)
+	return s, until
+}
+
+// leaseUntil is when the lease of term ends: a majority followed at some send time, and the lease runs from there,
+// shortened by the drift two clocks may have (design §9).
+func (p *Partition) leaseUntil(term uint64, now time.Time) (time.Time, bool) {
+	at, ok := p.guard.followed(term, p.voters(), now)
+	if !ok {
+		return now, false
+	}
+	return at.Add(time.Duration(float64(p.o.Timing.Lease) * (1 - p.o.Timing.Drift))), true
+}
+
+// voters are those of Raft's latest configuration, committed or not.
+func (p *Partition) voters() []raft.ServerID {
+	f := p.raft.Load().GetConfiguration()
+	if f.Error() != nil { // answered at once, from memory
+		return nil
+	}
+	var ids []raft.ServerID
+	for _, s := range f.Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
+}
+
+// contacted is told by the guard of each request of an accepted leader.
+func (p *Partition) contacted(id raft.ServerID, term uint64) { p.leaderIs(id, term) }
+
+func (p *Partition) leaderIs(id raft.ServerID, term uint64) {
+	p.mu.Lock()
+	changed := term > p.leadTerm || term == p.leadTerm && id != p.leaderID
+	if changed {
+		p.leaderID, p.leadTerm = id, term
+	}
+	p.mu.Unlock()
+	if changed {
+		p.o.Events.Leader(id, term)
+	}
+}
+
+// Epoch returns the term this member serves in and a context that ends with the lease: the fencing token and the scope
+// for an application's own side effects (design §9).
+func (p *Partition) Epoch() (uint64, context.Context, error) {
+	p.review()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, _ := p.standing(time.Now())
+	if r := s.serving(); r != Serves || p.lead.epoch == nil {
+		return 0, nil, p.notServing(r)
+	}
+	return p.lead.term, p.lead.epoch, nil
+}
+
+// notServing is the refusal for reason r. The caller holds mu.
+func (p *Partition) notServing(r Refusal) *NotServingError {
+	e := &NotServingError{Partition: p.o.ID, Reason: r, Epoch: p.leadTerm}
+	switch {
+	case p.failure != nil:
+		e.Detail = p.failure.Error()
+	case r == InSafeMode:
+		e.Detail = p.safeMode
+	}
+	if raftNode := p.raft.Load(); raftNode != nil {
+		_, e.Leader = raftNode.LeaderWithID()
+	}
+	return e
+}
+
+// Transfer hands leadership to another voter: proposals in flight finish, new ones are refused, then the lease is given
+// up and the other member is told to campaign at once (design §9, hand-over). When the offer comes to nothing this member
+// steps down, because a lease once given up is not taken back in the same term.
+func (p *Partition) Transfer(ctx context.Context, to raft.ServerID) error {
+	p.mu.Lock()
+	l := p.lead
+	if l == nil || p.handing {
+		err := p.notServing(NotLeader)
+		p.mu.Unlock()
+		return err
+	}
+	p.handing = true
+	drained := make(chan struct{})
+	if len(l.waiting) == 0 {
+		close(drained)
+	} else {
+		l.drained = drained
+	}
+	p.mu.Unlock()
+	p.wake()
+	err := p.drainAndTransfer(ctx, l, drained, to)
+	if err == nil {
+		return nil
+	}
+	p.mu.Lock()
+	if p.lead == l {
+		p.handing, l.drained = false, nil
+	}
+	p.mu.Unlock()
+	if p.guard.revoked(l.term) {
+		p.guard.mute(l.term)
+	}
+	p.wake()
+	return err
+}
+
+func (p *Partition) drainAndTransfer(ctx context.Context, l *leadership, drained <-chan struct{}, to raft.ServerID) error {
+	select {
+	case <-drained:
+	case <-l.over:
+		return nil // gone already
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return p.await(ctx, p.raft.Load().LeadershipTransferToServer(to, raft.ServerAddress(to)))
+}

@@ -1,0 +1,82 @@
+package partition
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// lease is the leader's side of the read lease (design §9): for each peer the send time of the newest request of this
+// term that it acknowledged. It is a value without a clock; the guard owns it under its lock.
+//
+// Why send times: a voter promises at the moment it answers, which is not before the request was sent. Counting from
+// the send time the leader's lease ends no later than the promises, whatever the network did.
+type lease struct {
+	term    uint64
+	acks    map[raft.ServerID]time.Time
+	revoked uint64 // leadership of this term was offered to another: no lease in it, or before it, any more
+}
+
+// ack notes that peer acknowledged, in term, a request sent at `sent`. Acknowledgements of older terms are ignored.
+func (l *lease) ack(peer raft.ServerID, term uint64, sent time.Time) {
+	if term < l.term {
+		return
+	}
+	if term > l.term || l.acks == nil {
+		l.term, l.acks = term, make(map[raft.ServerID]time.Time)
+	}
+	if sent.After(l.acks[peer]) {
+		l.acks[peer] = sent
+	}
+}
+
+// revoke ends the lease of a term, and of those before it, for good.
+func (l *lease) revoke(term uint64) { l.revoked = max(l.revoked, term) }
+
+// majority is the latest time at which a majority of voters, self included, is known to have followed the leader of
+// term. Non-voters do not count. A leader that is its own majority follows itself now.
+func (l *lease) majority(term uint64, voters []raft.ServerID, self raft.ServerID, now time.Time) (time.Time, bool) {
+	if term <= l.revoked || !slices.Contains(voters, self) {
+		return time.Time{}, false
+	}
+	times := make([]time.Time, 0, len(voters))
+	for _, v := range voters {
+		switch {
+		case v == self:
+			times = append(times, now)
+		case l.term == term:
+			times = append(times, l.acks[v])
+		default:
+			times = append(times, time.Time{})
+		}
+	}
+	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
+	at := times[len(voters)/2]
+	return at, !at.IsZero()
+}
+
+// promise is the voter's side: until `until` it takes no part in electing anybody but `leader`. An empty leader promises
+// to nobody: what a restarted voter does, because it cannot know what it promised before.
+type promise struct {
+	leader raft.ServerID
+	term   uint64
+	until  time.Time
+}
+
+// extend notes that a request of the leader of term was accepted, which had arrived at `received`.
+func (p *promise) extend(leader raft.ServerID, term uint64, received time.Time, lease time.Duration) {
+	if term < p.term {
+		return
+	}
+	until := received.Add(lease)
+	if leader == p.leader && until.Before(p.until) {
+		until = p.until
+	}
+	*p = promise{leader: leader, term: term, until: until}
+}
+
+// forbids reports whether the promise forbids helping candidate into office at `now`.
+func (p *promise) forbids(candidate raft.ServerID, now time.Time) bool {
+	return candidate != p.leader && now.Before(p.until)
+}

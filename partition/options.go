@@ -1,0 +1,155 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/store"
+)
+
+// Timing holds the durations of one group. The zero value of a field means the default.
+type Timing struct {
+	// Heartbeat is how long a follower waits, once to twice, before it misses its leader. Default 400 ms.
+	Heartbeat time.Duration
+	// Election is how long a candidate waits, once to twice, before it tries again. Default: Heartbeat.
+	Election time.Duration
+	// Lease is for how long a voter's acknowledgement binds it to the leader. Default: Heartbeat.
+	Lease time.Duration
+	// Drift bounds how much faster one host's clock may run than another's, as a share: the leader stops serving at
+	// Lease × (1 − Drift). Default 0.05.
+	Drift float64
+	// Grace is for how long after losing its leader a sick member leaves campaigning to others. Default 5 × Election.
+	Grace time.Duration
+	// Commit is after what quiet time a leader tells its followers the commit index. Default 100 ms.
+	Commit time.Duration
+}
+
+func (t Timing) withDefaults() Timing {
+	set := func(v *time.Duration, def time.Duration) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	set(&t.Heartbeat, 400*time.Millisecond)
+	set(&t.Election, t.Heartbeat)
+	set(&t.Lease, t.Heartbeat)
+	set(&t.Grace, 5*t.Election)
+	set(&t.Commit, 100*time.Millisecond)
+	if t.Drift == 0 {
+		t.Drift = 0.05
+	}
+	return t
+}
+
+// Documents is what a partition needs of its documents; *store.Documents with its engine's Sync satisfies it.
+type Documents interface {
+	Apply(batch []store.Mutation, last uint64) error
+	Applied() uint64
+	RecordHole(first, last uint64) error
+	Sync() error
+	Status() store.DocStatus
+	Coverage() interval.Set
+	Head(store.Key) (store.Head, bool, error)
+	View(store.Key) (*store.View, error)
+}
+
+// Events are called without locks held, from the partition's own goroutines; they must not block.
+type Events struct {
+	// Leader is called when this member's view of who leads changes.
+	Leader func(leader raft.ServerID, term uint64)
+	// Serving is called when this member starts or stops serving, with the epoch and the reason.
+	Serving func(epoch uint64, r Refusal)
+	// Lost is called for every document with writes in flight when leadership ends: their outcome is unknown.
+	Lost func(Loss)
+	// Configuration is called with each configuration the state machine sees.
+	Configuration func(raft.Configuration)
+	// Failed is called once, when a durable step failed and the member stopped.
+	Failed func(error)
+}
+
+// Loss describes a document whose writes were in flight when leadership was lost (design §9, catastrophic failure).
+type Loss struct {
+	Key     store.Key
+	Epoch   uint64
+	LastSeq int64 // newest seq known to be committed; -1 when the document was being created
+	Reason  string
+}
+
+// Options of one member. Log, Documents and Transport are required.
+type Options struct {
+	ID        uint32
+	Self      raft.ServerID // host@incarnation
+	Log       store.LogGroup
+	Documents Documents
+	Transport Transport
+	Timing    Timing
+	Limits    Limits
+	// Trailing is how many entries stay in the log behind a marker; more than Limits.InFlight. Default 2048.
+	Trailing uint64
+	// Threshold is how many entries must have been applied since the last marker for Truncate to make a new one.
+	// Default 1024.
+	Threshold uint64
+	// FrameBytes bounds the entries of one request to a follower. Default 2 MiB, at least Limits.CommandBytes fits alone.
+	FrameBytes int
+	// SafeMode starts the member in safe mode, for the reason given.
+	SafeMode string
+	Events   Events
+	Logger   *slog.Logger
+}
+
+func (o Options) withDefaults() (Options, error) {
+	var errs []error
+	if o.Self == "" {
+		errs = append(errs, errors.New("partition: Self is empty"))
+	}
+	if o.Log == nil || o.Documents == nil || o.Transport == nil {
+		errs = append(errs, errors.New("partition: Log, Documents and Transport are required"))
+	}
+	o.Timing, o.Limits = o.Timing.withDefaults(), o.Limits.withDefaults()
+	if o.Timing.Drift < 0 || o.Timing.Drift >= 1 {
+		errs = append(errs, fmt.Errorf("partition: Drift %v is not a share in [0, 1)", o.Timing.Drift))
+	}
+	if o.Limits.InFlight > maxAppendEntries {
+		errs = append(errs, fmt.Errorf("partition: InFlight %d is more than %d", o.Limits.InFlight, maxAppendEntries))
+	}
+	if o.Trailing == 0 {
+		o.Trailing = 2048
+	}
+	if o.Trailing <= uint64(o.Limits.InFlight) {
+		errs = append(errs, fmt.Errorf("partition: Trailing %d must exceed InFlight %d, or healthy members become sick", o.Trailing, o.Limits.InFlight))
+	}
+	if o.Threshold == 0 {
+		o.Threshold = 1024
+	}
+	if o.FrameBytes <= 0 {
+		o.FrameBytes = 2 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	none(&o.Events)
+	return o, errors.Join(errs...)
+}
+
+func none(e *Events) {
+	if e.Leader == nil {
+		e.Leader = func(raft.ServerID, uint64) {}
+	}
+	if e.Serving == nil {
+		e.Serving = func(uint64, Refusal) {}
+	}
+	if e.Lost == nil {
+		e.Lost = func(Loss) {}
+	}
+	if e.Configuration == nil {
+		e.Configuration = func(raft.Configuration) {}
+	}
+	if e.Failed == nil {
+		e.Failed = func(error) {}
+	}
+}

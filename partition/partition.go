@@ -1,0 +1,285 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/store"
+)
+
+// maxAppendEntries is Raft's bound on one request; it allocates that many pointers for each (facts: ≤ 1024).
+const maxAppendEntries = 256
+
+// Partition is one member of one Raft group.
+//
+// Lock order: mu is taken alone or before the documents' own lock, never while holding the state machine's.
+type Partition struct {
+	o        Options
+	raft     atomic.Pointer[raft.Raft] // set once, before anything reads it but the guard
+	guard    *guard
+	fsm      *stateMachine
+	notify   chan bool     // Raft: leadership gained, lost
+	poke     chan struct{} // watch: look again
+	slots    chan struct{} // a token per proposal in flight
+	closing  chan struct{}
+	watching sync.WaitGroup
+
+	mu   sync.Mutex
+	lead *leadership // non-nil while Raft leads here, as far as watch has heard
+	// proposals numbers commands for the life of the process, never anew within a term: two stays in office may be seen
+	// under one term when notifications are late.
+	proposals uint64
+	handing   bool   // leadership is being handed over: no new proposals
+	safeMode  string // reason; "" when not in safe mode
+	failure   error  // a durable step failed
+	closed    bool
+	serves    Refusal       // as last reported to Events.Serving
+	leaderID  raft.ServerID // as last reported to Events.Leader
+	leadTerm  uint64
+}
+
+// Open starts the member from what its log and documents hold. A marker beyond the applied index is a hole (design
+// §5.4). Documents that cover more than the log and its marker reach mean that the log lost data: an error, because the
+// member may have voted for, or acknowledged, what is gone (lemma I2).
+func Open(options Options) (*Partition, error) {
+	o, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	p := &Partition{o: o, notify: make(chan bool, 16), poke: make(chan struct{}, 1), closing: make(chan struct{}),
+		slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader}
+	p.fsm = &stateMachine{docs: o.Documents, complete: p.complete, onConfig: o.Events.Configuration, failed: p.fail}
+	if err := p.recoverHole(); err != nil {
+		return nil, err
+	}
+	term, err := o.Log.GetUint64([]byte("CurrentTerm"))
+	if err != nil && err.Error() != "not found" {
+		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
+	}
+	p.guard = &guard{inner: o.Transport, self: o.Self, leaseFor: o.Timing.Lease, maxBytes: o.FrameBytes, vetoed: p.vetoed,
+		covered: p.covered, term: p.term, onContact: p.contacted, onAck: func() {}}
+	p.guard.start(term > 0)
+	r, err := raft.NewRaft(p.raftConfig(), p.fsm, o.Log, o.Log, &markerStore{log: o.Log, install: p.install}, p.guard)
+	if err != nil {
+		p.guard.close()
+		return nil, fmt.Errorf("partition %d: start Raft: %w", o.ID, err)
+	}
+	p.raft.Store(r)
+	p.watching.Go(p.watch)
+	return p, nil
+}
+
+func (p *Partition) raftConfig() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = p.o.Self
+	c.HeartbeatTimeout, c.ElectionTimeout = p.o.Timing.Heartbeat, p.o.Timing.Election
+	c.LeaderLeaseTimeout = p.o.Timing.Heartbeat
+	c.CommitTimeout = p.o.Timing.Commit
+	c.MaxAppendEntries = maxAppendEntries
+	c.BatchApplyCh = true // holds as many as may be in flight, so that Apply never blocks
+	c.TrailingLogs = p.o.Trailing
+	c.SnapshotThreshold = 1 << 62 // markers are made by Truncate alone
+	c.SnapshotInterval = 24 * time.Hour
+	c.NotifyCh = p.notify
+	c.NoLegacyTelemetry = true
+	c.Logger = raftLogger(p.o.Logger, p.o.ID)
+	return c
+}
+
+// recoverHole compares the documents with the marker and the log, before Raft starts.
+func (p *Partition) recoverHole() error {
+	m, ok, err := p.o.Log.Marker()
+	if err != nil {
+		return fmt.Errorf("partition %d: read the marker: %w", p.o.ID, err)
+	}
+	last, err := p.o.Log.LastIndex()
+	if err != nil {
+		return fmt.Errorf("partition %d: last index: %w", p.o.ID, err)
+	}
+	if covered := p.o.Documents.Coverage().Max(); covered > max(last, m.Index) {
+		return fmt.Errorf("partition %d: %w: documents hold index %d, log and marker end at %d", p.o.ID, ErrLogLost, covered, max(last, m.Index))
+	}
+	if !ok {
+		return nil
+	}
+	if applied := p.o.Documents.Applied(); applied < m.Index {
+		if err := p.o.Documents.RecordHole(applied+1, m.Index); err != nil {
+			return fmt.Errorf("partition %d: record the hole up to the marker: %w", p.o.ID, err)
+		}
+	}
+	t, err := decodeTerms(m.Payload)
+	if err != nil {
+		return fmt.Errorf("partition %d: stored marker: %w", p.o.ID, err)
+	}
+	p.fsm.terms, p.fsm.index, p.fsm.term = t, m.Index, m.Term
+	p.fsm.configuration, p.fsm.configIndex = m.Configuration, m.ConfigurationIndex
+	return nil
+}
+
+// Seed prepares the empty log of a joining member: it starts from a leader's marker, with a hole up to it, so that Raft
+// ships it none of the documents written before (design §10). A member with any state refuses.
+func Seed(log store.LogGroup, m store.Marker) error {
+	last, err := log.LastIndex()
+	if err != nil {
+		return err
+	}
+	if _, ok, err := log.Marker(); err != nil || ok || last > 0 {
+		return errors.Join(err, fmt.Errorf("seed with a marker at %d: the member has state already", m.Index))
+	}
+	if m.Index < 2 {
+		return fmt.Errorf("seed with a marker at %d: too early", m.Index)
+	}
+	if _, err := decodeTerms(m.Payload); err != nil {
+		return err
+	}
+	return log.SaveMarker(m, false)
+}
+
+// HasData reports whether a member's log and documents hold anything a first start would not find.
+func HasData(log store.LogGroup, docs interface{ Applied() uint64 }) (bool, error) {
+	last, err := log.LastIndex()
+	if err != nil {
+		return false, err
+	}
+	_, marker, err := log.Marker()
+	return last > 0 || marker || docs.Applied() > 0, err
+}
+
+// Bootstrap gives an empty member the group's first configuration. DecideBirth says when that is right.
+func (p *Partition) Bootstrap(servers []raft.Server) error {
+	return p.raft.Load().BootstrapCluster(raft.Configuration{Servers: servers}).Error()
+}
+
+// ID is the partition's number in the cluster file.
+func (p *Partition) ID() uint32 { return p.o.ID }
+
+// term is Raft's current term; 0 until Raft runs.
+func (p *Partition) term() uint64 {
+	if r := p.raft.Load(); r != nil {
+		return r.CurrentTerm()
+	}
+	return 0
+}
+
+// vetoed keeps a sick member from campaigning until its grace period is over: a healthy member shall win. Not for ever:
+// the sick one may hold the only copy of the newest entries (design §9).
+func (p *Partition) vetoed(now, lastContact time.Time) bool {
+	return !p.o.Documents.Status().Complete && now.Sub(lastContact) < p.o.Timing.Grace
+}
+
+// covered reports whether a marker tells this member nothing: its log already matches the leader's at the marker.
+func (p *Partition) covered(req *raft.InstallSnapshotRequest) bool {
+	if m, ok, err := p.o.Log.Marker(); err == nil && ok && m.Index >= req.LastLogIndex {
+		return true
+	}
+	term, ok := termOf(p.o.Log)(req.LastLogIndex)
+	return ok && term == req.LastLogTerm
+}
+
+// install takes over a marker received from a leader.
+func (p *Partition) install(m store.Marker) error {
+	before := p.o.Documents.Applied()
+	if err := p.fsm.skip(m, p.o.Log); err != nil {
+		p.fail(err)
+		return err
+	}
+	if err := p.o.Log.SaveMarker(m, false); err != nil {
+		p.fail(err)
+		return err
+	}
+	p.o.Logger.Info("marker taken over", "partition", p.o.ID, "index", m.Index, "applied", before, "holes", p.o.Documents.Status().Holes.String())
+	p.wake()
+	return nil
+}
+
+// Truncate makes a marker and truncates the log when enough entries were applied since the last one. The host calls it
+// for all partitions at once, so that their syncs of the document engine share one fsync (design §4).
+func (p *Partition) Truncate(ctx context.Context) error {
+	m, _, err := p.o.Log.Marker()
+	if err != nil {
+		return err
+	}
+	if p.o.Documents.Applied() < m.Index+p.o.Threshold {
+		return nil
+	}
+	return p.Mark(ctx)
+}
+
+// Mark makes a marker now.
+func (p *Partition) Mark(ctx context.Context) error {
+	err := p.await(ctx, p.raft.Load().Snapshot())
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return err
+}
+
+// await bounds the wait for a future of Raft, which may never be answered after a shutdown. The goroutine ends with the
+// future; Raft answers administrative futures or closes them down.
+func (p *Partition) await(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.closing:
+		return raft.ErrRaftShutdown
+	}
+}
+
+// fail stops the member after a durable step failed: nothing is acknowledged any more, and no fsync is tried again
+// (design §10). Raft is shut down so that it acknowledges nothing to its leader either.
+func (p *Partition) fail(err error) {
+	p.mu.Lock()
+	first := p.failure == nil && !p.closed
+	if first {
+		p.failure = err
+	}
+	p.mu.Unlock()
+	if !first {
+		return
+	}
+	p.o.Logger.Error("member stopped", "partition", p.o.ID, "error", err)
+	if r := p.raft.Load(); r != nil {
+		r.Shutdown()
+	}
+	p.wake()
+	p.o.Events.Failed(err)
+}
+
+// wake makes watch look at the state again.
+func (p *Partition) wake() {
+	select {
+	case p.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Close stops the member. It does not hand leadership over: Transfer does.
+func (p *Partition) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	p.mu.Unlock()
+	close(p.closing)
+	f := p.raft.Load().Shutdown()
+	p.guard.close()
+	err := f.Error()
+	p.watching.Wait()
+	return err
+}
+
+// logger is the partition's own.
+func (p *Partition) logger() *slog.Logger { return p.o.Logger }

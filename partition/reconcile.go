@@ -1,0 +1,87 @@
+package partition
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/store"
+)
+
+// settleFor is how long a leader serves before it hands over to the preferred one: leadership does not hop while hosts
+// come and go.
+const settleFor = 2 * time.Second
+
+// changeTimeout bounds one step of the configuration.
+const changeTimeout = 5 * time.Second
+
+// Advance moves Raft's configuration one step towards the cluster file, if this member leads and a safe step exists
+// (nextStep). It returns the step taken, StepNone otherwise. Only a leader whose barrier is applied moves anything.
+func (p *Partition) Advance(ctx context.Context, desired Desired, peers map[raft.ServerID]Peer) (Step, error) {
+	p.mu.Lock()
+	s, _ := p.standing(time.Now())
+	r := s.serving()
+	settled := p.lead != nil && !p.lead.since.IsZero() && time.Since(p.lead.since) >= settleFor
+	p.mu.Unlock()
+	if r == Incomplete && s.barrier {
+		return p.yield(ctx, desired, peers)
+	}
+	if r != Serves {
+		return Step{Reason: r.String()}, nil
+	}
+	f := p.raft.Load().GetConfiguration()
+	if err := f.Error(); err != nil {
+		return Step{}, err
+	}
+	step := nextStep(p.view(desired, peers, f.Configuration().Servers))
+	if step.Kind == StepTransfer && !settled {
+		return Step{Reason: "leadership is young"}, nil
+	}
+	return step, p.take(ctx, step, f.Index())
+}
+
+// yield hands leadership from a member with holes to a complete, caught-up voter (design §9, sick members). When there is
+// none it keeps leading without serving, until repair made it complete.
+func (p *Partition) yield(ctx context.Context, desired Desired, peers map[raft.ServerID]Peer) (Step, error) {
+	f := p.raft.Load().GetConfiguration()
+	if err := f.Error(); err != nil {
+		return Step{}, err
+	}
+	step := p.view(desired, peers, f.Configuration().Servers).transfer(func(raft.ServerID) bool { return true }, "this leader has holes")
+	return step, p.take(ctx, step, 0)
+}
+
+func (p *Partition) view(desired Desired, peers map[raft.ServerID]Peer, servers []raft.Server) View {
+	return View{Self: p.o.Self, Servers: servers, Desired: desired, Peers: peers,
+		Applied: p.o.Documents.Applied(), MaxLag: uint64(p.o.Limits.InFlight)}
+}
+
+func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error {
+	r := p.raft.Load()
+	var f raft.Future
+	switch step.Kind {
+	case StepNone:
+		return nil
+	case StepTransfer:
+		return p.Transfer(ctx, step.ID)
+	case StepAdd:
+		f = r.AddNonvoter(step.ID, raft.ServerAddress(step.ID), prevIndex, changeTimeout)
+	case StepPromote:
+		f = r.AddVoter(step.ID, raft.ServerAddress(step.ID), prevIndex, changeTimeout)
+	case StepDemote:
+		f = r.DemoteVoter(step.ID, prevIndex, changeTimeout)
+	case StepRemove:
+		f = r.RemoveServer(step.ID, prevIndex, changeTimeout)
+	}
+	return p.await(ctx, f)
+}
+
+// JoinMarker returns the marker a joining member starts from. Only a serving leader gives one: everything up to it is
+// committed and applied.
+func (p *Partition) JoinMarker() (store.Marker, error) {
+	if err := p.mayServe(Serves); err != nil {
+		return store.Marker{}, err
+	}
+	return p.fsm.marker()
+}

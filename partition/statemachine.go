@@ -1,0 +1,227 @@
+package partition
+
+import (
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/store"
+)
+
+// harvestBatch is how many of its own log entries a member applies at a time when it harvests.
+const harvestBatch = 256
+
+// stateMachine applies committed entries to the documents. It decides nothing but whether a command is fenced.
+//
+// mu is held while entries are applied: by Raft's state machine goroutine and, for a harvest, by Raft's main goroutine.
+// Always: terms, configuration ≤ documents.Applied() once applied; an index at or below Applied() is skipped by the
+// documents.
+type stateMachine struct {
+	docs     Documents
+	complete func([]outcome)
+	onConfig func(raft.Configuration)
+	failed   func(error)
+
+	mu            sync.Mutex
+	terms         terms
+	index, term   uint64 // of the last entry seen
+	configuration []byte
+	configIndex   uint64
+	broken        error // a durable step failed: nothing is applied or acknowledged any more
+}
+
+// outcome is what became of one command.
+type outcome struct {
+	evalTerm, proposal uint64
+	index              uint64
+	barrier            bool
+	fenced             bool
+}
+
+// Apply implements raft.FSM; Raft calls ApplyBatch instead.
+func (s *stateMachine) Apply(l *raft.Log) any { return s.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch implements raft.BatchingFSM. The responses are nil: proposers are told through complete, by term and number,
+// because a future of Raft may never be answered.
+func (s *stateMachine) ApplyBatch(logs []*raft.Log) []any {
+	s.mu.Lock()
+	out, err := s.apply(logs)
+	s.mu.Unlock()
+	if err != nil {
+		s.failed(err)
+	} else {
+		s.complete(out)
+	}
+	return make([]any, len(logs))
+}
+
+// apply writes the effects of logs in one batch of the document engine. The caller holds mu.
+func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
+	if s.broken != nil {
+		return nil, s.broken
+	}
+	mutations := make([]store.Mutation, 0, len(logs))
+	outcomes := make([]outcome, 0, len(logs))
+	for _, l := range logs {
+		switch l.Type {
+		case raft.LogCommand:
+			c, err := decodeCommand(l.Data)
+			if err != nil {
+				s.broken = fmt.Errorf("entry %d: %w", l.Index, err)
+				return nil, s.broken
+			}
+			o := outcome{evalTerm: c.EvalTerm, proposal: c.Proposal, index: l.Index, barrier: c.Barrier, fenced: c.EvalTerm != l.Term}
+			outcomes = append(outcomes, o)
+			if !o.fenced && !c.Barrier {
+				c.Mutation.Index, c.Mutation.Term = l.Index, l.Term
+				mutations = append(mutations, c.Mutation)
+			}
+		case raft.LogConfiguration:
+			s.configured(l)
+		}
+		s.terms = s.terms.note(l.Index, l.Term)
+	}
+	last := logs[len(logs)-1]
+	if err := s.docs.Apply(mutations, last.Index); err != nil {
+		s.broken = fmt.Errorf("apply entries %d to %d: %w", logs[0].Index, last.Index, err)
+		return nil, s.broken
+	}
+	if last.Index > s.index {
+		s.index, s.term = last.Index, last.Term
+	}
+	return outcomes, nil
+}
+
+func (s *stateMachine) configured(l *raft.Log) {
+	if l.Index <= s.configIndex {
+		return
+	}
+	s.configuration, s.configIndex = append([]byte(nil), l.Data...), l.Index
+	s.onConfig(raft.DecodeConfiguration(l.Data))
+}
+
+// Snapshot implements raft.FSM: the payload of a marker.
+func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return nil, s.broken
+	}
+	return &snapshot{payload: s.terms.appendBinary(nil), durable: s.durable}, nil
+}
+
+// durable returns once the document engine holds everything up to index durably.
+func (s *stateMachine) durable(index uint64) error {
+	if applied := s.docs.Applied(); applied < index {
+		return fmt.Errorf("marker at %d: applied only %d", index, applied)
+	}
+	return s.docs.Sync()
+}
+
+// Restore implements raft.FSM: it takes over a marker's history of terms. The hole was recorded before the marker was
+// stored (install), or when the partition was opened; an older marker changes nothing.
+func (s *stateMachine) Restore(r io.ReadCloser) error {
+	payload, err := io.ReadAll(io.LimitReader(r, maxMarkerBytes+1))
+	if err != nil {
+		return fmt.Errorf("read marker: %w", err)
+	}
+	t, err := decodeTerms(payload)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adopt(t)
+	return nil
+}
+
+func (s *stateMachine) adopt(t terms) {
+	if len(t) == 0 || len(s.terms) > 0 && t[len(t)-1].Last <= s.terms[len(s.terms)-1].Last {
+		return
+	}
+	s.terms = t
+}
+
+// skip moves the member to a marker it was sent: harvest what its own log proves committed, sync, record the hole
+// (design §5.1 and 5.2). Nothing here depends on the marker being stored: a crash leaves a hole that is true.
+func (s *stateMachine) skip(m store.Marker, log store.LogGroup) error {
+	t, err := decodeTerms(m.Payload)
+	if err != nil {
+		return fmt.Errorf("marker at %d: %w", m.Index, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.Index > s.docs.Applied() {
+		if err := s.harvest(t, m.Index, log); err != nil {
+			return err
+		}
+		if applied := s.docs.Applied(); applied < m.Index {
+			if err := s.docs.RecordHole(applied+1, m.Index); err != nil {
+				s.broken = fmt.Errorf("record the hole (%d, %d]: %w", applied, m.Index, err)
+				return s.broken
+			}
+		} else if err := s.docs.Sync(); err != nil {
+			s.broken = err
+			return err
+		}
+	}
+	if m.ConfigurationIndex > s.configIndex {
+		s.configuration, s.configIndex = m.Configuration, m.ConfigurationIndex
+		s.onConfig(raft.DecodeConfiguration(m.Configuration))
+	}
+	if m.Index > s.index {
+		s.index, s.term = m.Index, m.Term
+	}
+	s.adopt(t)
+	return nil
+}
+
+func (s *stateMachine) harvest(t terms, marker uint64, log store.LogGroup) error {
+	last, err := log.LastIndex()
+	if err != nil {
+		return fmt.Errorf("harvest: %w", err)
+	}
+	applied := s.docs.Applied()
+	k := harvestPoint(t, marker, last, applied, termOf(log))
+	for from := applied + 1; from <= k; from += harvestBatch {
+		var logs []*raft.Log
+		for i := from; i <= min(k, from+harvestBatch-1); i++ {
+			l := new(raft.Log)
+			if err := log.GetLog(i, l); err != nil {
+				return fmt.Errorf("harvest entry %d: %w", i, err)
+			}
+			logs = append(logs, l)
+		}
+		if _, err := s.apply(logs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// termOf answers the terms of a log's own entries.
+func termOf(log store.LogGroup) func(uint64) (uint64, bool) {
+	return func(index uint64) (uint64, bool) {
+		var l raft.Log
+		if err := log.GetLog(index, &l); err != nil {
+			return 0, false
+		}
+		return l.Term, true
+	}
+}
+
+// marker returns what a joining member starts from: everything up to the last applied entry (design §10).
+func (s *stateMachine) marker() (store.Marker, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return store.Marker{}, s.broken
+	}
+	if s.index == 0 || s.configIndex == 0 {
+		return store.Marker{}, fmt.Errorf("nothing applied yet")
+	}
+	return store.Marker{Index: s.index, Term: s.term, Configuration: s.configuration, ConfigurationIndex: s.configIndex,
+		Payload: s.terms.appendBinary(nil)}, nil
+}

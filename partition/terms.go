@@ -1,0 +1,122 @@
+package partition
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// maxTermRanges bounds what a marker carries. Older ranges are forgotten first; what is lost with them is only the
+// chance to harvest from a member whose newest matching entry is older than a thousand leaderships.
+const maxTermRanges = 1024
+
+// termRange says that the entries First..Last, as far as the state machine saw them, were written in Term.
+type termRange struct {
+	Term, First, Last uint64
+}
+
+// terms is the history of terms of one partition up to the last applied entry: the payload of a marker. Ranges are in
+// ascending order of index and term; between two ranges there are only entries that carry no command.
+//
+//	index  1      7 8      12      15
+//	       ├ term 2 ┤├─ 3 ─┤  (no-op) ├─ 5 …
+type terms []termRange
+
+// note records that the entry at index was written in term. Entries arrive in order; repeats after a restart are ignored.
+func (t terms) note(index, term uint64) terms {
+	if n := len(t); n > 0 {
+		last := &t[n-1]
+		if index <= last.Last {
+			return t
+		}
+		if last.Term == term {
+			last.Last = index
+			return t
+		}
+	}
+	t = append(t, termRange{Term: term, First: index, Last: index})
+	if len(t) > maxTermRanges {
+		t = append(terms(nil), t[len(t)-maxTermRanges:]...)
+	}
+	return t
+}
+
+// at returns the term of the range that holds index.
+func (t terms) at(index uint64) (term uint64, ok bool) {
+	lo, hi := 0, len(t)
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if t[mid].Last < index {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo < len(t) && t[lo].First <= index {
+		return t[lo].Term, true
+	}
+	return 0, false
+}
+
+func (t terms) clone() terms { return append(terms(nil), t...) }
+
+// harvestPoint is the largest k ≤ min(marker, last) for which the term of the log's own entry k equals the term the
+// marker gives for it. By the Log Matching property everything up to k is then committed (design §5.1). It returns 0
+// when there is none above `applied`. termOf answers the term of the log's own entry, false where it has none.
+//
+// The search walks down: entries between applied and the marker are at most what a log keeps, and it happens once per
+// marker.
+func harvestPoint(t terms, marker, last, applied uint64, termOf func(index uint64) (uint64, bool)) uint64 {
+	for k := min(marker, last); k > applied; k-- {
+		want, ok := t.at(k)
+		if !ok {
+			continue
+		}
+		if got, ok := termOf(k); ok && got == want {
+			return k
+		}
+	}
+	return 0
+}
+
+const termsVersion = 1
+
+// appendBinary encodes: version u8 | count uvarint | count × (term, first, last as uvarint differences).
+func (t terms) appendBinary(b []byte) []byte {
+	b = append(b, termsVersion)
+	b = binary.AppendUvarint(b, uint64(len(t)))
+	var term, last uint64
+	for _, r := range t {
+		b = binary.AppendUvarint(b, r.Term-term)
+		b = binary.AppendUvarint(b, r.First-last)
+		b = binary.AppendUvarint(b, r.Last-r.First)
+		term, last = r.Term, r.Last
+	}
+	return b
+}
+
+// decodeTerms is the inverse of appendBinary; it refuses ranges out of order and counts beyond maxTermRanges.
+func decodeTerms(b []byte) (terms, error) {
+	if len(b) == 0 || b[0] != termsVersion {
+		return nil, fmt.Errorf("marker payload: unknown version in %d bytes", len(b))
+	}
+	r := reader{b: b[1:]}
+	n := r.uvarint()
+	if n > maxTermRanges {
+		return nil, fmt.Errorf("marker payload: %d ranges, at most %d", n, maxTermRanges)
+	}
+	t := make(terms, 0, n)
+	var term, last uint64
+	for range n {
+		dt, df, dl := r.uvarint(), r.uvarint(), r.uvarint()
+		next := termRange{Term: term + dt, First: last + df, Last: last + df + dl}
+		if r.err == nil && (dt == 0 || df == 0 || next.Term < term || next.First < last || next.Last < next.First) {
+			return nil, fmt.Errorf("marker payload: range %d out of order", len(t))
+		}
+		t = append(t, next)
+		term, last = next.Term, next.Last
+	}
+	if err := r.end(); err != nil {
+		return nil, fmt.Errorf("marker payload: %w", err)
+	}
+	return t, nil
+}

@@ -1,0 +1,233 @@
+package adamant
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/partition"
+)
+
+// A report is what a host tells every other host about its members: who leads, who is complete, how far each has
+// applied. Reports are hints: they choose repair sources, name leaders to callers and tell a leader which membership step
+// is safe to try; Raft alone decides what happens.
+type report struct {
+	Incarnation string
+	Version     uint64 // of the cluster file the host follows
+	Members     []memberReport
+}
+
+type memberReport struct {
+	Partition uint32
+	Flags     reportFlags
+	Epoch     uint64 // term of its leadership, or the term it last saw
+	Applied   uint64
+	Leader    string // server id of the leader it knows, "" for none
+}
+
+type reportFlags uint8
+
+const (
+	flagReady    reportFlags = 1 << iota // runs its Raft and holds a log or a marker
+	flagComplete                         // no holes, applied what it learned
+	flagServing                          // serves as leader
+	flagSafeMode
+)
+
+const (
+	reportVersion   = 1
+	maxReportRows   = 1 << 16
+	maxReportString = 1 << 10
+)
+
+var errReport = errors.New("malformed report")
+
+// encode: version u8 | incarnation | cluster file version uvarint | count uvarint | rows. A row: partition uvarint |
+// flags u8 | epoch, applied uvarint | leader. Strings are uvarint length and bytes.
+func (r *report) encode() []byte {
+	b := make([]byte, 0, 64+32*len(r.Members))
+	b = append(b, reportVersion)
+	b = appendString(b, r.Incarnation)
+	b = binary.AppendUvarint(b, r.Version)
+	b = binary.AppendUvarint(b, uint64(len(r.Members)))
+	for i := range r.Members {
+		m := &r.Members[i]
+		b = binary.AppendUvarint(b, uint64(m.Partition))
+		b = append(b, byte(m.Flags))
+		b = binary.AppendUvarint(b, m.Epoch)
+		b = binary.AppendUvarint(b, m.Applied)
+		b = appendString(b, m.Leader)
+	}
+	return b
+}
+
+func decodeReport(b []byte) (report, error) {
+	var r report
+	d := decoder{b: b}
+	if v := d.byte(); d.err == nil && v != reportVersion {
+		return r, fmt.Errorf("%w: version %d", errReport, v)
+	}
+	r.Incarnation = d.string()
+	r.Version = d.uvarint()
+	n := d.uvarint()
+	if d.err != nil || n > maxReportRows || n > uint64(len(d.b)) {
+		return r, fmt.Errorf("%w: %d rows in %d bytes", errReport, n, len(d.b))
+	}
+	r.Members = make([]memberReport, 0, n)
+	for range n {
+		p := d.uvarint()
+		if p > 1<<32-1 {
+			return r, fmt.Errorf("%w: partition %d", errReport, p)
+		}
+		r.Members = append(r.Members, memberReport{Partition: uint32(p), Flags: reportFlags(d.byte()), Epoch: d.uvarint(), Applied: d.uvarint(), Leader: d.string()})
+	}
+	return r, d.end()
+}
+
+func appendString(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// decoder takes fields off the front of a message; the first failure sticks.
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) fail() {
+	if d.err == nil {
+		d.err = fmt.Errorf("%w: truncated", errReport)
+	}
+	d.b = nil
+}
+
+func (d *decoder) byte() byte {
+	if len(d.b) == 0 {
+		d.fail()
+		return 0
+	}
+	v := d.b[0]
+	d.b = d.b[1:]
+	return v
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) string() string {
+	n := d.uvarint()
+	if n > maxReportString || n > uint64(len(d.b)) {
+		d.fail()
+		return ""
+	}
+	v := string(d.b[:n])
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) end() error {
+	if d.err == nil && len(d.b) > 0 {
+		return fmt.Errorf("%w: %d bytes too many", errReport, len(d.b))
+	}
+	return d.err
+}
+
+// freshFor is for how long a report counts: a host that is silent for longer is not alive.
+const freshFor = 2 * time.Second
+
+// reportTable keeps the newest report of every other host.
+type reportTable struct {
+	mu     sync.Mutex
+	byHost map[string]hostReport
+}
+
+type hostReport struct {
+	incarnation string
+	version     uint64
+	received    time.Time
+	members     map[uint32]memberReport
+}
+
+// take stores a report and returns whether a leader, an incarnation or a health flag in it is news.
+func (t *reportTable) take(host string, r report, now time.Time) (news bool) {
+	h := hostReport{incarnation: r.Incarnation, version: r.Version, received: now, members: make(map[uint32]memberReport, len(r.Members))}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.byHost[host]
+	for _, m := range r.Members {
+		h.members[m.Partition] = m
+		o := old.members[m.Partition]
+		news = news || o.Flags != m.Flags || o.Leader != m.Leader
+	}
+	if t.byHost == nil {
+		t.byHost = make(map[string]hostReport)
+	}
+	t.byHost[host] = h
+	return news || old.incarnation != h.incarnation || len(old.members) != len(h.members)
+}
+
+// forget drops the report of a host, so that it is not believed alive any more.
+func (t *reportTable) forget(host string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byHost, host)
+}
+
+// peers lists the members of a partition on other hosts, by server id.
+func (t *reportTable) peers(id uint32, now time.Time) map[raft.ServerID]partition.Peer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[raft.ServerID]partition.Peer)
+	for host, h := range t.byHost {
+		m, ok := h.members[id]
+		if !ok {
+			continue
+		}
+		sid := raft.ServerID(host + "@" + h.incarnation)
+		out[sid] = partition.Peer{ID: sid, Alive: now.Sub(h.received) < freshFor, Ready: m.Flags&flagReady != 0,
+			Complete: m.Flags&flagComplete != 0, Applied: m.Applied}
+	}
+	return out
+}
+
+// leader returns who is believed to lead a partition: a host that says it serves, else the newest leader anybody names.
+func (t *reportTable) leader(id uint32, now time.Time) (leader raft.ServerID, epoch uint64, serving bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for host, h := range t.byHost {
+		m, ok := h.members[id]
+		if !ok || now.Sub(h.received) >= freshFor {
+			continue
+		}
+		serves := m.Flags&flagServing != 0
+		name := raft.ServerID(m.Leader)
+		if serves {
+			name = raft.ServerID(host + "@" + h.incarnation)
+		}
+		if name == "" || m.Epoch < epoch || m.Epoch == epoch && serving && !serves {
+			continue
+		}
+		leader, epoch, serving = name, m.Epoch, serves
+	}
+	return leader, epoch, serving
+}
+
+// alive reports whether a server was heard of lately.
+func (t *reportTable) alive(id raft.ServerID, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h, ok := t.byHost[partition.HostOf(id)]
+	return ok && now.Sub(h.received) < freshFor && string(id) == partition.HostOf(id)+"@"+h.incarnation
+}

@@ -1,0 +1,137 @@
+package adamant
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/merkle"
+	"github.com/adamantdb/adamant/partition"
+)
+
+// Status describes the host and its members now. It asks nobody.
+func (h *Host) Status() Status {
+	c := h.cluster()
+	s := Status{Host: h.name, Incarnation: h.incarnation, Cluster: c.Name, Started: h.started, ConfigVersion: c.Version, History: h.history.list()}
+	if !h.opts.single() {
+		s.Addr = c.Hosts[h.name].Addr
+	}
+	if h.watcher != nil {
+		w := h.watcher.Status()
+		s.ConfigRejected = w.Rejected
+		if w.LastError != nil {
+			s.ConfigError = w.LastError.Error()
+		}
+	}
+	if err := h.failure.Load(); err != nil {
+		s.Failed = (*err).Error()
+	}
+	h.mu.Lock()
+	s.Draining = h.draining
+	h.mu.Unlock()
+	s.Peers = h.peerStatus()
+	repairs := h.repairStatus()
+	for _, m := range h.allMembers() {
+		s.Partitions = append(s.Partitions, h.partitionStatus(m, repairs[m.id]))
+	}
+	return s
+}
+
+func (h *Host) peerStatus() []PeerStatus {
+	hosts := h.cluster().Hosts
+	var list []PeerStatus
+	for _, p := range h.net.Peers() {
+		list = append(list, PeerStatus{Host: p.Host, Incarnation: p.Incarnation, Addr: hosts[p.Host].Addr, Zone: hosts[p.Host].Zone,
+			Alive: p.Alive, LinkUp: p.LinkUp, RoundTrip: p.RoundTrip})
+	}
+	return list
+}
+
+func (h *Host) partitionStatus(m *member, repair *RepairStatus) PartitionStatus {
+	docs := m.docs.Status()
+	summary, index := m.docs.Summary()
+	r := m.docs.Range()
+	s := PartitionStatus{ID: m.id, First: fmt.Sprintf("%016x", r.First), Last: fmt.Sprintf("%016x", r.Last), Role: RoleNone,
+		Applied: docs.Applied, Ahead: docs.Ahead, Complete: docs.Complete, Coverage: interval.Set(m.docs.Coverage()).String(), Holes: docs.Holes.String(),
+		Documents: docs.Documents, Bytes: docs.Bytes, Root: rootText(summary.Root()), RootIndex: index, Repair: repair}
+	p := m.running()
+	if p == nil {
+		if err := m.failed(); err != nil {
+			s.NotServing = err.Error()
+		}
+		return s
+	}
+	st := p.Status()
+	s.Role, s.Leader, s.Term = role(st), partition.HostOf(st.Leader), st.Term
+	s.Serving = st.Serving == partition.Serves
+	if st.State == raft.Leader && !s.Serving {
+		s.NotServing = st.Serving.String()
+	}
+	if st.Failure != nil {
+		s.NotServing = st.Failure.Error()
+	}
+	s.LastIndex, s.Commit, s.SafeMode = st.LastIndex, st.Commit, st.SafeMode
+	if s.Commit > st.Applied {
+		s.Lag = s.Commit - st.Applied
+	}
+	s.Members = h.memberStatus(m, st)
+	return s
+}
+
+func rootText(root merkle.Sum) string {
+	var b [16]byte
+	for i := range 8 {
+		b[i], b[8+i] = byte(root.A>>(56-8*i)), byte(root.B>>(56-8*i))
+	}
+	return hex.EncodeToString(b[:])
+}
+
+func role(s partition.Status) Role {
+	switch s.State {
+	case raft.Leader:
+		return RoleLeader
+	case raft.Candidate:
+		return RoleCandidate
+	case raft.Shutdown:
+		return RoleNone
+	}
+	for _, server := range s.Servers {
+		if server.ID == s.Self && server.Suffrage == raft.Voter {
+			return RoleFollower
+		}
+	}
+	return RoleNonVoter
+}
+
+// memberStatus lists the servers of Raft's configuration, and the hosts the cluster file lists that are not in it yet.
+func (h *Host) memberStatus(m *member, st partition.Status) []MemberStatus {
+	desired, _ := h.desired(m.id)
+	peers := h.peersOf(m)
+	var list []MemberStatus
+	seen := map[string]bool{}
+	for _, server := range st.Servers {
+		peer := peers[server.ID]
+		host := partition.HostOf(server.ID)
+		ms := MemberStatus{Host: host, Incarnation: string(server.ID[len(host)+1:]), Voter: server.Suffrage == raft.Voter, Desired: lists(desired, host),
+			Prefer: desired.Prefer == host, Alive: peer.Alive, Complete: peer.Complete, Applied: peer.Applied}
+		switch {
+		case !ms.Desired:
+			ms.State = "leaving"
+		case peer.Alive && !peer.Complete:
+			ms.State = "healing"
+		case !ms.Voter && slices.Contains(desired.Voters, host):
+			ms.State = "joining"
+		}
+		seen[host] = true
+		list = append(list, ms)
+	}
+	for _, host := range slices.Concat(desired.Voters, desired.Replicas) {
+		if !seen[host] {
+			list = append(list, MemberStatus{Host: host, Desired: true, Prefer: desired.Prefer == host, State: "joining"})
+		}
+	}
+	return list
+}

@@ -1,0 +1,145 @@
+package adamant
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/mesh"
+	"github.com/adamantdb/adamant/partition"
+	"github.com/adamantdb/adamant/store"
+)
+
+// The calls between hosts that belong to no Raft group (mesh.ServiceHost). The first byte of a payload names the call;
+// reports have their own codec because they are frequent, the rest is JSON because it is rare.
+const (
+	callReport byte = 1 // a report; empty reply
+	callProbe  byte = 2 // what do you hold of this partition? → probeReply
+	callJoin   byte = 3 // a leader is asked for a marker to start from: joinRequest → joinReply
+)
+
+// hostCallTimeout bounds one call between hosts.
+const hostCallTimeout = 2 * time.Second
+
+type probeReply struct {
+	ID      string `json:"id"` // server id
+	HasData bool   `json:"hasData"`
+	Running bool   `json:"running"`
+}
+
+type joinRequest struct {
+	ID string `json:"id"` // server id of the asker
+}
+
+type joinReply struct {
+	Member bool          `json:"member"` // the asker is in Raft's configuration already
+	Listed bool          `json:"listed"` // the leader's cluster file lists the asker's host
+	Marker *store.Marker `json:"marker,omitempty"`
+}
+
+// serveHost answers the calls of other hosts. Reports are taken on the link's own goroutine, which is quick; the others
+// may touch disks and get a goroutine of the host's bounded pool.
+func (h *Host) serveHost(from mesh.Identity, r mesh.Request, reply func([]byte, error)) {
+	if len(r.Payload) == 0 {
+		reply(nil, fmt.Errorf("empty call"))
+		return
+	}
+	call, body := r.Payload[0], r.Payload[1:]
+	if call == callReport {
+		rep, err := decodeReport(body)
+		if err == nil {
+			h.takeReport(from, rep)
+		}
+		reply(nil, err)
+		return
+	}
+	h.pool.run(func() {
+		answer, err := h.answerHost(from, call, r.Partition, body)
+		if err != nil {
+			reply(nil, err)
+			return
+		}
+		b, err := json.Marshal(answer)
+		reply(b, err)
+	}, func() { reply(nil, mesh.ErrQueueFull) })
+}
+
+func (h *Host) answerHost(from mesh.Identity, call byte, id uint32, body []byte) (any, error) {
+	switch call {
+	case callProbe:
+		return h.probed(id)
+	case callJoin:
+		var req joinRequest
+		if err := json.Unmarshal(body, &req); err != nil {
+			return nil, fmt.Errorf("join request: %w", err)
+		}
+		if partition.HostOf(raft.ServerID(req.ID)) != from.Host {
+			return nil, fmt.Errorf("join request for %q from host %q", req.ID, from.Host)
+		}
+		return h.joined(id, req)
+	}
+	return nil, fmt.Errorf("unknown call %d", call)
+}
+
+// probed says what this host holds of a partition.
+func (h *Host) probed(id uint32) (probeReply, error) {
+	reply := probeReply{ID: string(h.serverID)}
+	m := h.member(id)
+	if m != nil {
+		reply.Running = m.running() != nil
+		data, err := m.hasData()
+		reply.HasData = data
+		return reply, err
+	}
+	data, err := h.holdsData(id)
+	reply.HasData = data
+	return reply, err
+}
+
+// joined answers a host that wants to become a member of a partition that this host leads.
+func (h *Host) joined(id uint32, req joinRequest) (joinReply, error) {
+	var reply joinReply
+	m := h.member(id)
+	if m == nil || m.running() == nil {
+		return reply, fmt.Errorf("partition %d: not a member", id)
+	}
+	p := m.running()
+	marker, err := p.JoinMarker()
+	if err != nil {
+		return reply, err
+	}
+	for _, s := range p.Status().Servers {
+		reply.Member = reply.Member || s.ID == raft.ServerID(req.ID)
+	}
+	desired, ok := h.desired(id)
+	reply.Listed = ok && lists(desired, partition.HostOf(raft.ServerID(req.ID)))
+	if !reply.Member && reply.Listed {
+		reply.Marker = &marker
+	}
+	return reply, nil
+}
+
+// callHost makes one call to another host and decodes its JSON answer.
+func (h *Host) callHost(ctx context.Context, to string, call byte, id uint32, request, answer any) error {
+	body := []byte{call}
+	if request != nil {
+		b, err := json.Marshal(request)
+		if err != nil {
+			return err
+		}
+		body = append(body, b...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, hostCallTimeout)
+	defer cancel()
+	b, err := h.net.Call(ctx, mesh.Target{Host: to}, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Normal, Partition: id, Payload: body, Timeout: hostCallTimeout})
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, answer); err != nil {
+		return fmt.Errorf("answer of host %s: %w", to, err)
+	}
+	return nil
+}
