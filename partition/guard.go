@@ -90,14 +90,14 @@ func (g *guard) run() {
 func (g *guard) deliver(rpc raft.RPC) bool {
 	received := time.Now()
 	if resp, err, handled := g.intercept(rpc, received); handled {
-		rpc.Respond(resp, err)
+		refuseOrAnswer(rpc, resp, err)
 		return true
 	}
 	answer := make(chan raft.RPCResponse, 1)
 	select {
 	case g.consumer <- raft.RPC{Command: rpc.Command, Reader: rpc.Reader, RespChan: answer}:
 	case <-g.stop:
-		rpc.Respond(nil, raft.ErrRaftShutdown)
+		refuseOrAnswer(rpc, nil, raft.ErrRaftShutdown)
 		return false
 	}
 	select {
@@ -108,9 +108,29 @@ func (g *guard) deliver(rpc raft.RPC) bool {
 		rpc.Respond(r.Response, r.Error)
 		return true
 	case <-g.stop:
-		rpc.Respond(nil, raft.ErrRaftShutdown)
+		refuseOrAnswer(rpc, nil, raft.ErrRaftShutdown)
 		return false
 	}
+}
+
+// refuseOrAnswer answers a request in Raft's place. Transports may expect a response of the right type even beside an
+// error.
+func refuseOrAnswer(rpc raft.RPC, resp any, err error) {
+	if resp == nil {
+		switch rpc.Command.(type) {
+		case *raft.AppendEntriesRequest:
+			resp = &raft.AppendEntriesResponse{}
+		case *raft.RequestVoteRequest:
+			resp = &raft.RequestVoteResponse{}
+		case *raft.RequestPreVoteRequest:
+			resp = &raft.RequestPreVoteResponse{}
+		case *raft.InstallSnapshotRequest:
+			resp = &raft.InstallSnapshotResponse{}
+		case *raft.TimeoutNowRequest:
+			resp = &raft.TimeoutNowResponse{}
+		}
+	}
+	rpc.Respond(resp, err)
 }
 
 // intercept answers, in Raft's place, the requests that Raft must not see now.
