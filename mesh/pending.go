@@ -10,21 +10,36 @@ import (
 type Pending struct {
 	sent time.Time
 
-	mu      sync.Mutex
-	done    chan struct{} // made when first asked for
+	// Of the network it was started on; set before anyone else sees it.
+	id      uint64
+	want    string    // the incarnation it is for, "" any
+	expires time.Time // zero: never
+	owner   forgetter
+
+	mu      sync.Mutex // guards what follows
+	done    chan struct{}
 	over    bool
 	payload []byte
 	err     error
-	then    func([]byte, error)
-	release func()
 }
+
+// forgetter is told that a request was abandoned.
+type forgetter interface{ forget(id uint64) }
+
+// forgetFunc makes a forgetter of a function.
+type forgetFunc func()
+
+func (f forgetFunc) forget(uint64) { f() }
 
 // NewPending returns a Pending and the function that completes it, for
 // implementations of Network. Only the first completion counts, and the
-// function reports whether it was the one. release, which may be nil, runs
-// once after completion by Abandon, so that the network can forget the request.
+// function reports whether it was the one. release, which may be nil, is called
+// after Abandon completed it, so that the network can forget the request.
 func NewPending(sent time.Time, release func()) (*Pending, func(payload []byte, err error) bool) {
-	p := &Pending{sent: sent, release: release}
+	p := &Pending{sent: sent}
+	if release != nil {
+		p.owner = forgetFunc(release)
+	}
 	return p, p.complete
 }
 
@@ -32,9 +47,6 @@ func NewPending(sent time.Time, release func()) (*Pending, func(payload []byte, 
 func failedPending(sent time.Time, err error) *Pending {
 	return &Pending{sent: sent, over: true, err: err}
 }
-
-// closedChan is what Done answers for a Pending that is over.
-var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // Sent is the time Start was called, before anything reached the wire. What a
 // reply proves about the peer held at Sent or later, so leases count from it.
@@ -44,11 +56,11 @@ func (p *Pending) Sent() time.Time { return p.sent }
 func (p *Pending) Done() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over {
-		return closedChan
-	}
 	if p.done == nil {
 		p.done = make(chan struct{})
+		if p.over {
+			close(p.done)
+		}
 	}
 	return p.done
 }
@@ -62,42 +74,23 @@ func (p *Pending) Result() ([]byte, error) {
 // Abandon completes the request with err, if it is not done yet. A reply that
 // comes later is dropped; whether the peer served the request stays unknown.
 func (p *Pending) Abandon(err error) {
-	if p.complete(nil, err) && p.release != nil {
-		p.release()
+	if p.complete(nil, err) && p.owner != nil {
+		p.owner.forget(p.id)
 	}
 }
 
 // complete ends the request; it reports whether it was the first to do so.
 func (p *Pending) complete(payload []byte, err error) bool {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.over {
-		p.mu.Unlock()
 		return false
 	}
 	p.over, p.payload, p.err = true, payload, err
-	done, then := p.done, p.then
-	p.then = nil
-	p.mu.Unlock()
-	if done != nil {
-		close(done)
-	}
-	if then != nil {
-		then(payload, err)
+	if p.done != nil {
+		close(p.done)
 	}
 	return true
-}
-
-// onDone has fn called with the result: at once when it is there, otherwise
-// by whoever completes the request, so fn must not block. One fn at most.
-func (p *Pending) onDone(fn func(payload []byte, err error)) {
-	p.mu.Lock()
-	if p.over {
-		p.mu.Unlock()
-		fn(p.payload, p.err)
-		return
-	}
-	p.then = fn
-	p.mu.Unlock()
 }
 
 // isOver reports whether the result is there.
@@ -112,7 +105,7 @@ func Await(ctx context.Context, p *Pending) ([]byte, error) {
 	select {
 	case <-p.Done():
 	case <-ctx.Done():
-		p.Abandon(context.Cause(ctx))
+		p.Abandon(ctx.Err())
 	}
 	return p.Result()
 }

@@ -1,0 +1,90 @@
+package mesh
+
+import (
+	"fmt"
+	"time"
+)
+
+// quietness tells a silent connection from a slow one. It counts ticks, not
+// time: a process that was paused for a minute must not find all of its links
+// silent when it goes on.
+type quietness struct {
+	limit       int // ticks of silence that end the link
+	ticks       int
+	read, wrote uint64
+}
+
+// tick reports whether the stream has been silent for too long: nothing was
+// read, nor did a write under way move on.
+func (q *quietness) tick(s *stream) bool {
+	read, wrote := s.gotBytes.Load(), s.wrote.Load()
+	if read != q.read || (s.writing.Load() && wrote != q.wrote) {
+		q.ticks = 0
+	} else {
+		q.ticks++
+	}
+	q.read, q.wrote = read, wrote
+	return q.ticks >= q.limit
+}
+
+// maintain pings, finds silent and idle links, and expires requests.
+func (m *Mesh) maintain() {
+	ticker := time.NewTicker(m.timing.Tick)
+	defer ticker.Stop()
+	pingTicks, idleTicks := m.timing.ticks(m.timing.Ping), m.timing.ticks(m.timing.Idle)
+	unused := make(map[*outbound]int) // ticks without a request
+	for n := 0; ; n++ {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		outs, streams := m.everything()
+		now := time.Now()
+		still := make(map[*outbound]int, len(outs))
+		for _, o := range outs {
+			o.expire(now)
+			if n%pingTicks == 0 {
+				o.ping(now)
+			}
+			idle := unused[o] + 1
+			if o.used.Swap(false) {
+				idle = 0
+			}
+			if idle >= idleTicks {
+				o.link.closeIdle()
+			}
+			still[o] = idle
+		}
+		unused = still
+		for _, s := range streams {
+			if s.quiet.tick(s) {
+				s.kill(fmt.Errorf("no sign of life for %v", time.Duration(s.quiet.limit)*m.timing.Tick))
+			}
+		}
+	}
+}
+
+// everything lists the connections, and the streams of those that stand.
+func (m *Mesh) everything() (outs []*outbound, streams []*stream) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, p := range m.peers {
+		for _, l := range p.links {
+			o := l.connection()
+			if o == nil {
+				continue
+			}
+			outs = append(outs, o)
+			if s := o.streamIfUp(); s != nil {
+				streams = append(streams, s)
+			}
+		}
+		for _, in := range p.sessions {
+			if in != nil {
+				streams = append(streams, in.stream)
+			}
+		}
+	}
+	return outs, streams
+}
