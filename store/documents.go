@@ -27,6 +27,8 @@ type Documents struct {
 
 	// mu serializes writers: Apply, Import, holes, progress. Held while a batch is built and committed.
 	mu sync.Mutex
+	// sessions are the repair sessions under way, at most one for a bucket. Guarded by mu.
+	sessions map[uint8]*Session
 
 	// epoch is odd while a batch is being committed; see cachedHead.
 	epoch atomic.Uint64

@@ -1,0 +1,103 @@
+package store
+
+import (
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/merkle"
+)
+
+// The order in which repair becomes durable:
+//
+//	1 Import          unsynced   documents of a bucket
+//	2 MarkHealed      unsynced   the bucket's progress; the write-ahead log keeps it behind 1
+//	3 Sync            fsync      1 and 2 are durable
+//	4 CloseHoles      synced     the holes shrink to what some bucket still lacks
+//
+// A crash keeps a prefix of this. So progress without its documents cannot be, nor a closed hole without the progress
+// that closed it; and a member that crashed between 2 and 4 goes on with the buckets it had done.
+
+// MarkHealed records that a bucket holds the effect of some indexes: what Session.Finish found out, which is the way to
+// get it right. Only what lies in the member's holes is kept. It is ordered after everything imported before, and like
+// that durable with the next Sync.
+func (d *Documents) MarkHealed(bucket uint8, healed interval.Set) error {
+	return d.markHealed(bucket, healed, nil)
+}
+
+// markHealed ends the session on whose behalf it is called. That the session is still the bucket's is verified under
+// the same lock that imports take: none can slip in between.
+func (d *Documents) markHealed(bucket uint8, healed interval.Set, session *Session) error {
+	if err := d.acquire(); err != nil {
+		return err
+	}
+	defer d.engine.release()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if session != nil && d.sessions[bucket] != session {
+		return ErrSessionLost
+	}
+	delete(d.sessions, bucket)
+	before := d.meta.healed[bucket]
+	now := before.Union(healed.Intersect(d.meta.holes))
+	if now.Equal(before) {
+		return nil
+	}
+	b := d.begin()
+	defer b.close()
+	b.setHealed(bucket, now)
+	return b.commit(false)
+}
+
+// Healed returns which indexes of the member's holes a bucket holds already.
+func (d *Documents) Healed(bucket uint8) interval.Set {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	return d.meta.healed[bucket]
+}
+
+// CloseHoles closes what every bucket has healed, and returns it. The documents are made durable first, then the
+// smaller set of holes; progress within it is of no more use and goes in the same step. When that makes the member
+// complete, its delete records go too. (Completeness can also come later, by applying what was learned ahead; then they
+// go with that batch.)
+func (d *Documents) CloseHoles() (interval.Set, error) {
+	if err := d.acquire(); err != nil {
+		return nil, err
+	}
+	defer d.engine.release()
+	closed := d.healedEverywhere()
+	if closed.Empty() {
+		return nil, nil
+	}
+	// Progress of other buckets that commits from here on may only be closed by the next call: what is synced now does
+	// not hold it.
+	if err := d.engine.Sync(); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	holes := d.meta.holes.Minus(closed)
+	b := d.begin()
+	defer b.close()
+	b.setHoles(holes)
+	for bucket, healed := range d.meta.healed {
+		if left := healed.Intersect(holes); !left.Equal(healed) {
+			b.setHealed(bucket, left)
+		}
+	}
+	if err := b.commit(true); err != nil {
+		return nil, err
+	}
+	return closed, nil
+}
+
+// healedEverywhere is the part of the holes that every bucket has healed.
+func (d *Documents) healedEverywhere() interval.Set {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	healed := d.meta.holes
+	for i := range merkle.Buckets {
+		if healed.Empty() {
+			break
+		}
+		healed = healed.Intersect(d.meta.healed[uint8(i)])
+	}
+	return healed
+}

@@ -1,0 +1,161 @@
+package store
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Bounds of one call of Wants, so that a query fits into memory and a frame.
+const (
+	maxWants      = 1024  // hashes
+	maxWantRanges = 16384 // held ranges, of all documents together
+)
+
+// Wants describes what this member has under some hashes of a bucket (ascending; from a Plan, or wherever documents
+// are missed), for an export query that starts at a cursor. It may describe fewer hashes than given, but at least one
+// unless all lie before the cursor: the caller asks for the rest afterwards.
+//
+// A document without a gap is described by its head alone. Otherwise the keys of its entries are read.
+func (d *Documents) Wants(bucket uint8, hashes []uint64, from Cursor) ([]Want, error) {
+	if err := d.acquire(); err != nil {
+		return nil, err
+	}
+	defer d.engine.release()
+	snapshot := d.engine.db.NewSnapshot()
+	defer func() { _ = snapshot.Close() }()
+	known, err := readBucketMeta(snapshot, d.partition, bucket)
+	if err != nil {
+		return nil, err
+	}
+	w := wanter{snapshot: snapshot, partition: d.partition, bucket: bucket, from: from, deletes: known.deleteRecords > 0, room: maxWantRanges}
+	var wants []Want
+	for _, hash := range hashes {
+		if hash < from.Hash {
+			continue
+		}
+		if len(wants) > 0 && (len(wants) == maxWants || w.room <= 0) {
+			break
+		}
+		have, err := w.under(hash)
+		if err != nil {
+			return nil, err
+		}
+		wants = append(wants, Want{Hash: hash, Have: have})
+	}
+	return wants, nil
+}
+
+// wanter reads what a member has, from one snapshot.
+type wanter struct {
+	snapshot  *pebble.Snapshot
+	partition uint32
+	bucket    uint8
+	from      Cursor
+	deletes   bool // the bucket has delete records
+	room      int  // ranges left
+}
+
+// under describes all documents and delete records of one hash.
+func (w *wanter) under(hash uint64) ([]Have, error) {
+	have, err := w.read(nil, kindHead, hash)
+	if err != nil || !w.deletes {
+		return have, err
+	}
+	return w.read(have, kindDelete, hash)
+}
+
+func (w *wanter) read(have []Have, kind recordKind, hash uint64) ([]Have, error) {
+	s, err := newKindScan(w.snapshot, w.partition, w.bucket, kind, hash, hash)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	for {
+		k, v, ok, err := s.take()
+		if err != nil || !ok {
+			return have, err
+		}
+		one := Have{Key: k.key, Upto: math.MaxInt64}
+		if kind == kindDelete {
+			if one.Deleted, err = decodeDeleteValue(v); err != nil {
+				return nil, s.corrupt(k.key, err)
+			}
+			have = append(have, one)
+			continue
+		}
+		h, err := decodeHeadValue(v)
+		if err != nil {
+			return nil, s.corrupt(k.key, err)
+		}
+		if err := w.hold(&one, k.place(), &h); err != nil {
+			return nil, err
+		}
+		have = append(have, one)
+	}
+}
+
+// hold fills in what a document's head and entries say.
+func (w *wanter) hold(have *Have, p place, h *Head) error {
+	have.Generation = h.Generation
+	if h.HasBase {
+		have.BaseIndex = h.BaseIndex
+	}
+	after, _ := w.from.within(p.key, h.Generation)
+	if after == math.MaxInt64 || h.Entries == 0 {
+		return nil
+	}
+	if !h.Gap() {
+		w.room--
+		have.Held = []SeqRange{{First: h.Floor + 1, Last: h.HeadSeq, Chain: h.Chain}}
+		return nil
+	}
+	lower := appendEntry(nil, w.partition, p, h.Generation, after+1)
+	upper := successor(appendGeneration(nil, w.partition, p, kindEntry, h.Generation))
+	it, err := w.snapshot.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return readError(w.partition, p.key, kindEntry, err)
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		var mark Mark
+		if mark, err = readMark(it); err != nil {
+			err = &CorruptionError{Partition: w.partition, Key: p.key, Kind: kindEntry.String(), Err: err}
+			break
+		}
+		if n := len(have.Held); n > 0 && have.Held[n-1].Last+1 == mark.Begin {
+			have.Held[n-1].Last, have.Held[n-1].Chain = mark.End, mark.Chain
+			continue
+		}
+		// The last range must be whole, so it is only known to be the last when the next one begins.
+		if w.room <= 0 && len(have.Held) > 0 {
+			have.Upto = have.Held[len(have.Held)-1].Last
+			break
+		}
+		w.room--
+		have.Held = append(have.Held, SeqRange{First: mark.Begin, Last: mark.End, Chain: mark.Chain})
+	}
+	if closeErr := it.Close(); err == nil && closeErr != nil {
+		err = readError(w.partition, p.key, kindEntry, closeErr)
+	}
+	return err
+}
+
+// readMark reads the entry that an iterator stands at, without its delta and without verifying the delta.
+func readMark(it *pebble.Iterator) (Mark, error) {
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return Mark{}, err
+	}
+	_, span, err := entrySize(v)
+	if err != nil {
+		return Mark{}, err
+	}
+	end := seqOf(it.Key())
+	if span < 1 || span > end+1 {
+		return Mark{}, fmt.Errorf("%w: delta of %d seqs ends at %d", ErrEncoding, span, end)
+	}
+	m := Mark{Begin: end - span + 1, End: end, Index: (&reader{b: v}).u64()}
+	copy(m.Chain[:], v[16:])
+	return m, nil
+}
