@@ -1,0 +1,148 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// A cap on peers divides the hosts into cells, and the members of a partition come from one cell. Cells are as few and
+// as large as the cap permits, because each spreads a dead host's load over its own hosts only. They are where a plan
+// starts; the search may link cells as far as the cap leaves room.
+
+// cells says how many hosts of each zone a cell has.
+type cells [][]int // [cell][zone]
+
+// dealCells divides the hosts into count cells, dealing the hosts of one zone after the other.
+func dealCells(zones []int32, count int) cells {
+	kinds := int(slices.Max(zones)) + 1
+	c := make(cells, count)
+	for i := range c {
+		c[i] = make([]int, kinds)
+	}
+	for i, zone := range slices.Sorted(slices.Values(zones)) {
+		c[i%count][zone]++
+	}
+	return c
+}
+
+// peers returns the most peers a host of the cells may get with partitions of up to largest members, and whether every
+// cell is large enough for them. Where every member can have a zone to itself, hosts of one zone are no peers.
+func (c cells) peers(largest int) (most int, fits bool) {
+	for _, quota := range c {
+		size, zones, fewest := 0, 0, 0
+		for _, n := range quota {
+			if n > 0 {
+				size += n
+				if zones++; fewest == 0 || n < fewest {
+					fewest = n
+				}
+			}
+		}
+		if size < largest {
+			return 0, false
+		}
+		if largest <= zones {
+			most = max(most, size-fewest)
+		} else {
+			most = max(most, size-1)
+		}
+	}
+	return most, true
+}
+
+// cellsFor returns the fewest cells that keep a cap, nil when the cap does not bind, and an error when none do.
+func cellsFor(zones []int32, largest, maxPeers int) (cells, error) {
+	if maxPeers < 0 {
+		return nil, fmt.Errorf("the cap on peers cannot be negative")
+	}
+	if maxPeers == 0 {
+		return nil, nil
+	}
+	least := len(zones) - 1
+	for count := 1; count <= len(zones)/largest; count++ {
+		c := dealCells(zones, count)
+		most, fits := c.peers(largest)
+		switch {
+		case fits && most <= maxPeers && count == 1:
+			return nil, nil
+		case fits && most <= maxPeers:
+			return c, nil
+		case fits:
+			least = min(least, most)
+		}
+	}
+	return nil, fmt.Errorf("%d hosts with partitions of %d members cannot have at most %d peers each; the least is %d",
+		len(zones), largest, maxPeers, least)
+}
+
+// seat assigns each host to a cell, hosts that already share partitions to the same one.
+func (l *layout) seat(c cells) []int32 {
+	cell := slices.Repeat([]int32{vacant}, l.hosts)
+	for i, quota := range c {
+		affinity := make([]int64, l.hosts) // by host: partitions shared with the cell so far
+		for {
+			best := int32(vacant)
+			for h := range int32(l.hosts) {
+				if cell[h] == vacant && quota[l.zone[h]] > 0 && (best == vacant || affinity[h] > affinity[best]) {
+					best = h
+				}
+			}
+			if best == vacant {
+				break
+			}
+			cell[best] = int32(i)
+			quota[l.zone[best]]--
+			for h := range affinity {
+				affinity[h] += int64(l.shared[int(best)*l.hosts+h])
+			}
+		}
+	}
+	return cell
+}
+
+// settle assigns each partition to a cell: the one that has most of its members already, while there is room in it for
+// a fair share, and otherwise the emptiest. Members outside of it lose their slots.
+func (l *layout) settle(cell []int32) (home []int32) {
+	count := int(slices.Max(cell)) + 1
+	size, used, total := make([]int, count), make([]int, count), 0
+	for _, c := range cell {
+		size[c]++
+	}
+	inside := make([][]int, len(l.parts)) // members of each partition by cell
+	order := make([]int, len(l.parts))
+	for p := range l.parts {
+		total += len(l.parts[p].slots)
+		order[p], inside[p] = p, make([]int, count)
+		for _, h := range l.parts[p].slots {
+			if h != vacant {
+				inside[p][cell[h]]++
+			}
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(slices.Max(inside[b]), slices.Max(inside[a])) })
+	home = make([]int32, len(l.parts))
+	for _, p := range order {
+		slots := len(l.parts[p].slots)
+		best, emptiest := vacant, 0
+		for c := range count {
+			if room := (2*used[c] + slots) * l.hosts; room <= 2*total*size[c] && (best == vacant || inside[p][c] > inside[p][best]) {
+				best = c
+			}
+			if (2*used[c]+slots)*size[emptiest] < (2*used[emptiest]+slots)*size[c] {
+				emptiest = c
+			}
+		}
+		if best == vacant || inside[p][best] == 0 {
+			best = emptiest
+		}
+		used[best] += slots
+		home[p] = int32(best)
+		for slot, h := range l.parts[p].slots {
+			if h != vacant && cell[h] != home[p] {
+				l.take(p, slot)
+			}
+		}
+	}
+	return home
+}
