@@ -100,10 +100,12 @@ type application struct {
 	diverged bool
 }
 
+// run lets the mutation take effect unless its generation is known to be over: a newer one is there, or a delete record
+// says so. A record kills every generation up to its index (design §6, "no regress").
 func (a *application) run() error {
-	h := a.s.head
-	if h != nil && h.Generation > a.m.Index || a.s.deleted > a.m.Index {
-		return nil // a newer generation or a newer delete is known
+	generation := a.generation()
+	if h := a.s.head; h != nil && h.Generation > generation || a.s.deleted >= generation {
+		return nil
 	}
 	switch a.m.Kind {
 	case Create:
@@ -118,6 +120,14 @@ func (a *application) run() error {
 		return a.delete()
 	}
 	return a.m.invalid("unknown kind")
+}
+
+// generation returns which generations the mutation concerns: this one and, what it ends, all before.
+func (a *application) generation() uint64 {
+	if a.m.Kind == Append || a.m.Kind == Compact {
+		return a.m.Generation
+	}
+	return a.m.Index
 }
 
 // create starts a generation. When that generation is there already it was pulled ahead: then only what the source
@@ -138,8 +148,7 @@ func (a *application) create() error {
 }
 
 func (a *application) append() error {
-	ok, err := a.generation()
-	if err != nil || !ok {
+	if err := a.join(); err != nil {
 		return err
 	}
 	a.touch()
@@ -148,8 +157,7 @@ func (a *application) append() error {
 
 // compact brings a base and raises the floor. Of two bases the one of the higher index stays; floors only rise.
 func (a *application) compact() error {
-	ok, err := a.generation()
-	if err != nil || !ok {
+	if err := a.join(); err != nil {
 		return err
 	}
 	a.touch()
@@ -165,18 +173,17 @@ func (a *application) compact() error {
 	return a.b.dropEntries(a.s, h.Floor)
 }
 
-// replace starts a generation that consists of a base; create explains the case that it is there.
+// replace starts a generation that consists of a base; of one that was pulled ahead, that is a compaction to the base.
 func (a *application) replace() error {
-	h := a.s.head
-	if h == nil || h.Generation != a.m.Index {
-		err := a.b.restart(a.s, Head{Generation: a.m.Index, LastIndex: a.m.Index, HeadSeq: a.m.BaseSeq, Chain: a.m.Chain,
-			Floor: a.m.BaseSeq, FloorKnown: true, Dropped: a.m.Dropped})
-		if err != nil {
-			return err
-		}
-		return a.b.putBase(a.s, a.m.BaseSeq, a.m.Index, a.m.Base)
+	if h := a.s.head; h != nil && h.Generation == a.m.Index {
+		return a.compact()
 	}
-	return a.compact()
+	err := a.b.restart(a.s, Head{Generation: a.m.Index, LastIndex: a.m.Index, HeadSeq: a.m.BaseSeq, Chain: a.m.Chain,
+		Floor: a.m.BaseSeq, FloorKnown: true, Dropped: a.m.Dropped})
+	if err != nil {
+		return err
+	}
+	return a.b.putBase(a.s, a.m.BaseSeq, a.m.Index, a.m.Base)
 }
 
 // delete removes the document. A sick member remembers that: its coverage alone cannot tell others' copies from news.
@@ -190,17 +197,13 @@ func (a *application) delete() error {
 	return nil
 }
 
-// generation makes sure that the document is there with at least the mutation's generation: a sick member may not have
-// seen its creation. False when the document is of a newer generation than the mutation, which then has no effect.
-func (a *application) generation() (bool, error) {
-	generation := a.m.Generation
-	if a.m.Kind == Replace {
-		generation = a.m.Index
+// join makes sure that the document is there in the mutation's generation: a sick member may not have seen its
+// creation. How far down its deltas go is then unknown.
+func (a *application) join() error {
+	if h := a.s.head; h != nil && h.Generation == a.generation() {
+		return nil
 	}
-	if h := a.s.head; h != nil && h.Generation >= generation {
-		return h.Generation == generation, nil
-	}
-	return true, a.b.restart(a.s, Head{Generation: generation, LastIndex: a.m.Index, HeadSeq: neutralFloor, Floor: neutralFloor})
+	return a.b.restart(a.s, Head{Generation: a.generation(), LastIndex: a.m.Index, HeadSeq: neutralFloor, Floor: neutralFloor})
 }
 
 // touch raises the last index.

@@ -15,7 +15,7 @@ import (
 // DocOptions configure a document engine. Dir and the stamp are required, the rest has defaults.
 type DocOptions struct {
 	Dir string
-	FS  vfs.FS // default: the disk
+	FS  vfs.FS // default: the disk, watched for slowness
 
 	// The stamp written when the directory is created; another one is refused with a *WrongOwnerError.
 	Cluster, Host, Incarnation string
@@ -31,9 +31,6 @@ type DocOptions struct {
 }
 
 func (o DocOptions) withDefaults() DocOptions {
-	if o.FS == nil {
-		o.FS = vfs.Default
-	}
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = 64 << 20
 	}
@@ -174,12 +171,20 @@ func (e *DocEngine) Drop(partition uint32) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.dropped.Store(true)
+		d.epoch.Add(1) // odd for ever: no reader may put a head of the past into the cache again
 		delete(e.members, partition)
 	}
 	lower, upper := prefixRange(appendPartition(nil, partition))
 	err := e.stop.guard(func() error { return e.db.DeleteRange(lower, upper, pebble.Sync) })
 	e.heads.dropPartition(partition)
-	return err
+	if err != nil {
+		return err
+	}
+	// Space is reclaimed by compactions, which see the tombstone once it is flushed. Nothing waits for that.
+	if _, err := e.db.AsyncFlush(); err != nil {
+		e.opts.Logger.Warn("flush after dropping a member", "partition", partition, "err", err)
+	}
+	return nil
 }
 
 // Meta returns a host-wide record.

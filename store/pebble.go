@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -68,31 +67,52 @@ func (v DocEvents) listener(logger *slog.Logger) *pebble.EventListener {
 	}
 }
 
-// openPebble opens a Pebble the way both engines want it, and sorts out why it cannot be opened.
+// openPebble opens a Pebble the way both engines want it, and sorts out why it cannot be opened. files may be nil: the
+// disk, with Pebble's watch for slow operations.
 func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*pebble.DB, error) {
+	disk := files
+	if disk == nil {
+		disk = vfs.Default
+	}
+	if err := disk.MkdirAll(dir, 0o755); err != nil {
+		return nil, openError(dir, err)
+	}
+	lock, err := pebble.LockDirectory(dir, disk)
+	if err != nil {
+		var file *fs.PathError
+		if !errors.As(err, &file) { // the lock, not the file that carries it
+			return nil, &OpenError{Dir: dir, Reason: OpenLocked, Err: err}
+		}
+		return nil, openError(dir, err)
+	}
+	if err := lock.Close(); err != nil { // Open takes it again: keeping it would be ours to release after every crash
+		return nil, openError(dir, err)
+	}
 	o.FS = files
 	o.Logger = stop
 	o.FormatMajorVersion = pebble.FormatNewest
+	o.MemTableStopWritesThreshold = 4
+	o.CompactionConcurrencyRange = func() (int, int) { return 1, 2 }
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	var db *pebble.DB
-	err := stop.recovered(func() (err error) {
+	err = stop.recovered(func() (err error) {
 		db, err = pebble.Open(dir, o)
 		return err
 	})
 	if err != nil {
-		return nil, classifyOpen(dir, err)
+		return nil, openError(dir, err)
 	}
 	stop.armed.Store(true)
 	return db, nil
 }
 
-// classifyOpen wraps an error of opening so that an operator sees what to do.
-func classifyOpen(dir string, err error) error {
+// openError says what an operator can do about an error of opening.
+func openError(dir string, err error) error {
 	reason := OpenUnreadable
 	switch {
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EWOULDBLOCK), strings.Contains(err.Error(), "lock held"):
+	case errors.Is(err, syscall.EAGAIN):
 		reason = OpenLocked
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		reason = OpenDiskFull
