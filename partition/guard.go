@@ -33,7 +33,6 @@ type guard struct {
 	inner      Transport
 	self       raft.ServerID
 	leaseFor   time.Duration
-	maxBytes   int                                             // of entries in one AppendEntries
 	vetoed     func(now time.Time, lastContact time.Time) bool // sick and within the grace period
 	covered    func(*raft.InstallSnapshotRequest) bool         // a marker that says nothing new
 	term       func() uint64                                   // Raft's current term
@@ -264,26 +263,12 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 	if g.isMuted(args.Term) {
 		return errMuted
 	}
-	g.trim(args)
 	sent := time.Now()
 	if err := g.inner.AppendEntries(id, target, args, resp); err != nil {
 		return err
 	}
 	g.noteAck(id, args.Term, resp.Term, sent)
 	return nil
-}
-
-// trim cuts a request to what fits one frame. Raft counts what the request holds after the call, so it sends the rest
-// with the next one.
-func (g *guard) trim(args *raft.AppendEntriesRequest) {
-	size := 0
-	for i, e := range args.Entries {
-		size += len(e.Data) + len(e.Extensions) + 64
-		if size > g.maxBytes && i > 0 {
-			args.Entries = args.Entries[:i]
-			return
-		}
-	}
 }
 
 // RequestVote is withheld while this member promised itself to another leader, or is sick and within its grace period.
@@ -374,7 +359,6 @@ func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *r
 	if p.g.isMuted(args.Term) {
 		return nil, errMuted
 	}
-	p.g.trim(args)
 	return p.AppendPipeline.AppendEntries(args, resp)
 }
 

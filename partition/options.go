@@ -94,8 +94,6 @@ type Options struct {
 	// Threshold is how many entries must have been applied since the last marker for Truncate to make a new one.
 	// Default 1024.
 	Threshold uint64
-	// FrameBytes bounds the entries of one request to a follower. Default 2 MiB, at least Limits.CommandBytes fits alone.
-	FrameBytes int
 	// SafeMode starts the member in safe mode, for the reason given.
 	SafeMode string
 	Events   Events
@@ -125,9 +123,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Threshold == 0 {
 		o.Threshold = 1024
-	}
-	if o.FrameBytes <= 0 {
-		o.FrameBytes = 2 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,7 +62,7 @@ func Open(options Options) (*Partition, error) {
 	if err != nil && err.Error() != "not found" {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
-	p.guard = &guard{inner: o.Transport, self: o.Self, leaseFor: o.Timing.Lease, maxBytes: o.FrameBytes, vetoed: p.vetoed,
+	p.guard = &guard{inner: o.Transport, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
 		covered: p.covered, term: p.term, onContact: p.contacted, onAck: func() {}}
 	p.guard.start(term > 0)
 	r, err := raft.NewRaft(p.raftConfig(), p.fsm, o.Log, o.Log, &markerStore{log: o.Log, install: p.install}, p.guard)
@@ -280,6 +279,3 @@ func (p *Partition) Close() error {
 	p.watching.Wait()
 	return err
 }
-
-// logger is the partition's own.
-func (p *Partition) logger() *slog.Logger { return p.o.Logger }
