@@ -1,7 +1,9 @@
 package adamant
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/adamantdb/adamant/config"
@@ -17,8 +19,12 @@ func (h *Host) loadCluster() (*config.Cluster, error) {
 	case h.opts.Cluster != nil:
 		return h.opts.Cluster.Clone(), nil
 	}
-	w, err := config.Watch(h.opts.ClusterFile, config.WatchOptions{
-		Interval: h.opts.Timing.Poll,
+	last, err := h.lastGood()
+	if err != nil {
+		return nil, err
+	}
+	w, err := config.NewWatcher(config.WatchOptions{
+		Path: h.opts.ClusterFile, Interval: h.opts.Timing.Poll, Last: last,
 		OnChange: func(_, next *config.Cluster) { h.adopt(next) },
 		OnReject: h.rejected,
 	})
@@ -31,6 +37,37 @@ func (h *Host) loadCluster() (*config.Cluster, error) {
 		return nil, &ConfigError{File: h.opts.ClusterFile, Version: c.Version, Err: fmt.Errorf("no host is named %q", h.opts.Host)}
 	}
 	return c, nil
+}
+
+// lastGoodFile holds the last good cluster file in the data directory: with it a host starts although the file itself is
+// bad at the moment, and versions go on growing across restarts.
+const lastGoodFile = "cluster.last.json"
+
+func (h *Host) lastGood() (*config.Cluster, error) {
+	path := h.opts.path(lastGoodFile)
+	b, err := readFile(h.opts.FS, path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	c, err := config.Parse(b, path)
+	if err != nil { // an older program's, or damaged: the file itself has to be good then
+		h.log.Warn("the kept copy of the cluster file is not usable", "file", path, "error", err)
+		return nil, nil
+	}
+	return c, nil
+}
+
+// keepLastGood is best effort: without the copy a restart needs a good file.
+func (h *Host) keepLastGood(c *config.Cluster) {
+	if h.watcher == nil {
+		return
+	}
+	if err := replaceFile(h.opts.FS, h.opts.Dir, lastGoodFile, c.Marshal()); err != nil {
+		h.log.Warn("the cluster file's copy cannot be kept", "error", err)
+	}
 }
 
 // singleCluster is the configuration of a host that was given nothing but a directory.
@@ -46,6 +83,7 @@ func singleCluster(partitions int) *config.Cluster {
 // adopt takes over a configuration that the watcher or SetCluster found to be a valid successor.
 func (h *Host) adopt(next *config.Cluster) {
 	h.config.Store(next)
+	h.keepLastGood(next)
 	h.note(nil, "config", fmt.Sprintf("version %d in force", next.Version))
 	h.log.Info("configuration in force", "version", next.Version)
 	h.events.ConfigChanged(next.Version)

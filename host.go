@@ -13,7 +13,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/adamantdb/adamant/antientropy"
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/mesh"
 	"github.com/adamantdb/adamant/partition"
@@ -39,7 +38,7 @@ type Host struct {
 	logs    store.LogEngine
 	docs    *store.DocEngine
 	watcher *config.Watcher // nil without a cluster file
-	repair  *antientropy.Loop
+	repair  tempLoop
 	pool    *pool
 
 	config      atomic.Pointer[config.Cluster]
@@ -47,6 +46,8 @@ type Host struct {
 	stewardPoke chan struct{}
 	reportPoke  chan struct{}
 	history     history
+	counts      counts
+	meter       meter
 
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
@@ -65,10 +66,10 @@ type Host struct {
 // (locked, not writable, full or damaged), and those of the network (the port is in use, a plain link that would leave
 // the machine).
 func Open(options Options) (*Host, error) {
-	if err := options.Validate(); err != nil {
+	o, err := options.withDefaults()
+	if err != nil {
 		return nil, err
 	}
-	o := options.withDefaults()
 	h := &Host{opts: o, log: o.Logger, events: o.Events, started: time.Now(), members: map[uint32]*member{},
 		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), pool: newPool(hostWorkers, hostQueue)}
 	if err := h.open(); err != nil {
@@ -76,6 +77,12 @@ func Open(options Options) (*Host, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
+	if h.watcher != nil {
+		if err := h.watcher.Start(ctx); err != nil {
+			cancel()
+			return nil, errors.Join(err, h.release())
+		}
+	}
 	h.loops.Go(func() { h.steward(ctx) })
 	h.loops.Go(func() { h.reporter(ctx) })
 	h.loops.Go(func() { h.truncation(ctx) })
@@ -96,6 +103,7 @@ func (h *Host) open() error {
 		return err
 	}
 	h.incarnation = identity.Incarnation
+	h.keepLastGood(c)
 	h.serverID = raft.ServerID(h.name + "@" + h.incarnation)
 	if err := h.openEngines(c.Name); err != nil {
 		return err
@@ -142,7 +150,8 @@ func (h *Host) openNetwork(c *config.Cluster) error {
 		}
 		h.net = m
 	}
-	h.mux = mesh.NewRaftMux(h.net)
+	h.mux = mesh.NewRaftMux()
+	h.net.Handle(mesh.ServiceRaft, h.mux)
 	h.net.Handle(mesh.ServiceHost, mesh.HandlerFunc(h.serveHost))
 	h.net.Handle(mesh.ServiceRepair, mesh.HandlerFunc(h.serveRepair))
 	return nil
@@ -306,7 +315,7 @@ func (h *Host) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), h.opts.Timing.HandOver)
 	h.handOver(ctx)
 	cancel()
-	return h.shutdown()
+	return h.shutdown(h.net.Close)
 }
 
 // Kill stops the host as a crash would: nothing is handed over, its links break off. What it acknowledged is durable
@@ -315,7 +324,11 @@ func (h *Host) Kill() error {
 	if !h.beginClose() {
 		return nil
 	}
-	return h.shutdown()
+	cut := h.net.Close
+	if k, ok := h.net.(interface{ Kill() }); ok {
+		cut = func() error { k.Kill(); return nil }
+	}
+	return h.shutdown(cut)
 }
 
 func (h *Host) beginClose() bool {
@@ -326,13 +339,14 @@ func (h *Host) beginClose() bool {
 	return first
 }
 
-func (h *Host) shutdown() error {
+// shutdown stops everything, the links first: a crash is silent at once.
+func (h *Host) shutdown(cut func() error) error {
 	var errs []error
 	if h.watcher != nil {
 		errs = append(errs, h.watcher.Close())
 	}
 	h.stop()
-	errs = append(errs, h.net.Close()) // first the links: a crash is silent at once
+	errs = append(errs, cut())
 	h.loops.Wait()
 	h.pool.close()
 	var wg sync.WaitGroup

@@ -27,7 +27,7 @@ const (
 	identityFormat = 1
 	identityFile   = "host.json"
 	incarnationLen = 16
-	identityLimit  = 1 << 16
+	fileLimit      = 64 << 20 // bytes of any file a host reads whole
 )
 
 // openIdentity reads a directory's identity, or gives a new, empty directory one. A directory with engines but without an
@@ -52,7 +52,6 @@ func openIdentity(dir string, fs vfs.FS, cluster, host string) (identity, error)
 	return createIdentity(dir, fs, cluster, host)
 }
 
-// createIdentity writes the file beside its place, syncs it and renames it: a crash leaves either none or all of it.
 func createIdentity(dir string, fs vfs.FS, cluster, host string) (identity, error) {
 	random := make([]byte, incarnationLen/2)
 	if _, err := rand.Read(random); err != nil {
@@ -63,18 +62,27 @@ func createIdentity(dir string, fs vfs.FS, cluster, host string) (identity, erro
 	if err != nil {
 		return identity{}, err
 	}
-	path := fs.PathJoin(dir, identityFile)
-	if err := writeFileSync(fs, path+".new", append(b, '\n')); err != nil {
+	if err := replaceFile(fs, dir, identityFile, append(b, '\n')); err != nil {
 		return identity{}, fmt.Errorf("data directory %s: %w", dir, err)
 	}
+	return id, nil
+}
+
+// replaceFile writes a file beside its place, syncs it, renames it and syncs the directory: a crash leaves the old content
+// or the new one.
+func replaceFile(fs vfs.FS, dir, name string, content []byte) error {
+	path := fs.PathJoin(dir, name)
+	if err := writeFileSync(fs, path+".new", content); err != nil {
+		return err
+	}
 	if err := fs.Rename(path+".new", path); err != nil {
-		return identity{}, fmt.Errorf("data directory %s: %w", dir, err)
+		return err
 	}
 	d, err := fs.OpenDir(dir)
 	if err != nil {
-		return identity{}, fmt.Errorf("data directory %s: %w", dir, err)
+		return err
 	}
-	return id, errors.Join(d.Sync(), d.Close())
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func parseIdentity(path string, b []byte, cluster, host string) (identity, error) {
@@ -100,7 +108,7 @@ func readFile(fs vfs.FS, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(f, identityLimit))
+	b, err := io.ReadAll(io.LimitReader(f, fileLimit))
 	return b, errors.Join(err, f.Close())
 }
 

@@ -25,10 +25,11 @@ type member struct {
 	log   store.LogGroup
 	steps sync.Mutex
 
-	mu       sync.Mutex
-	part     *partition.Partition
-	failure  error // opening failed: shown in the status, not tried again
-	complete bool  // as last reported to Events.HealthChanged
+	mu        sync.Mutex
+	part      *partition.Partition
+	transport *mesh.RaftTransport
+	failure   error // opening failed: shown in the status, not tried again
+	complete  bool  // as last reported to Events.HealthChanged
 }
 
 // memberDocuments gives a partition its documents and the engine's sync in one.
@@ -60,10 +61,13 @@ func (m *member) open(alone bool) error {
 	if err != nil {
 		return err
 	}
+	transport := mesh.NewRaftTransport(h.net, m.id, h.serverID, mesh.RaftOptions{})
+	if err := h.mux.Add(transport); err != nil {
+		return err
+	}
 	p, err := partition.Open(partition.Options{
-		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs},
-		Transport: mesh.NewRaftTransport(h.net, h.mux, m.id, h.serverID),
-		Timing:    timing, Limits: h.opts.Limits.partition(), SafeMode: reason, Logger: h.log,
+		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs}, Transport: transport,
+		Timing: timing, Limits: h.opts.Limits.partition(), SafeMode: reason, Logger: h.log,
 		Trailing: h.opts.Limits.TrailingLogs, Threshold: h.opts.Limits.MarkerEvery,
 		Events: partition.Events{
 			Leader:  func(leader raft.ServerID, term uint64) { h.leaderChanged(m.id, leader, term) },
@@ -73,10 +77,10 @@ func (m *member) open(alone bool) error {
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("open partition %d: %w", m.id, err)
+		return errors.Join(fmt.Errorf("open partition %d: %w", m.id, err), transport.Close())
 	}
 	m.mu.Lock()
-	m.part = p
+	m.part, m.transport = p, transport
 	m.mu.Unlock()
 	return nil
 }
@@ -84,13 +88,15 @@ func (m *member) open(alone bool) error {
 // stop closes the Raft member; the data stays.
 func (m *member) stop() error {
 	m.mu.Lock()
-	p := m.part
-	m.part = nil
+	p, transport := m.part, m.transport
+	m.part, m.transport = nil, nil
 	m.mu.Unlock()
 	if p == nil {
 		return nil
 	}
-	return p.Close()
+	err := errors.Join(p.Close(), transport.Close())
+	m.host.counts.retire(transport.Stats())
+	return err
 }
 
 // step brings the member one step closer to what the cluster file wants of it. The steward calls it again and again; it
@@ -215,6 +221,3 @@ func (m *member) leave(ctx context.Context, p *partition.Partition, desired part
 	m.host.log.Info("member removed, dropping its data", "partition", m.id, "leader", leader)
 	return m.host.drop(m)
 }
-
-// close stops the member for good and reports every error.
-func (m *member) close() error { return errors.Join(m.stop()) }

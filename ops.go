@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/partition"
@@ -14,7 +15,7 @@ import (
 // write: *NotLeaderError, *UnavailableError, *SafeModeError (nothing happened), *AmbiguousError (unknown outcome),
 // *KeyError, *InvalidError, *TooLargeError.
 func (h *Host) Create(ctx context.Context, key Key, delta Delta) error {
-	_, err := h.do(ctx, partition.Operation{Kind: store.Create, Key: key, Deltas: []Delta{delta}})
+	_, err := h.do(ctx, opCreate, partition.Operation{Kind: store.Create, Key: key, Deltas: []Delta{delta}})
 	return err
 }
 
@@ -22,32 +23,34 @@ func (h *Host) Create(ctx context.Context, key Key, delta Delta) error {
 // one before. Deltas that are stored already, byte for byte, are acknowledged again, so a retry after an unknown outcome
 // is safe. Errors: *SeqMismatchError with the head, *NotFoundError, *InvalidError for an empty list, and those of Create.
 func (h *Host) Append(ctx context.Context, key Key, deltas []Delta) (head int64, err error) {
-	return h.do(ctx, partition.Operation{Kind: store.Append, Key: key, Deltas: deltas})
+	return h.do(ctx, opAppend, partition.Operation{Kind: store.Append, Key: key, Deltas: deltas})
 }
 
 // Compact puts a snapshot of the document at seq under its deltas and keeps the newest `history` deltas that end at or
 // before it. A snapshot older than the present one changes nothing. Errors: *HistoryError (history ≤ 0), *FutureError (seq
 // above head), *NotFoundError, and those of Create.
 func (h *Host) Compact(ctx context.Context, key Key, seq int64, json []byte, history int) error {
-	_, err := h.do(ctx, partition.Operation{Kind: store.Compact, Key: key, Seq: seq, JSON: json, History: history})
+	_, err := h.do(ctx, opCompact, partition.Operation{Kind: store.Compact, Key: key, Seq: seq, JSON: json, History: history})
 	return err
 }
 
 // Replace makes the document a new generation that begins with a snapshot at seq, which may be below the present head.
 // Errors: *NotFoundError, and those of Create.
 func (h *Host) Replace(ctx context.Context, key Key, seq int64, json []byte) error {
-	_, err := h.do(ctx, partition.Operation{Kind: store.Replace, Key: key, Seq: seq, JSON: json})
+	_, err := h.do(ctx, opReplace, partition.Operation{Kind: store.Replace, Key: key, Seq: seq, JSON: json})
 	return err
 }
 
 // Delete removes the document; a missing one is no error. Errors: those of Create.
 func (h *Host) Delete(ctx context.Context, key Key) error {
-	_, err := h.do(ctx, partition.Operation{Kind: store.Delete, Key: key})
+	_, err := h.do(ctx, opDelete, partition.Operation{Kind: store.Delete, Key: key})
 	return err
 }
 
 // do evaluates and proposes an operation at this host's member of the key's partition.
-func (h *Host) do(ctx context.Context, op partition.Operation) (int64, error) {
+func (h *Host) do(ctx context.Context, kind operation, op partition.Operation) (head int64, err error) {
+	start := time.Now()
+	defer func() { h.meter.observe(kind, time.Since(start), err) }()
 	if err := op.Key.Validate(); err != nil {
 		return 0, err
 	}
@@ -56,7 +59,7 @@ func (h *Host) do(ctx context.Context, op partition.Operation) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	head, err := p.Do(ctx, op)
+	head, err = p.Do(ctx, op)
 	return head, h.translate(id, err)
 }
 
@@ -122,28 +125,30 @@ func (h *Host) translate(id uint32, err error) error {
 // Get returns the document: the snapshot, if there is one, and every delta after it merged as RFC 7396 says. Errors:
 // *NotFoundError, *NotJSONError, and those of every read: *NotLeaderError, *UnavailableError, *SafeModeError.
 func (h *Host) Get(ctx context.Context, key Key, opts ...ReadOption) (Document, error) {
-	return h.read(ctx, key, opts, readDocument)
+	return h.read(ctx, opGet, key, opts, readDocument)
 }
 
 // HeadPatch returns the merge of the redos of every delta that ends after `after`: what a reader at that seq misses. Errors:
 // *HorizonError (compaction dropped some of them), *FutureError, and those of Get.
 func (h *Host) HeadPatch(ctx context.Context, key Key, after int64, opts ...ReadOption) (Document, error) {
-	return h.read(ctx, key, opts, func(v *store.View, key Key) (Document, error) { return readHeadPatch(v, key, after) })
+	return h.read(ctx, opHeadPatch, key, opts, func(v *store.View, key Key) (Document, error) { return readHeadPatch(v, key, after) })
 }
 
 // Rewind returns the merge of the undos, newest first, of every delta that ends after `to`: applied to the document it
 // brings it back there. Errors: *HorizonError, *FutureError, and those of Get.
 func (h *Host) Rewind(ctx context.Context, key Key, to int64, opts ...ReadOption) (Document, error) {
-	return h.read(ctx, key, opts, func(v *store.View, key Key) (Document, error) { return readRewind(v, key, to) })
+	return h.read(ctx, opRewind, key, opts, func(v *store.View, key Key) (Document, error) { return readRewind(v, key, to) })
 }
 
-func (h *Host) read(ctx context.Context, key Key, opts []ReadOption, merge func(*store.View, Key) (Document, error)) (Document, error) {
+func (h *Host) read(ctx context.Context, kind operation, key Key, opts []ReadOption, merge func(*store.View, Key) (Document, error)) (d Document, err error) {
+	start := time.Now()
+	defer func() { h.meter.observe(kind, time.Since(start), err) }()
 	view, staleness, err := h.view(ctx, key, opts)
 	if err != nil {
 		return Document{}, err
 	}
 	defer view.Close()
-	d, err := merge(view, key)
+	d, err = merge(view, key)
 	d.Staleness = staleness
 	return d, err
 }
@@ -192,16 +197,14 @@ func (h *Host) readable(ctx context.Context, id uint32, opts []ReadOption) (*mem
 
 // CloseDocument drops what this host keeps in memory of a document; the document itself stays.
 func (h *Host) CloseDocument(key Key) {
-	if m := h.member(h.partitionOf(key)); m != nil {
-		m.docs.Evict(key)
-	}
+	h.docs.Shed(h.partitionOf(key), func(k Key) bool { return k == key })
 }
 
 // Shed drops what this host keeps in memory of every document the filter accepts, and returns how many those were.
 func (h *Host) Shed(filter func(Key) bool) int {
 	n := 0
 	for _, m := range h.allMembers() {
-		n += m.docs.EvictIf(filter)
+		n += h.docs.Shed(m.id, filter)
 	}
 	return n
 }

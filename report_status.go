@@ -21,10 +21,7 @@ func (h *Host) Status() Status {
 	}
 	if h.watcher != nil {
 		w := h.watcher.Status()
-		s.ConfigRejected = w.Rejected
-		if w.LastError != nil {
-			s.ConfigError = w.LastError.Error()
-		}
+		s.ConfigRejected, s.ConfigError = uint64(w.Rejected), w.Problem
 	}
 	if err := h.failure.Load(); err != nil {
 		s.Failed = (*err).Error()

@@ -1,0 +1,74 @@
+package adamant
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/adamantdb/adamant/mesh"
+)
+
+// counts are the counters a host keeps itself.
+type counts struct {
+	leaderships   atomic.Uint64
+	lostWith      atomic.Uint64
+	catastrophes  atomic.Uint64
+	divergences   atomic.Uint64
+	configChanges atomic.Uint64
+
+	mu   sync.Mutex  // guards gone
+	gone RaftMetrics // of transports that were closed
+}
+
+// retire adds the figures of a transport that is being closed.
+func (c *counts) retire(s mesh.RaftStats) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone.add(s)
+}
+
+func (m *RaftMetrics) add(s mesh.RaftStats) {
+	m.AppendEntriesBytesIn += s.AppendEntriesBytesIn
+	m.AppendEntriesBytesOut += s.AppendEntriesBytesOut
+	m.CommandBytesIn += s.CommandBytesIn
+	m.SnapshotBytesIn += s.SnapshotBytesIn
+	m.SnapshotBytesOut += s.SnapshotBytesOut
+}
+
+// Metrics returns the host's counters since it was opened.
+func (h *Host) Metrics() Metrics {
+	m := Metrics{Operations: h.meter.snapshot(), Leaderships: h.counts.leaderships.Load(), LostWith: h.counts.lostWith.Load(),
+		Catastrophes: h.counts.catastrophes.Load(), Divergences: h.counts.divergences.Load(), ConfigChanges: h.counts.configChanges.Load()}
+	logs := h.logs.Stats()
+	m.Log = EngineMetrics{Syncs: logs.Syncs, Written: logs.Bytes, Entries: logs.Entries, DiskBytes: logs.DiskBytes,
+		CacheHits: logs.Reads - logs.ReadsDisk, CacheMiss: logs.ReadsDisk}
+	m.Documents = h.documentMetrics()
+	if s, ok := h.net.(interface{ Stats() mesh.Stats }); ok {
+		n := s.Stats()
+		m.Links = LinkMetrics{BytesIn: n.BytesIn, BytesOut: n.BytesOut, FramesIn: n.FramesIn, FramesOut: n.FramesOut,
+			Connects: n.Dials + n.Accepted, Refused: n.Refused + n.BadFrames + n.BadHandshakes, QueueFull: n.QueueFull}
+	}
+	h.counts.mu.Lock()
+	m.Raft = h.counts.gone
+	h.counts.mu.Unlock()
+	for _, member := range h.allMembers() {
+		if s, ok := member.raftStats(); ok {
+			m.Raft.add(s)
+		}
+	}
+	m.Repair = h.repairMetrics()
+	return m
+}
+
+func (h *Host) documentMetrics() EngineMetrics {
+	return EngineMetrics{}
+}
+
+// raftStats are those of the member's running transport.
+func (m *member) raftStats() (mesh.RaftStats, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.transport == nil {
+		return mesh.RaftStats{}, false
+	}
+	return m.transport.Stats(), true
+}

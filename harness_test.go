@@ -1,0 +1,246 @@
+package adamant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/adamantdb/adamant/config"
+)
+
+// testCluster runs hosts in this process over real sockets on loopback, each with a directory of its own.
+type testCluster struct {
+	t      *testing.T
+	root   string
+	config *config.Cluster
+	change func(*Options)
+
+	mu     sync.Mutex
+	hosts  map[string]*Host
+	events []any
+}
+
+// bound is how long tests wait for what must happen.
+const bound = 30 * time.Second
+
+func newTestCluster(t *testing.T, hosts, partitions, voters int, change func(*Options)) *testCluster {
+	t.Helper()
+	spec := config.Spec{Cluster: "test", Hosts: map[string]config.Host{}, Partitions: partitions, Voters: voters}
+	for i := range hosts {
+		spec.Hosts[fmt.Sprintf("h%d", i+1)] = config.Host{Addr: freeAddr(t), Zone: fmt.Sprint(i % 3)}
+	}
+	generated, err := config.Generate(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &testCluster{t: t, root: t.TempDir(), config: generated, change: change, hosts: map[string]*Host{}}
+	t.Cleanup(c.close)
+	var wg sync.WaitGroup
+	for _, name := range generated.HostNames() {
+		wg.Go(func() { c.open(name) })
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return c
+}
+
+// freeAddr finds a port that is free for TCP and UDP.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			u.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+func (c *testCluster) dir(name string) string { return filepath.Join(c.root, name) }
+
+func (c *testCluster) options(name string) Options {
+	o := Options{Dir: c.dir(name), Host: name, Cluster: c.config,
+		Timing: Timing{Heartbeat: 250 * time.Millisecond, TruncationTick: 100 * time.Millisecond, AntiEntropy: 300 * time.Millisecond}}
+	if os.Getenv("ADAMANT_TEST_LOG") != "" {
+		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})).With("host", name)
+	}
+	o.Events.CatastrophicFailure = func(e Catastrophe) { c.mu.Lock(); c.events = append(c.events, e); c.mu.Unlock() }
+	if c.change != nil {
+		c.change(&o)
+	}
+	return o
+}
+
+func (c *testCluster) open(name string) *Host {
+	h, err := Open(c.options(name))
+	if err != nil {
+		c.t.Errorf("open %s: %v", name, err)
+		return nil
+	}
+	c.mu.Lock()
+	c.hosts[name] = h
+	c.mu.Unlock()
+	return h
+}
+
+func (c *testCluster) host(name string) *Host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hosts[name]
+}
+
+func (c *testCluster) live() map[string]*Host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]*Host{}
+	for n, h := range c.hosts {
+		out[n] = h
+	}
+	return out
+}
+
+// kill crashes a host.
+func (c *testCluster) kill(name string) {
+	c.t.Helper()
+	c.mu.Lock()
+	h := c.hosts[name]
+	delete(c.hosts, name)
+	c.mu.Unlock()
+	if err := h.Kill(); err != nil {
+		c.t.Fatalf("kill %s: %v", name, err)
+	}
+}
+
+// wipe removes a dead host's directory.
+func (c *testCluster) wipe(name string) {
+	c.t.Helper()
+	if err := os.RemoveAll(c.dir(name)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *testCluster) close() {
+	for name, h := range c.live() {
+		if err := h.Kill(); err != nil {
+			c.t.Errorf("close %s: %v", name, err)
+		}
+	}
+}
+
+// ready waits until every partition is served somewhere, as every live host knows.
+func (c *testCluster) ready() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	for name, h := range c.live() {
+		if err := h.WaitReady(ctx); err != nil {
+			c.t.Fatalf("%s is not ready: %v", name, err)
+		}
+	}
+}
+
+// wait polls until done returns nil.
+func (c *testCluster) wait(what string, done func() error) {
+	c.t.Helper()
+	waitFor(c.t, what, done)
+}
+
+func waitFor(t *testing.T, what string, done func() error) {
+	t.Helper()
+	deadline := time.Now().Add(bound)
+	for {
+		err := done()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s: %v", what, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// on runs an operation where the key is served, like a client: it follows the leader and retries what was not done or has
+// an unknown outcome, until the bound.
+func (c *testCluster) on(key Key, op func(h *Host) error) error {
+	deadline := time.Now().Add(bound)
+	for {
+		err := errors.New("no live host")
+		for _, h := range c.live() {
+			l := h.Locate(key)
+			if l.Leader == "" {
+				continue
+			}
+			target := c.host(l.Leader)
+			if target == nil {
+				continue
+			}
+			if err = op(target); !retriable(err) {
+				return err
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("gave up: %w", err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func retriable(err error) bool {
+	var notLeader *NotLeaderError
+	var unavailable *UnavailableError
+	var ambiguous *AmbiguousError
+	var closed *ClosedError
+	return errors.As(err, &notLeader) || errors.As(err, &unavailable) || errors.As(err, &ambiguous) || errors.As(err, &closed)
+}
+
+func testContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// healthy waits until every live host's members are complete voters as the configuration wants, with equal summaries.
+func (c *testCluster) healthy() {
+	c.t.Helper()
+	c.wait("a healthy cluster", func() error {
+		roots := map[uint32]string{}
+		for name, h := range c.live() {
+			for _, p := range h.Status().Partitions {
+				if !p.Complete {
+					return fmt.Errorf("%s: partition %d has holes %s (ahead %d, applied %d)", name, p.ID, p.Holes, p.Ahead, p.Applied)
+				}
+				if p.Role != RoleLeader && p.Role != RoleFollower {
+					return fmt.Errorf("%s: partition %d is %s", name, p.ID, p.Role)
+				}
+				for _, m := range p.Members {
+					if m.State != "" {
+						return fmt.Errorf("%s: partition %d: %s is %s", name, p.ID, m.Host, m.State)
+					}
+				}
+				if other, ok := roots[p.ID]; ok && other != p.Root {
+					return fmt.Errorf("partition %d: summaries differ", p.ID)
+				}
+				roots[p.ID] = p.Root
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,90 @@
+package adamant
+
+import (
+	"iter"
+
+	"github.com/adamantdb/adamant/internal/jsonmerge"
+	"github.com/adamantdb/adamant/store"
+)
+
+// The three reads of the application contract (design §12), as functions of one consistent view. Each is one pass over
+// the entries it needs and linear in them.
+//
+//	          Floor        BaseSeq                       HeadSeq
+//	dropped │   ┌────────────┼──────────────────────────────┐
+//	────────┴───┤ kept       │ merged by Get, over the base │
+//	            └────────────┴──────────────────────────────┘
+//	                  └ after ───── merged by HeadPatch ────┘
+//	                  └ to ──────── merged by Rewind ───────┘
+
+// readDocument merges the base, if there is one, and the redo of every delta that ends after it.
+func readDocument(v *store.View, key Key) (Document, error) {
+	d := Document{Head: v.Head.HeadSeq}
+	merged := jsonmerge.New(jsonmerge.Document)
+	after := v.Head.Floor
+	if v.Head.HasBase {
+		base, err := v.Base()
+		if err != nil {
+			return Document{}, err
+		}
+		if err := merged.Base(base); err != nil {
+			return Document{}, &NotJSONError{Key: key, Seq: v.Head.BaseSeq, Err: err}
+		}
+		d.Reads, after = 1, v.Head.BaseSeq
+	}
+	return d.merge(key, merged, v.Entries(after), func(e *store.Entry) []byte { return e.Redo })
+}
+
+// readHeadPatch merges the redo of every delta that ends after a seq.
+func readHeadPatch(v *store.View, key Key, after int64) (Document, error) {
+	if err := checkKept(v, key, store.OpHeadPatch, after); err != nil {
+		return Document{}, err
+	}
+	d := Document{Head: v.Head.HeadSeq}
+	if after == v.Head.HeadSeq {
+		d.JSON = []byte("{}")
+		return d, nil
+	}
+	return d.merge(key, jsonmerge.New(jsonmerge.Patch), v.Entries(after), func(e *store.Entry) []byte { return e.Redo })
+}
+
+// readRewind merges the undo of every delta that ends after a seq, newest first.
+func readRewind(v *store.View, key Key, to int64) (Document, error) {
+	if err := checkKept(v, key, store.OpRewind, to); err != nil {
+		return Document{}, err
+	}
+	d := Document{Head: v.Head.HeadSeq}
+	if to == v.Head.HeadSeq {
+		d.JSON = []byte("{}")
+		return d, nil
+	}
+	return d.merge(key, jsonmerge.New(jsonmerge.Patch), v.EntriesReverse(to), func(e *store.Entry) []byte { return e.Undo })
+}
+
+// checkKept refuses a seq above the head, and one below the floor if deltas were dropped there. Below the first delta of
+// a document that lost none everything is kept.
+func checkKept(v *store.View, key Key, op store.Op, seq int64) error {
+	if seq > v.Head.HeadSeq {
+		return &FutureError{Key: key, Op: op, Seq: seq, Head: v.Head.HeadSeq}
+	}
+	if v.Head.Dropped && seq < v.Head.Floor {
+		return &HorizonError{Key: key, Op: op, Seq: seq, Horizon: v.Head.Floor}
+	}
+	return nil
+}
+
+// merge adds one patch of every entry and completes the document.
+func (d Document) merge(key Key, merged *jsonmerge.Accumulator, entries iter.Seq2[store.Entry, error], patch func(*store.Entry) []byte) (Document, error) {
+	for e, err := range entries {
+		if err != nil {
+			return Document{}, err
+		}
+		if err := merged.Add(patch(&e)); err != nil {
+			return Document{}, &NotJSONError{Key: key, Seq: e.SeqEnd, Err: err}
+		}
+		d.Reads++
+	}
+	var err error
+	d.JSON, err = merged.Result()
+	return d, err
+}
