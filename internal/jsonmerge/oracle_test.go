@@ -168,6 +168,9 @@ func checkTree(t interface{ Fatalf(string, ...any) }, n node) {
 	if n.object.dead != len(n.object.members)-live || n.object.dead > live {
 		t.Fatalf("%d members, %d live, %d dead", len(n.object.members), live, n.object.dead)
 	}
+	if len(n.object.members) >= indexFrom && n.object.index == nil {
+		t.Fatalf("%d members and no index", len(n.object.members))
+	}
 	if n.object.index != nil && len(n.object.index) != live {
 		t.Fatalf("%d indexed, %d live", len(n.object.index), live)
 	}
