@@ -60,7 +60,7 @@ type shape struct {
 }
 
 var (
-	few  = []string{`a`, `b`, `c`, `\u0061`, `\"`, `é`}
+	few  = []string{``, `a`, `b`, `c`, `\u0061`, `\"`, `é`}
 	many = func() []string {
 		var n []string
 		for i := range 3 * indexFrom {

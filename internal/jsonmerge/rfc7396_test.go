@@ -85,6 +85,7 @@ func TestDocument(t *testing.T) {
 		{"equal names, other escapes", `{"ab":1}`, []string{`{"\u0061b":2}`, `{"a\u0062":{"c":3}}`}, `{"ab":{"c":3}}`},
 		{"names as first written", "", []string{`{"\u0061":1}`, `{"a":2}`}, `{"\u0061":2}`},
 		{"empty name", `{"":1}`, []string{`{"":{"":null,"x":""}}`}, `{"":{"x":""}}`},
+		{"empty name after a removal", `{"a":1,"b":2}`, []string{`{"a":null,"":3}`}, `{"b":2,"":3}`},
 		{"lone surrogates are different names", "", []string{`{"\ud800":1,"\udc00":2,"\ufffd":3}`, `{"\uD800":null}`}, `{"\udc00":2,"\ufffd":3}`},
 		{"a pair is one character", `{"😀":1}`, []string{`{"\ud83d\ude00":null}`}, `{}`},
 		{"all escapes", `{"\"\\/\b\f\n\r\t":1}`, []string{`{"\u0022\u005c\/\u0008\u000c\u000a\u000D\u0009":2}`}, `{"\"\\/\b\f\n\r\t":2}`},
