@@ -1,0 +1,329 @@
+package adamant
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/adamantdb/adamant/config"
+)
+
+// TestBadClusterFileChangesNothing (design §13.9): truncated, garbage and older files leave the last good one in force,
+// are counted and shown, and membership stays as it is; the next good one is taken.
+func TestBadClusterFileChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "cluster.json")
+	c, err := config.Generate(config.Spec{Cluster: "files", Hosts: map[string]config.Host{"h1": {Addr: freeAddr(t)}}, Partitions: 2, Voters: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(b []byte) {
+		t.Helper()
+		if err := os.WriteFile(file+".new", b, 0o644); err != nil { // a file half written would count as one more bad one
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(c.Marshal())
+	var rejected atomic.Int32
+	o := Options{Dir: filepath.Join(dir, "data"), Host: "h1", ClusterFile: file, Timing: Timing{Poll: 5 * time.Millisecond},
+		Events: Events{ConfigRejected: func(error) { rejected.Add(1) }}}
+	h, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { h.Close() }()
+	ctx := testContext(t)
+	if err := h.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	key := Key{Space: "space", Key: "doc"}
+	if err := h.Create(ctx, key, testDelta(1, "kept")); err != nil {
+		t.Fatal(err)
+	}
+	before := h.Status()
+	older := c.Clone()
+	older.Hosts["h9"] = config.Host{Addr: "127.0.0.1:9"}
+	good := c.Marshal()
+	for i, bad := range [][]byte{good[:len(good)/2], []byte("\x00\xffgarbage"), nil, older.Marshal()} {
+		write(bad)
+		waitFor(t, "the rejection", func() error {
+			if s := h.Status(); s.ConfigRejected != uint64(i+1) || s.ConfigError == "" || int(rejected.Load()) != i+1 {
+				return fmt.Errorf("rejected %d, error %q, events %d", s.ConfigRejected, s.ConfigError, rejected.Load())
+			}
+			return nil
+		})
+		s := h.Status()
+		if s.ConfigVersion != before.ConfigVersion || len(s.Partitions) != len(before.Partitions) {
+			t.Fatalf("a bad file changed the configuration: %+v", s)
+		}
+		if _, err := h.Get(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A restart with the bad file still in place goes on with the last good one.
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if h, err = Open(o); err != nil {
+		t.Fatalf("restart beside a bad file: %v", err)
+	}
+	if err := h.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Get(ctx, key); err != nil {
+		t.Fatal(err)
+	}
+	next := c.Clone()
+	next.Version++
+	next.Hosts["h9"] = config.Host{Addr: "127.0.0.1:9"}
+	write(next.Marshal())
+	waitFor(t, "the good file", func() error {
+		if v := h.Status().ConfigVersion; v != next.Version {
+			return fmt.Errorf("version %d", v)
+		}
+		return nil
+	})
+}
+
+// TestGarbageOnThePort: what is not the protocol is turned away, whoever sends it, and nobody else notices.
+func TestGarbageOnThePort(t *testing.T) {
+	c := newTestCluster(t, 3, 2, 3, nil)
+	c.ready()
+	addr := c.config.Hosts["h1"].Addr
+	for _, garbage := range [][]byte{{}, []byte("GET / HTTP/1.1\r\n\r\n"), bytes.Repeat([]byte{0xff}, 4096), bytes.Repeat([]byte("adamant"), 1000), {1, 2, 3}} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write(garbage)
+		conn.Close()
+		udp, err := net.Dial("udp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = udp.Write(garbage)
+		udp.Close()
+	}
+	c.fill(0, 20, 3)
+	c.healthy()
+}
+
+func TestDirectoryOfAnotherCluster(t *testing.T) {
+	dir := t.TempDir()
+	h, err := Open(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Generate(config.Spec{Cluster: "other", Hosts: map[string]config.Host{"local": {Addr: freeAddr(t)}}, Partitions: 8, Voters: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(Options{Dir: dir, Host: "local", Cluster: c})
+	var owner *WrongOwnerError
+	if !errors.As(err, &owner) || owner.What != "cluster" {
+		t.Fatalf("%v", err)
+	}
+	if _, err := Open(Options{Dir: dir, Partitions: 4}); err == nil {
+		t.Fatal("another number of partitions was accepted: keys would be looked for in the wrong place")
+	}
+	if h, err = Open(Options{Dir: dir}); err != nil {
+		t.Fatalf("the refusals damaged the directory: %v", err)
+	}
+	h.Close()
+}
+
+func TestDirectoryInUse(t *testing.T) {
+	dir := t.TempDir()
+	h, err := Open(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	_, err = Open(Options{Dir: dir})
+	var open *OpenError
+	if !errors.As(err, &open) {
+		t.Fatalf("%v", err)
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	addr := freeAddr(t)
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := config.Generate(config.Spec{Cluster: "ports", Hosts: map[string]config.Host{"h1": {Addr: addr}}, Partitions: 1, Voters: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(Options{Dir: t.TempDir(), Host: "h1", Cluster: c})
+	if err == nil || !strings.Contains(err.Error(), addr) {
+		t.Fatalf("the error does not name the address: %v", err)
+	}
+}
+
+// TestTwoHostsWithOneName: the second is noticed, named and cannot take the first one's place.
+func TestTwoHostsWithOneName(t *testing.T) {
+	c := newTestCluster(t, 3, 2, 3, nil)
+	c.ready()
+	c.fill(0, 10, 2)
+	twin := c.config.Clone()
+	h := twin.Hosts["h1"]
+	h.Addr = freeAddr(t)
+	twin.Hosts["h1"] = h
+	o := c.options("h1")
+	o.Dir, o.Cluster = t.TempDir(), twin
+	imposter, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer imposter.Kill()
+	c.wait("the conflict to be noticed", func() error {
+		for _, h := range append([]*Host{imposter}, c.host("h1"), c.host("h2"), c.host("h3")) {
+			for _, n := range h.Status().History {
+				if strings.Contains(n.Text, "h1") && n.Kind == "peer" {
+					return nil
+				}
+			}
+		}
+		return errors.New("nobody noticed")
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	for i := range 10 { // the real ones go on
+		key := testKey(i)
+		if err := c.on(key, func(h *Host) error { _, err := h.Get(ctx, key); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// diskFault fails what matches, once it is switched on.
+func diskFault(err error, kinds ...errorfs.OpKind) (vfs.FS, *atomic.Bool) {
+	on := new(atomic.Bool)
+	return errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if on.Load() {
+			for _, k := range kinds {
+				if op.Kind == k {
+					return &os.PathError{Op: "write", Path: op.Path, Err: err}
+				}
+			}
+		}
+		return nil
+	})), on
+}
+
+// TestFullDisk: the write that does not fit is not acknowledged, the host says why and stops serving, and after a restart
+// with room everything acknowledged is there.
+func TestFullDisk(t *testing.T) {
+	fs, full := diskFault(syscall.ENOSPC, errorfs.OpFileWrite, errorfs.OpCreate, errorfs.OpFileSync, errorfs.OpFileSyncData)
+	var failed atomic.Int32
+	o := Options{Dir: "data", FS: fs, Partitions: 2, Events: Events{Failed: func(error) { failed.Add(1) }}}
+	h, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := testContext(t)
+	if err := h.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if err := h.Create(ctx, testKey(i), testDelta(1, "kept")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full.Store(true)
+	if err := h.Create(ctx, testKey(10), testDelta(1, "lost")); err == nil {
+		t.Fatal("acknowledged on a full disk")
+	}
+	waitFor(t, "the failure to be known", func() error {
+		if s := h.Status(); s.Failed == "" || failed.Load() == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	err = h.Create(ctx, testKey(11), testDelta(1, "lost"))
+	if Code(err) != CodeEngineFailed {
+		t.Fatalf("write on a failed host: %v", err)
+	}
+	if !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("the error does not say why: %v", err)
+	}
+	_ = h.Kill()
+	full.Store(false)
+	if h, err = Open(o); err != nil {
+		t.Fatalf("restart with room: %v", err)
+	}
+	defer h.Close()
+	if err := h.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if d, err := h.Get(ctx, testKey(i)); err != nil || d.Head != 1 {
+			t.Fatalf("%s after the restart: %v", testKey(i), err)
+		}
+	}
+}
+
+func TestReadOnlyDisk(t *testing.T) {
+	fs, readOnly := diskFault(syscall.EROFS, errorfs.OpFileWrite, errorfs.OpCreate, errorfs.OpMkdirAll, errorfs.OpRename, errorfs.OpLock, errorfs.OpReuseForWrite)
+	h, err := Open(Options{Dir: "data", FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	readOnly.Store(true)
+	_, err = Open(Options{Dir: "data", FS: fs})
+	if err == nil || !strings.Contains(err.Error(), "data") || !errors.Is(err, syscall.EROFS) {
+		t.Fatalf("%v", err)
+	}
+	readOnly.Store(false)
+	if h, err = Open(Options{Dir: "data", FS: fs}); err != nil {
+		t.Fatalf("the refusal damaged the directory: %v", err)
+	}
+	h.Close()
+}
+
+func TestDirectoryWithoutItsIdentity(t *testing.T) {
+	dir := t.TempDir()
+	h, err := Open(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	if err := os.Remove(filepath.Join(dir, identityFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), identityFile) {
+		t.Fatalf("a directory that lost its identity was taken for a new one: %v", err)
+	}
+	for _, bad := range []string{"", "{", `{"format":9}`, `{"format":1,"cluster":"local","host":"local","incarnation":"x"}`} {
+		if err := os.WriteFile(filepath.Join(dir, identityFile), []byte(bad), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), identityFile) {
+			t.Errorf("identity %q: %v", bad, err)
+		}
+	}
+}
