@@ -166,7 +166,7 @@ func (p *Partition) standing(now time.Time) (standing, time.Time) {
 		return s, now
 	}
 	s.leader = true
-	s.complete = p.o.Documents.Status().Complete
+	s.complete = p.o.Documents.Complete()
 	s.barrier = p.lead.barrier
 	until, ok := p.leaseUntil(p.lead.term, now)
 	s.lease = ok && now.Before(until)

@@ -53,6 +53,7 @@ type Documents interface {
 	RecordHole(first, last uint64) error
 	Sync() error
 	Status() store.DocStatus
+	Complete() bool
 	Coverage() interval.Set
 	Head(store.Key) (store.Head, bool, error)
 	View(store.Key) (*store.View, error)

@@ -170,7 +170,7 @@ func (p *Partition) term() uint64 {
 // vetoed keeps a sick member from campaigning until its grace period is over: a healthy member shall win. Not for ever:
 // the sick one may hold the only copy of the newest entries (design §9).
 func (p *Partition) vetoed(now, lastContact time.Time) bool {
-	return !p.o.Documents.Status().Complete && now.Sub(lastContact) < p.o.Timing.Grace
+	return !p.o.Documents.Complete() && now.Sub(lastContact) < p.o.Timing.Grace
 }
 
 // covered reports whether a marker tells this member nothing: its log already matches the leader's at the marker.

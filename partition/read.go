@@ -24,8 +24,7 @@ type Staleness struct {
 // Read returns when the documents of this member may be read at the given level: what they hold from then on includes
 // every write acknowledged before the call. Stale reads are always allowed.
 func (p *Partition) Read(ctx context.Context, level Level) (Staleness, error) {
-	status := p.o.Documents.Status()
-	s := Staleness{Index: status.Applied, Complete: status.Complete}
+	s := Staleness{Index: p.o.Documents.Applied(), Complete: p.o.Documents.Complete()}
 	if level == Stale {
 		if p.mayServe(NoLease) != nil {
 			s.Age = time.Since(p.guard.lastContact())

@@ -125,6 +125,14 @@ func (d *Documents) Status() DocStatus {
 		Documents: d.meta.state.documents, Bytes: d.meta.state.bytes, DeleteRecords: d.meta.state.deleteRecords, Root: s.Root()}
 }
 
+// Complete reports whether the member has no holes and has applied all it learned, at the cost of a lock: leaders ask it
+// for every operation.
+func (d *Documents) Complete() bool {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	return d.meta.complete()
+}
+
 // Summary returns the bucket sums and the index they are of.
 func (d *Documents) Summary() (merkle.Summary, uint64) {
 	d.pub.RLock()
