@@ -48,7 +48,8 @@
 // # Locks
 //
 // In the order in which they may nest: Mesh.mu (tables of peers), link.mu,
-// outbound.mu, sendQueue.mu and Pending.mu. No lock is held while a handler, a
+// outbound.mu, sendQueue.mu and Pending.mu; Mesh.life and the locks of single
+// tables come last and nest nothing. No lock is held while a handler, a
 // callback or a completion's waiter runs.
 //
 // # What it does not do

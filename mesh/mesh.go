@@ -33,6 +33,8 @@ type Mesh struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	life   sync.Mutex // guards ended, so that nothing is spawned once Close waits
+	ended  bool
 
 	// mu guards the tables. It may be held while a link's lock is taken, not
 	// the other way round.
@@ -115,9 +117,9 @@ func (m *Mesh) Addr() string { return m.listener.Addr().String() }
 // spawn runs f on a goroutine that Close waits for. It reports false, and runs
 // nothing, once the mesh is closed.
 func (m *Mesh) spawn(f func()) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
+	m.life.Lock()
+	defer m.life.Unlock()
+	if m.ended {
 		return false
 	}
 	m.wg.Go(f)
@@ -190,8 +192,11 @@ func (m *Mesh) stop(abrupt bool) error {
 		m.wg.Wait()
 		return nil
 	}
-	m.closed = true // nothing starts from here on
+	m.closed = true // no request starts from here on
 	m.mu.Unlock()
+	m.life.Lock()
+	m.ended = true // and no goroutine
+	m.life.Unlock()
 	if m.gossip != nil && !abrupt {
 		m.gossip.leave()
 	}
