@@ -7,21 +7,34 @@ import (
 )
 
 // A cap on peers divides the hosts into cells, and the members of a partition come from one cell. Cells are as few and
-// as large as the cap permits, because each spreads a dead host's load over its own hosts only. They are where a plan
-// starts; the search may link cells as far as the cap leaves room.
+// as large as the cap permits, because each spreads a dead host's load over its own hosts only. Links between cells are
+// not used even where the cap has room for them: they would spread little, and leave no room for the next host.
 
 // cells says how many hosts of each zone a cell has.
 type cells [][]int // [cell][zone]
 
-// dealCells divides the hosts into count cells, dealing the hosts of one zone after the other.
+// dealCells divides the hosts into count cells, dealing the hosts of one zone after the other. When the zones are of
+// equal size each deal starts at the first cell, so that a cell has as many hosts of one zone as of any other: with as
+// many zones as members the hosts of a smaller zone would have to do more. Otherwise the deal goes on where it stopped.
 func dealCells(zones []int32, count int) cells {
-	kinds := int(slices.Max(zones)) + 1
+	size := make([]int, int(slices.Max(zones))+1) // hosts by zone
+	for _, zone := range zones {
+		size[zone]++
+	}
+	equal := size[0] > 1 && len(slices.Compact(slices.Clone(size))) == 1
 	c := make(cells, count)
 	for i := range c {
-		c[i] = make([]int, kinds)
+		c[i] = make([]int, len(size))
 	}
-	for i, zone := range slices.Sorted(slices.Values(zones)) {
-		c[i%count][zone]++
+	next := 0
+	for zone, n := range size {
+		if equal {
+			next = 0
+		}
+		for range n {
+			c[next%count][zone]++
+			next++
+		}
 	}
 	return c
 }
@@ -99,6 +112,14 @@ func (l *layout) seat(c cells) []int32 {
 		}
 	}
 	return cell
+}
+
+// fillCells is fill with the cells of a cap; members outside of a partition's cell leave it.
+func (l *layout) fillCells(c cells) {
+	cell := l.seat(c)
+	home := l.settle(cell)
+	l.cell = cell
+	l.fill(home)
 }
 
 // settle assigns each partition to a cell: the one that has most of its members already, while there is room in it for

@@ -16,7 +16,8 @@ type layout struct {
 	zone     []int32 // by host
 	parts    []part
 	price    prices
-	maxPeers int // 0: no cap
+	maxPeers int     // 0: no cap
+	cell     []int32 // by host; nil, or members of one partition should come from one cell
 
 	members []int32 // by host: slots held
 	voters  []int32 // by host: voter slots held
@@ -40,7 +41,7 @@ type part struct {
 // prices of what a plan should not have. Each rank is far above what the ranks below it can add up to in one step:
 // cap and zone, members, voters, leaders, moves and copies, then the spread of a dead host's load.
 type prices struct {
-	cap     int64 // × peers of a host beyond the cap
+	cap     int64 // × peers of a host beyond the cap, and × pairs of members of a partition from different cells
 	zone    int64 // × pairs of voters of a partition in one zone
 	members int64 // × members of a host, squared
 	voters  int64 // × voters of a host, squared
@@ -103,6 +104,9 @@ func (l *layout) change(p, slot int, h int32, sign int32) int64 {
 		l.shared[int(o)*l.hosts+int(h)] = row[o]
 		if l.maxPeers > 0 && row[o] == (sign+1)/2 { // a link begins or ends
 			delta += l.link(h, sign) + l.link(o, sign)
+		}
+		if l.cell != nil && l.cell[o] != l.cell[h] {
+			delta += l.price.cap * int64(sign)
 		}
 		bothVote := slot < part.voters && i < part.voters
 		if l.zone[o] == l.zone[h] {
@@ -210,6 +214,7 @@ func (l *layout) overCap() bool {
 // total computes the cost from the slots alone: what the primitives' results add up to.
 func (l *layout) total() int64 {
 	fresh := newLayout(l.zone, make([]part, len(l.parts)), l.maxPeers)
+	fresh.cell = l.cell
 	var cost int64
 	for p := range l.parts {
 		fresh.parts[p] = l.parts[p]

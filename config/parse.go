@@ -65,7 +65,7 @@ func Parse(data []byte, name string) (*Cluster, error) {
 			d.syntax(root, "trailing data after the cluster: %s", describe(d.data[d.pos:]))
 		}
 	}
-	if !d.dead {
+	if !d.dead && !d.broken[root] {
 		v := validator{Cluster: &d.c, out: &d.out, broken: d.broken, lineOf: d.lineOf}
 		v.all()
 	}

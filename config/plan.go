@@ -75,7 +75,7 @@ func generated(groups []Group, zones []int32, largest, maxPeers int) (*layout, e
 	if cells != nil {
 		l.fillCells(cells)
 	} else {
-		l.fill(nil, nil)
+		l.fill(nil)
 	}
 	l.improve()
 	return l, nil

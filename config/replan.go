@@ -60,7 +60,7 @@ func replanned(old *Cluster, names []string, zones []int32, largest, maxPeers in
 	}
 	bent := newLayout(zones, nil, maxPeers)
 	bent.restore(old, names)
-	bent.fill(nil, nil)
+	bent.fill(nil)
 	bent.improve()
 	if cells == nil || !bent.overCap() && width(bent.members) <= 1 {
 		return bent, nil

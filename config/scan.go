@@ -102,10 +102,9 @@ func (s *scanner) wrongType(path, want string) {
 	if c == '-' || '0' <= c && c <= '9' {
 		got, known = "a number", true
 	}
-	if known { // otherwise skip reports the syntax
+	if s.skip(path, 0); known && !s.dead { // otherwise the syntax is what is wrong
 		s.report(path, s.lineOf(path), "must be %s, not %s", want, got)
 	}
-	s.skip(path, 0)
 }
 
 // object reads an object and calls field for each key; field must consume the value. Duplicate keys are reported and

@@ -23,103 +23,107 @@ func (r *random) below(n int) int {
 	return int(hi)
 }
 
-// search improves the layout by random steps. A step that makes it worse by no more than a random share of a falling
-// threshold is accepted too, which carries the search out of poor places (threshold accepting); in the last fifth only
-// steps that do no harm are. The threshold is below every price but those of the spread, so the higher ranks only
-// improve. The number of steps depends on the input alone: a clock would make the result depend on the machine.
+// search improves the layout by random steps that do not make it worse. Most of those that stay change nothing in the
+// cost and wander along a plateau until a way down opens; accepting worse steps for a while (annealing) was measured and
+// ends higher. The number of steps depends on the input alone: a clock would make the result depend on the machine.
 func (l *layout) search(rng *random) {
-	slots := 0
+	steps := 0
 	for i := range l.parts {
-		slots += len(l.parts[i].slots)
+		size := len(l.parts[i].slots)
+		steps += stepsPerPair * size * (size + 1) / 2
 	}
-	steps := min(max(minSteps, stepsPerSlot*slots), maxSteps)
-	for i := range steps {
+	steps = min(max(minSteps, steps), maxSteps)
+	for i, last := 0, 0; i < steps && i-last < steps/patience; i++ {
 		if i%checkEvery == 0 && l.even() {
 			return
 		}
-		threshold := max(0, maxThreshold-maxThreshold*i*5/(steps*4))
-		l.try(rng, threshold)
+		if l.try(rng) < 0 {
+			last = i
+		}
 	}
 }
 
 const (
-	minSteps     = 60_000
-	stepsPerSlot = 400
+	minSteps     = 20_000
+	stepsPerPair = 300 // of members of a partition
 	maxSteps     = 2_000_000
+	patience     = 4 // a quarter of the steps without an improvement ends the search
 	checkEvery   = 16_384
-	maxThreshold = 3
 )
 
-// try makes one random step and takes it back unless the cost allows it.
-func (l *layout) try(rng *random, threshold int) {
-	limit := int64(rng.below(threshold + 1))
+// try makes one random step and takes it back if it makes the layout worse. It returns the change of the cost, ≤ 0.
+func (l *layout) try(rng *random) int64 {
 	p := rng.below(len(l.parts))
 	switch kind := rng.below(16); {
 	case kind < 4:
-		l.tryLeads(rng, p, limit)
+		return l.tryLeads(rng, p)
 	case kind < 6:
-		l.tryReplace(rng, p, limit)
+		return l.tryReplace(rng, p)
 	case kind < 10 && l.parts[p].old != nil:
-		l.tryMoved(rng, p, limit)
-	default:
-		l.tryExchange(rng, p, limit)
+		return l.tryMoved(rng, p)
 	}
+	return l.tryExchange(rng, p)
 }
 
 // tryReplace gives a slot to another host: the step that balances members.
-func (l *layout) tryReplace(rng *random, p int, limit int64) {
+func (l *layout) tryReplace(rng *random, p int) int64 {
 	slot, h := rng.below(len(l.parts[p].slots)), int32(rng.below(l.hosts))
 	if l.isMember(p, h) {
-		return
+		return 0
 	}
 	before := l.parts[p].slots[slot]
-	if l.replace(p, slot, h) > limit {
+	delta := l.replace(p, slot, h)
+	if delta > 0 {
 		l.replace(p, slot, before)
+		return 0
 	}
+	return delta
 }
 
 // tryExchange swaps two members of different partitions, or a voter with a replica of one: every host keeps its count.
-func (l *layout) tryExchange(rng *random, p int, limit int64) {
+func (l *layout) tryExchange(rng *random, p int) int64 {
 	q := rng.below(len(l.parts))
 	i, j := rng.below(len(l.parts[p].slots)), rng.below(len(l.parts[q].slots))
 	// Leaders swap with leaders, or the step would be refused for unbalancing them.
 	if (i == l.parts[p].lead) != (j == l.parts[q].lead) {
 		i, j = l.parts[p].lead, l.parts[q].lead
 	}
-	l.exchangeIf(p, i, q, j, limit)
+	return l.exchangeIf(p, i, q, j)
 }
 
 // tryMoved exchanges a member that moved to p for one that left it and is still a member of q: the number of moves
 // stays the same, and another partition is the one that moves.
-func (l *layout) tryMoved(rng *random, p int, limit int64) {
+func (l *layout) tryMoved(rng *random, p int) int64 {
 	part := &l.parts[p]
 	i := rng.below(len(part.slots))
 	if slices.Contains(part.old, part.slots[i]) {
-		return
+		return 0
 	}
 	home := part.old[rng.below(len(part.old))]
 	if home == vacant || l.isMember(p, home) {
-		return
+		return 0
 	}
 	for range 8 {
 		q := rng.below(len(l.parts))
-		for j, h := range l.parts[q].slots {
-			if h == home {
-				l.exchangeIf(p, i, q, j, limit)
-				return
-			}
+		if j := slices.Index(l.parts[q].slots, home); j >= 0 {
+			return l.exchangeIf(p, i, q, j)
 		}
 	}
+	return 0
 }
 
-func (l *layout) exchangeIf(p, i, q, j int, limit int64) {
+// exchangeIf makes an exchange unless it makes the layout worse.
+func (l *layout) exchangeIf(p, i, q, j int) int64 {
 	a, b := l.parts[p].slots[i], l.parts[q].slots[j]
 	if a == b || p != q && (l.isMember(p, b) || l.isMember(q, a)) || l.crowds(p, i, b)+l.crowds(q, j, a) > 0 {
-		return
+		return 0
 	}
-	if l.exchange(p, i, q, j) > limit {
+	delta := l.exchange(p, i, q, j)
+	if delta > 0 {
 		l.exchange(p, i, q, j)
+		return 0
 	}
+	return delta
 }
 
 // crowds returns by how many the pairs of voters in one zone would grow if a slot went to host h: a cheap way to refuse
@@ -146,32 +150,33 @@ func (l *layout) crowds(p, slot int, h int32) int {
 
 // tryLeads passes the leadership of p to another voter y and, when y leads a partition in which the old leader votes,
 // passes that one back.
-func (l *layout) tryLeads(rng *random, p int, limit int64) {
+func (l *layout) tryLeads(rng *random, p int) int64 {
 	part := &l.parts[p]
 	if part.voters < 2 {
-		return
+		return 0
 	}
 	slot := rng.below(part.voters)
 	if slot == part.lead {
-		return
+		return 0
 	}
 	was, x, y := part.lead, part.slots[part.lead], part.slots[slot]
-	q, back := -1, 0
+	q, back, wasBack := -1, 0, 0
 	if rng.below(4) > 0 {
 		q, back = l.leadsAndHasVoter(rng, y, x)
 	}
 	delta := l.setLead(p, slot)
-	if q < 0 {
-		if delta > limit {
-			l.setLead(p, was)
-		}
-		return
+	if q >= 0 {
+		wasBack = l.parts[q].lead
+		delta += l.setLead(q, back)
 	}
-	wasBack := l.parts[q].lead
-	if delta+l.setLead(q, back) > limit {
+	if delta <= 0 {
+		return delta
+	}
+	if q >= 0 {
 		l.setLead(q, wasBack)
-		l.setLead(p, was)
 	}
+	l.setLead(p, was)
+	return 0
 }
 
 // leadsAndHasVoter returns a partition that leader leads and in which voter holds a voter slot, and that slot.

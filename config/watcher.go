@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -54,7 +55,6 @@ type Watcher struct {
 	current  *Cluster
 	digest   digest // of the file content in force; zero when it came from Last
 	status   WatchStatus
-	problem  error // status.Problem as an error
 	cancel   context.CancelFunc
 	closed   bool
 	finished chan struct{} // closed when the polling goroutine has ended; nil before Start
@@ -203,19 +203,17 @@ func (w *Watcher) adopt(c *Cluster, sum digest) {
 	defer w.mu.Unlock()
 	w.current, w.digest = c, sum
 	w.status.Version, w.status.Loaded, w.status.Digest = c.Version, time.Now(), hex.EncodeToString(sum[:])
-	w.status.Problem, w.problem = "", nil
+	w.status.Problem = ""
 }
 
 // reject records a bad content and reports it unless it was reported before.
 func (w *Watcher) reject(err error, sum digest) {
 	w.setProblem(err)
-	for _, s := range w.seen {
-		if s == sum {
-			return
-		}
+	if slices.Contains(w.seen, sum) {
+		return
 	}
 	if len(w.seen) == maxSeen {
-		w.seen = append(w.seen[:0], w.seen[1:]...)
+		w.seen = slices.Delete(w.seen, 0, 1)
 	}
 	w.seen = append(w.seen, sum)
 	w.report(err)
@@ -224,7 +222,7 @@ func (w *Watcher) reject(err error, sum digest) {
 // unreadable records that there is no content to judge; it is reported once for as long as it stays the same.
 func (w *Watcher) unreadable(err error) {
 	w.mu.Lock()
-	known := w.problem != nil && w.problem.Error() == err.Error()
+	known := w.status.Problem == err.Error()
 	w.mu.Unlock()
 	w.setProblem(err)
 	if !known {
@@ -235,7 +233,7 @@ func (w *Watcher) unreadable(err error) {
 func (w *Watcher) setProblem(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.problem, w.status.Problem = err, ""
+	w.status.Problem = ""
 	if err != nil {
 		w.status.Problem = err.Error()
 	}
