@@ -19,17 +19,19 @@ func (m *Mesh) resolve(host string) (string, bool) {
 // writes that preface. conn is raw, or TLS over it.
 func (m *Mesh) dialRaw(ctx context.Context, host, addr string, preface byte) (conn, raw net.Conn, err error) {
 	d := net.Dialer{Timeout: m.timing.Dial, Control: m.checkDialled}
-	if raw, err = d.DialContext(ctx, "tcp", addr); err != nil {
+	tcp, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
 		return nil, nil, err
 	}
+	raw = tcp
 	// Whatever ends ctx ends the handshake.
-	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = tcp.Close() })
 	defer func() {
 		if !stop() && err == nil {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			_ = raw.Close()
+			_ = tcp.Close()
 		}
 	}()
 	if err = raw.SetDeadline(time.Now().Add(m.timing.Handshake)); err != nil {

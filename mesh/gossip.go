@@ -25,6 +25,9 @@ type gossip struct {
 	m         *Mesh
 	list      *memberlist.Memberlist
 	transport *gossipTransport
+	keys      *memberlist.Keyring // nil: not encrypted
+
+	keysMu sync.Mutex // held while keys are changed
 }
 
 // A node's meta is a version, the instance and the incarnation.
@@ -87,6 +90,7 @@ func (g *gossip) config() *memberlist.Config {
 	if len(o.GossipKey) > 0 {
 		// Validate has checked the keys.
 		c.Keyring, _ = memberlist.NewKeyring(o.GossipKeys, o.GossipKey)
+		g.keys = c.Keyring
 	}
 	return c
 }
@@ -234,6 +238,56 @@ func (g *gossip) serve(conn, raw net.Conn) error {
 	select {
 	case <-done:
 	case <-g.m.ctx.Done():
+	}
+	return nil
+}
+
+// SetGossipKeys changes the key that gossip is encrypted with, and the other
+// keys that are understood. To change the key of a running cluster: give every
+// host the new key among the others, then as the key, then drop the old one.
+// Gossip that began in the clear stays so.
+func (m *Mesh) SetGossipKeys(key []byte, others [][]byte) error {
+	g := m.gossip
+	if g.keys == nil {
+		return errors.New("mesh: gossip was started without a key")
+	}
+	wanted := append([][]byte{key}, others...)
+	for _, k := range wanted {
+		if err := memberlist.ValidateKey(k); err != nil {
+			return fmt.Errorf("mesh: gossip key: %w", err)
+		}
+	}
+	g.keysMu.Lock()
+	defer g.keysMu.Unlock()
+	for _, k := range wanted {
+		if err := g.keys.AddKey(k); err != nil {
+			return fmt.Errorf("mesh: gossip key: %w", err)
+		}
+	}
+	if err := g.keys.UseKey(key); err != nil {
+		return fmt.Errorf("mesh: gossip key: %w", err)
+	}
+	return g.dropKeys(key, wanted)
+}
+
+// dropKeys removes the keys that are not wanted. Only the last key of the ring
+// is ever removed: removing another one shifts the keys that memberlist's
+// readers are looking at (v0.7.0). Wanted ones in the way are moved forward.
+func (g *gossip) dropKeys(key []byte, wanted [][]byte) error {
+	unwanted := func(k []byte) bool {
+		return !slices.ContainsFunc(wanted, func(w []byte) bool { return slices.Equal(w, k) })
+	}
+	for keys := g.keys.GetKeys(); slices.ContainsFunc(keys, unwanted); keys = g.keys.GetKeys() {
+		last := keys[len(keys)-1]
+		var err error
+		if unwanted(last) {
+			err = g.keys.RemoveKey(last)
+		} else {
+			err = errors.Join(g.keys.UseKey(last), g.keys.UseKey(key))
+		}
+		if err != nil {
+			return fmt.Errorf("mesh: gossip key: %w", err)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,552 @@
+package mesh_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/mesh"
+)
+
+// logFSM remembers the commands applied to it.
+type logFSM struct {
+	mu       sync.Mutex
+	commands []string
+}
+
+func (f *logFSM) Apply(l *raft.Log) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.commands = append(f.commands, string(l.Data))
+	return nil
+}
+
+func (f *logFSM) applied() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.commands)
+}
+
+func (f *logFSM) Snapshot() (raft.FSMSnapshot, error) { return f, nil }
+func (f *logFSM) Release()                            {}
+
+func (f *logFSM) Persist(sink raft.SnapshotSink) error {
+	if _, err := io.WriteString(sink, strings.Join(f.applied(), "\n")); err != nil {
+		return err
+	}
+	return sink.Close()
+}
+
+func (f *logFSM) Restore(r io.ReadCloser) error {
+	b, err := io.ReadAll(r)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.commands = strings.Split(string(b), "\n")
+	return err
+}
+
+// server is one member of a group.
+type server struct {
+	raft      *raft.Raft
+	transport *mesh.RaftTransport
+	fsm       *logFSM
+}
+
+// startServer starts a member of partition 7 on a host of a fabric.
+func startServer(t *testing.T, n mesh.Network, members []mesh.Network, opts mesh.RaftOptions) *server {
+	t.Helper()
+	mux := mesh.NewRaftMux()
+	n.Handle(mesh.ServiceRaft, mux)
+	id := raft.ServerID(n.Self().ID())
+	s := &server{transport: mesh.NewRaftTransport(n, 7, id, opts), fsm: &logFSM{}}
+	if err := mux.Add(s.transport); err != nil {
+		t.Fatal(err)
+	}
+	conf := raft.DefaultConfig()
+	conf.LocalID = id
+	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = 150*time.Millisecond, 150*time.Millisecond, 75*time.Millisecond
+	conf.CommitTimeout = 5 * time.Millisecond
+	conf.Logger = hclog.NewNullLogger()
+	conf.SnapshotThreshold, conf.TrailingLogs = 1<<40, 0
+	store := raft.NewInmemStore()
+	if members != nil {
+		var servers []raft.Server
+		for _, m := range members {
+			servers = append(servers, raft.Server{ID: raft.ServerID(m.Self().ID()), Address: raft.ServerAddress(m.Self().ID())})
+		}
+		if err := raft.BootstrapCluster(conf, store, store, raft.NewInmemSnapshotStore(), s.transport, raft.Configuration{Servers: servers}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := raft.NewRaft(conf, s.fsm, store, store, raft.NewInmemSnapshotStore(), s.transport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.raft = r
+	t.Cleanup(func() {
+		_ = s.transport.Close()
+		if err := r.Shutdown().Error(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func leaderOf(t *testing.T, servers ...*server) *server {
+	t.Helper()
+	var leader *server
+	eventually(t, "there is a leader", func() bool {
+		for _, s := range servers {
+			if s.raft.State() == raft.Leader && s.raft.VerifyLeader().Error() == nil {
+				leader = s
+				return true
+			}
+		}
+		return false
+	})
+	return leader
+}
+
+func TestRaftGroup(t *testing.T) {
+	for _, f := range fabrics {
+		t.Run(f.name, func(t *testing.T) {
+			fab := f.make(t)
+			var hosts []mesh.Network
+			var servers []*server
+			for _, name := range []string{"a", "b", "c"} {
+				hosts = append(hosts, fab.start(t, name, "1"))
+			}
+			for _, h := range hosts {
+				servers = append(servers, startServer(t, h, hosts, mesh.RaftOptions{}))
+			}
+			leader := leaderOf(t, servers...)
+			var want []string
+			propose := func(leader *server, n int) {
+				t.Helper()
+				var futures []raft.ApplyFuture
+				for range n {
+					want = append(want, fmt.Sprintf("command %d %s", len(want), strings.Repeat("x", len(want)*37%5000)))
+					futures = append(futures, leader.raft.Apply([]byte(want[len(want)-1]), time.Second))
+				}
+				for _, f := range futures {
+					if err := f.Error(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			same := func(servers ...*server) {
+				t.Helper()
+				for _, s := range servers {
+					eventually(t, "all is applied", func() bool { return slices.Equal(s.fsm.applied(), want) })
+				}
+			}
+			propose(leader, 300)
+			same(servers...)
+
+			// A hand-over uses TimeoutNow.
+			target := servers[(slices.Index(servers, leader)+1)%3]
+			if err := leader.raft.LeadershipTransferToServer(raft.ServerID(target.transport.LocalAddr()), target.transport.LocalAddr()).Error(); err != nil {
+				t.Fatal(err)
+			}
+			leader = leaderOf(t, servers...)
+			if leader != target {
+				t.Fatal("leadership went elsewhere")
+			}
+			propose(leader, 50)
+			same(servers...)
+
+			var commands uint64
+			for _, c := range want {
+				commands += uint64(len(c))
+			}
+			var in, out uint64
+			for _, s := range servers {
+				st := s.transport.Stats()
+				in, out = in+st.CommandBytesIn, out+st.AppendEntriesBytesOut
+				if st.AppendEntriesBytesIn < st.CommandBytesIn || st.SnapshotBytesIn != 0 || st.Refused != 0 {
+					t.Errorf("%+v", st)
+				}
+			}
+			if in < 2*commands || out < 2*commands {
+				t.Errorf("%d command bytes, received %d, sent %d with headers", commands, in, out)
+			}
+
+			// The leader's host dies; the others go on.
+			i := slices.Index(servers, leader)
+			fab.kill(hosts[i].Self().Host)
+			rest := slices.Delete(slices.Clone(servers), i, i+1)
+			leader = leaderOf(t, rest...)
+			propose(leader, 20)
+			same(rest...)
+
+			// It comes back empty, under another incarnation, and is sent a marker.
+			if err := leader.raft.Snapshot().Error(); err != nil {
+				t.Fatal(err)
+			}
+			propose(leader, 5)
+			back := fab.start(t, hosts[i].Self().Host, "2")
+			joiner := startServer(t, back, nil, mesh.RaftOptions{})
+			for _, f := range []raft.IndexFuture{
+				leader.raft.RemoveServer(raft.ServerID(servers[i].transport.LocalAddr()), 0, 0),
+				leader.raft.AddVoter(raft.ServerID(joiner.transport.LocalAddr()), joiner.transport.LocalAddr(), 0, 0),
+			} {
+				if err := f.Error(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			same(joiner)
+			if n := joiner.transport.Stats().SnapshotBytesIn; n == 0 {
+				t.Error("no marker was received")
+			}
+			if n := leader.transport.Stats().SnapshotBytesOut; n == 0 {
+				t.Error("no marker was sent")
+			}
+		})
+	}
+}
+
+// pair is two transports of a partition on two hosts.
+func pair(t *testing.T, f fabric, opts mesh.RaftOptions) (a, b *mesh.RaftTransport) {
+	t.Helper()
+	make := func(name string) *mesh.RaftTransport {
+		n := f.start(t, name, "1")
+		mux := mesh.NewRaftMux()
+		n.Handle(mesh.ServiceRaft, mux)
+		tr := mesh.NewRaftTransport(n, 1, raft.ServerID(n.Self().ID()), opts)
+		if err := mux.Add(tr); err != nil {
+			t.Fatal(err)
+		}
+		if err := mux.Add(tr); err == nil {
+			t.Fatal("a second transport for a partition was taken")
+		}
+		t.Cleanup(func() { _ = tr.Close() })
+		return tr
+	}
+	return make("a"), make("b")
+}
+
+// answer replies to what a transport consumes until the test ends.
+func answer(t *testing.T, tr *mesh.RaftTransport, how func(raft.RPC)) {
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case rpc := <-tr.Consumer():
+				how(rpc)
+			case <-stop:
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-done })
+}
+
+var header = raft.RPCHeader{ProtocolVersion: 3, ID: []byte("a@1"), Addr: []byte("a@1")}
+
+func onFabrics(t *testing.T, run func(t *testing.T, f fabric)) {
+	for _, f := range fabrics {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			run(t, f.make(t))
+		})
+	}
+}
+
+func TestRaftCalls(t *testing.T) {
+	onFabrics(t, func(t *testing.T, f fabric) {
+		a, b := pair(t, f, mesh.RaftOptions{})
+		answer(t, b, func(rpc raft.RPC) {
+			switch c := rpc.Command.(type) {
+			case *raft.RequestVoteRequest:
+				rpc.Respond(&raft.RequestVoteResponse{RPCHeader: header, Term: c.Term, Granted: c.LeadershipTransfer}, nil)
+			case *raft.RequestPreVoteRequest:
+				rpc.Respond(&raft.RequestPreVoteResponse{Term: c.Term + 1}, nil)
+			case *raft.TimeoutNowRequest:
+				rpc.Respond(&raft.TimeoutNowResponse{RPCHeader: header}, nil)
+			case *raft.AppendEntriesRequest:
+				rpc.Respond(nil, errors.New("raft says no"))
+			case *raft.InstallSnapshotRequest:
+				data, err := io.ReadAll(rpc.Reader)
+				rpc.Respond(&raft.InstallSnapshotResponse{Term: c.Term, Success: err == nil && string(data) == "marker" && c.Size == 6}, nil)
+			}
+		})
+		var vote raft.RequestVoteResponse
+		if err := a.RequestVote("b@1", "b@1", &raft.RequestVoteRequest{RPCHeader: header, Term: 3, LeadershipTransfer: true}, &vote); err != nil || !vote.Granted || vote.Term != 3 {
+			t.Errorf("vote: %+v, %v", vote, err)
+		}
+		var pre raft.RequestPreVoteResponse
+		if err := a.RequestPreVote("b@1", "b@1", &raft.RequestPreVoteRequest{RPCHeader: header, Term: 3}, &pre); err != nil || pre.Granted || pre.Term != 4 {
+			t.Errorf("pre-vote: %+v, %v", pre, err)
+		}
+		var now raft.TimeoutNowResponse
+		if err := a.TimeoutNow("b@1", "b@1", &raft.TimeoutNowRequest{RPCHeader: header}, &now); err != nil || string(now.ID) != "a@1" {
+			t.Errorf("timeout now: %+v, %v", now, err)
+		}
+		err := a.AppendEntries("b@1", "b@1", &raft.AppendEntriesRequest{RPCHeader: header}, &raft.AppendEntriesResponse{})
+		var remote *mesh.RemoteError
+		if !errors.As(err, &remote) || remote.Num != mesh.CodeRaft || remote.Text != "raft says no" {
+			t.Errorf("an error of raft: %v", err)
+		}
+		var snap raft.InstallSnapshotResponse
+		configuration := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a@1", Address: "a@1"}}})
+		install := func(size int64, data string) error {
+			return a.InstallSnapshot("b@1", "b@1", &raft.InstallSnapshotRequest{RPCHeader: header, SnapshotVersion: 1, Configuration: configuration, Size: size}, &snap, strings.NewReader(data))
+		}
+		if err := install(6, "marker"); err != nil || !snap.Success {
+			t.Errorf("snapshot: %+v, %v", snap, err)
+		}
+		var big *mesh.TooLargeError
+		if err := install(1<<20+1, strings.Repeat("x", 1<<20+1)); !errors.As(err, &big) {
+			t.Errorf("a snapshot that is no marker: %v", err)
+		}
+		if install(6, "short") == nil || install(6, "too long") == nil {
+			t.Error("a snapshot of another size than announced was sent")
+		}
+
+		// Whom a call is for.
+		var wrong *mesh.WrongIncarnationError
+		if err := a.RequestVote("b@9", "b@9", &raft.RequestVoteRequest{RPCHeader: header}, &vote); !errors.As(err, &wrong) {
+			t.Errorf("another incarnation: %v", err)
+		}
+		for _, address := range []raft.ServerAddress{"", "b", "@1", "b@"} {
+			if err := a.RequestVote("b", address, &raft.RequestVoteRequest{RPCHeader: header}, &vote); err == nil {
+				t.Errorf("address %q was taken", address)
+			}
+		}
+		if got := a.DecodePeer(a.EncodePeer("b@1", "b@1")); got != "b@1" || a.LocalAddr() != "a@1" {
+			t.Errorf("addresses: %q, %q", got, a.LocalAddr())
+		}
+		// Nobody speaks for another server, and nobody makes raft panic.
+		forged := raft.RPCHeader{ProtocolVersion: 3, ID: []byte("c@1"), Addr: []byte("c@1")}
+		if err := a.RequestVote("b@1", "b@1", &raft.RequestVoteRequest{RPCHeader: forged}, &vote); !errors.Is(err, mesh.ErrMalformed) {
+			t.Errorf("in another server's name: %v", err)
+		}
+		poison := []*raft.Log{{Index: 1, Type: raft.LogConfiguration, Data: []byte("poison")}}
+		if err := a.AppendEntries("b@1", "b@1", &raft.AppendEntriesRequest{RPCHeader: header, Entries: poison}, &raft.AppendEntriesResponse{}); !errors.Is(err, mesh.ErrMalformed) {
+			t.Errorf("a configuration that cannot be decoded: %v", err)
+		}
+		if n := b.Stats().Refused; n != 2 {
+			t.Errorf("%d requests were refused", n)
+		}
+
+		_ = b.Close()
+		if err := a.RequestVote("b@1", "b@1", &raft.RequestVoteRequest{RPCHeader: header}, &vote); !errors.Is(err, mesh.ErrUnknownPartition) {
+			t.Errorf("to a closed partition: %v", err)
+		}
+		_ = a.Close()
+		if err := a.RequestVote("b@1", "b@1", &raft.RequestVoteRequest{RPCHeader: header}, &vote); err != raft.ErrTransportShutdown {
+			t.Errorf("from a closed partition: %v", err)
+		}
+	})
+}
+
+// A Raft that does not take its requests is told apart from one that does: the
+// callers get an error each, and other partitions go on.
+func TestRaftThatDoesNotRead(t *testing.T) {
+	onFabrics(t, func(t *testing.T, f fabric) {
+		a, b := pair(t, f, mesh.RaftOptions{Queue: 4, HeartbeatTimeout: 5 * time.Second})
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		overloaded := 0
+		for range 12 {
+			wg.Go(func() {
+				err := a.RequestVote("b@1", "b@1", &raft.RequestVoteRequest{RPCHeader: header}, &raft.RequestVoteResponse{})
+				mu.Lock()
+				defer mu.Unlock()
+				if errors.Is(err, mesh.ErrOverloaded) {
+					overloaded++
+				} else if err != nil && !errors.Is(err, mesh.ErrUnknownPartition) {
+					t.Error(err)
+				}
+			})
+		}
+		eventually(t, "eight of twelve are refused", func() bool { return b.Stats().Overflows == 8 })
+		_ = b.Close() // fails the four that wait
+		wg.Wait()
+		if overloaded != 8 {
+			t.Errorf("%d callers were told", overloaded)
+		}
+	})
+}
+
+// What a wrapper of the transport drops without an answer is answered in time.
+func TestRaftDroppedRequest(t *testing.T) {
+	onFabrics(t, func(t *testing.T, f fabric) {
+		a, b := pair(t, f, mesh.RaftOptions{ServeTimeout: 50 * time.Millisecond})
+		answer(t, b, func(raft.RPC) {})
+		err := a.TimeoutNow("b@1", "b@1", &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{})
+		var remote *mesh.RemoteError
+		if !errors.As(err, &remote) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRaftPipeline(t *testing.T) {
+	onFabrics(t, func(t *testing.T, f fabric) {
+		a, b := pair(t, f, mesh.RaftOptions{InFlight: 4})
+		requests := make(chan raft.RPC, 100)
+		answer(t, b, func(rpc raft.RPC) { requests <- rpc })
+		p, err := a.AppendEntriesPipeline("b@1", "b@1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := func(i uint64) raft.AppendFuture {
+			t.Helper()
+			f, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: header, PrevLogEntry: i}, &raft.AppendEntriesResponse{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}
+		before := time.Now()
+		var futures []raft.AppendFuture
+		for i := range uint64(4) {
+			futures = append(futures, send(i))
+		}
+		// A fifth has to wait.
+		fifth := make(chan raft.AppendFuture)
+		go func() { fifth <- send(4) }()
+		var rpcs []raft.RPC
+		for i := range uint64(4) {
+			rpc := <-requests
+			if got := rpc.Command.(*raft.AppendEntriesRequest).PrevLogEntry; got != i {
+				t.Fatalf("request %d arrived as number %d", got, i)
+			}
+			rpcs = append(rpcs, rpc)
+		}
+		select {
+		case <-fifth:
+			t.Fatal("five requests are under way in a pipeline of four")
+		case <-time.After(20 * time.Millisecond):
+		}
+		// Answers out of order; the futures come in order.
+		for _, i := range []uint64{2, 0, 1, 3} {
+			rpcs[i].Respond(&raft.AppendEntriesResponse{Term: i, Success: true}, nil)
+		}
+		for i := range uint64(4) {
+			got := <-p.Consumer()
+			if got != futures[i] || got.Error() != nil || got.Response().Term != i || got.Request().PrevLogEntry != i {
+				t.Fatalf("future %d: %+v", i, got.Response())
+			}
+			if got.Start().Before(before) || got.Start().After(time.Now()) {
+				t.Fatal("Start is not when the request was sent")
+			}
+		}
+		futures = append(futures, <-fifth)
+		rpc := <-requests
+
+		// A refusal of raft's is an answer like any other.
+		rpc.Respond(&raft.AppendEntriesResponse{}, nil)
+		if got := <-p.Consumer(); got != futures[4] || got.Response().Success {
+			t.Fatal("a refusal is an answer")
+		}
+
+		// A failure: nothing more comes out of Consumer, and the next request is
+		// refused.
+		first, second := send(5), send(6)
+		rpc = <-requests
+		rpc.Respond(nil, errors.New("no"))
+		rpc = <-requests
+		if err := first.Error(); err == nil || !strings.Contains(err.Error(), "no") {
+			t.Fatalf("failed: %v", err)
+		}
+		rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
+		if err := second.Error(); err == nil {
+			t.Fatal("a request behind a failed one succeeded")
+		}
+		if _, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: header}, &raft.AppendEntriesResponse{}); err == nil || !strings.Contains(err.Error(), "no") {
+			t.Fatalf("after a failure: %v", err)
+		}
+		select {
+		case <-p.Consumer():
+			t.Fatal("a failed future came out of Consumer")
+		default:
+		}
+		_ = p.Close()
+
+		// Closing ends what is under way.
+		p, _ = a.AppendEntriesPipeline("b@1", "b@1")
+		future := send(7)
+		<-requests
+		_ = p.Close()
+		_ = p.Close()
+		if err := future.Error(); err == nil {
+			t.Fatal("a request outlived its pipeline")
+		}
+		if _, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: header}, &raft.AppendEntriesResponse{}); err != raft.ErrPipelineShutdown {
+			t.Fatalf("after Close: %v", err)
+		}
+	})
+}
+
+// Entries beyond a frame are cut from the request, where raft finds out.
+func TestRaftLongAppend(t *testing.T) {
+	onFabrics(t, func(t *testing.T, f fabric) {
+		a, b := pair(t, f, mesh.RaftOptions{})
+		var got int
+		answer(t, b, func(rpc raft.RPC) {
+			got = len(rpc.Command.(*raft.AppendEntriesRequest).Entries)
+			rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
+		})
+		entries := func(n, size int) (list []*raft.Log) {
+			for i := range n {
+				list = append(list, &raft.Log{Index: uint64(i + 1), Data: bytes.Repeat([]byte{1}, size)})
+			}
+			return list
+		}
+		for _, c := range []struct{ n, size, want int }{{100, 100 << 10, 10}, {3, 3 << 20, 1}, {1, 7 << 20, 1}, {1024, 100, 1024}, {5000, 1, 4096}} {
+			req := &raft.AppendEntriesRequest{RPCHeader: header, Entries: entries(c.n, c.size)}
+			if err := a.AppendEntries("b@1", "b@1", req, &raft.AppendEntriesResponse{}); err != nil {
+				t.Fatal(err)
+			}
+			if got != c.want || len(req.Entries) != got {
+				t.Errorf("%d entries of %d bytes: %d arrived, %d left in the request", c.n, c.size, got, len(req.Entries))
+			}
+		}
+		var big *mesh.TooLargeError
+		req := &raft.AppendEntriesRequest{RPCHeader: header, Entries: entries(1, 9<<20)}
+		if err := a.AppendEntries("b@1", "b@1", req, &raft.AppendEntriesResponse{}); !errors.As(err, &big) {
+			t.Errorf("an entry over the frame limit: %v", err)
+		}
+	})
+}
+
+// Closing a transport ends the calls it has under way, so that Raft's own
+// shutdown, which waits for them, is not held up.
+func TestRaftCloseEndsCalls(t *testing.T) {
+	onFabrics(t, func(t *testing.T, f fabric) {
+		a, b := pair(t, f, mesh.RaftOptions{HeartbeatTimeout: time.Hour, AppendTimeout: time.Hour})
+		ended := make(chan error, 2)
+		go func() {
+			ended <- a.RequestVote("b@1", "b@1", &raft.RequestVoteRequest{RPCHeader: header}, &raft.RequestVoteResponse{})
+		}()
+		p, err := a.AppendEntriesPipeline("b@1", "b@1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		future, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: header}, &raft.AppendEntriesResponse{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "both have arrived", func() bool { return b.Stats().RPCsIn == 2 })
+		_ = a.Close()
+		if err := <-ended; err != raft.ErrTransportShutdown {
+			t.Errorf("call: %v", err)
+		}
+		if err := future.Error(); err == nil {
+			t.Error("a pipelined request outlived its transport")
+		}
+	})
+}
