@@ -146,11 +146,8 @@ type Repair struct {
 // defaultHost is the name of the host of a cluster of one.
 const defaultHost = "local"
 
-const (
-	maxPartitions = 65536
-	// maxInFlight is also Raft's bound on the entries of one request: more could not travel together.
-	maxInFlight = 256
-)
+// maxInFlight is also Raft's bound on the entries of one request: more could not travel together.
+const maxInFlight = 256
 
 // single reports whether the options describe a cluster of one host without a port.
 func (o *Options) single() bool { return o.ClusterFile == "" && o.Cluster == nil }
@@ -162,7 +159,7 @@ func (o Options) Validate() error {
 	p.check(o.ClusterFile == "" || o.Cluster == nil, "ClusterFile and Cluster exclude each other")
 	if o.single() {
 		p.check(o.Network == nil, "Network is set, but a single-host cluster has no network: set Cluster or ClusterFile")
-		p.between("Partitions", int64(o.Partitions), 0, maxPartitions)
+		p.between("Partitions", int64(o.Partitions), 0, config.MaxPartitions)
 	} else {
 		p.check(o.Host != "", "Host is empty: name the host of the cluster configuration that this one is")
 		p.check(o.Partitions == 0, "Partitions is %d, but the cluster configuration lists the partitions", o.Partitions)
