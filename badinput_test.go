@@ -218,9 +218,10 @@ func TestTwoHostsWithOneName(t *testing.T) {
 }
 
 // diskFault fails what matches, once it is switched on.
-func diskFault(err error, kinds ...errorfs.OpKind) (vfs.FS, *atomic.Bool) {
+func diskFault(err error, kinds ...errorfs.OpKind) (*vfs.MemFS, vfs.FS, *atomic.Bool) {
 	on := new(atomic.Bool)
-	return errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+	disk := vfs.NewCrashableMem()
+	return disk, errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if on.Load() {
 			for _, k := range kinds {
 				if op.Kind == k {
@@ -235,7 +236,7 @@ func diskFault(err error, kinds ...errorfs.OpKind) (vfs.FS, *atomic.Bool) {
 // TestFullDisk: the write that does not fit is not acknowledged, the host says why and stops serving, and after a restart
 // with room everything acknowledged is there.
 func TestFullDisk(t *testing.T) {
-	fs, full := diskFault(syscall.ENOSPC, errorfs.OpFileWrite, errorfs.OpCreate, errorfs.OpFileSync, errorfs.OpFileSyncData)
+	disk, fs, full := diskFault(syscall.ENOSPC, errorfs.OpFileWrite, errorfs.OpCreate, errorfs.OpFileSync, errorfs.OpFileSyncData)
 	var failed atomic.Int32
 	o := Options{Dir: "data", FS: fs, Partitions: 2, Events: Events{Failed: func(error) { failed.Add(1) }}}
 	h, err := Open(o)
@@ -269,7 +270,9 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the error does not say why: %v", err)
 	}
 	_ = h.Kill()
-	full.Store(false)
+	// A failed engine stays failed until its process ends: the restart is that of another process, after a crash that lost
+	// whatever was not synced.
+	o.FS = disk.CrashClone(vfs.CrashCloneCfg{})
 	if h, err = Open(o); err != nil {
 		t.Fatalf("restart with room: %v", err)
 	}
@@ -285,7 +288,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestReadOnlyDisk(t *testing.T) {
-	fs, readOnly := diskFault(syscall.EROFS, errorfs.OpFileWrite, errorfs.OpCreate, errorfs.OpMkdirAll, errorfs.OpRename, errorfs.OpLock, errorfs.OpReuseForWrite)
+	_, fs, readOnly := diskFault(syscall.EROFS, errorfs.OpFileWrite, errorfs.OpCreate, errorfs.OpMkdirAll, errorfs.OpRename, errorfs.OpLock, errorfs.OpReuseForWrite)
 	h, err := Open(Options{Dir: "data", FS: fs})
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/adamantdb/adamant/config"
 )
 
 func testKey(i int) Key { return Key{Space: "game", Key: fmt.Sprintf("doc-%d", i)} }
@@ -119,4 +121,104 @@ func TestHostLossLosesNothing(t *testing.T) {
 	c.wipe("h2")
 	c.open("h2")
 	c.healthy()
+}
+
+// TestClusterFileMovesMembers: a host is added and another removed by configuration alone; members join as non-voters, heal,
+// vote, and what is no longer listed goes, data and all.
+func TestClusterFileMovesMembers(t *testing.T) {
+	c := newTestCluster(t, 4, 4, 3, nil)
+	c.ready()
+	c.fill(0, 200, 3)
+	addr := freeAddr(t)
+	next, moves, err := config.Replan(c.config, config.Change{Add: map[string]config.Host{"h5": {Addr: addr, Zone: "1"}}, Remove: []string{"h1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// While members leave it the host has to stay reachable: it goes from the file when it holds nothing any more.
+	next.Hosts["h1"] = c.config.Hosts["h1"]
+	if moves == 0 {
+		t.Fatal("nothing to move")
+	}
+	c.config = next
+	for _, h := range c.live() {
+		if err := h.SetCluster(next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.open("h5")
+	c.wait("the old host to be empty", func() error {
+		if s := c.host("h1").Status(); len(s.Partitions) > 0 {
+			return fmt.Errorf("still a member of %d partitions, the first %+v", len(s.Partitions), s.Partitions[0])
+		}
+		return nil
+	})
+	c.healthy()
+	for i := range 200 {
+		key := testKey(i)
+		err := c.on(key, func(h *Host) error {
+			d, err := h.Get(testContext(t), key)
+			if err == nil && d.Head != 3 {
+				err = fmt.Errorf("head %d", d.Head)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+	}
+	if held, err := c.host("h1").docs.Members(); err != nil || len(held) > 0 {
+		t.Errorf("documents of partitions %v left behind, %v", held, err)
+	}
+}
+
+// TestDeletedDocumentsStayDeleted (design §13.4): documents deleted while a member was away do not come back with it, and no
+// tombstones stay behind.
+func TestDeletedDocumentsStayDeleted(t *testing.T) {
+	c := newTestCluster(t, 3, 2, 3, func(o *Options) {
+		o.Limits = Limits{InFlight: 16, TrailingLogs: 20, MarkerEvery: 10}
+	})
+	c.ready()
+	c.fill(0, 200, 2)
+	c.healthy()
+	c.kill("h2")
+	for i := range 100 {
+		key := testKey(i)
+		if err := c.on(key, func(h *Host) error { return h.Delete(testContext(t), key) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.fill(200, 100, 2)
+	c.wait("the log to be truncated beyond what h2 has", func() error {
+		for name, h := range c.live() {
+			for _, m := range h.allMembers() {
+				if first, err := m.log.FirstIndex(); err != nil || first < 150 {
+					return fmt.Errorf("%s: partition %d begins at %d, %v", name, m.id, first, err)
+				}
+			}
+		}
+		return nil
+	})
+	h2 := c.open("h2")
+	c.wait("holes", func() error {
+		for _, n := range h2.Status().History {
+			if n.Kind == "hole" {
+				return nil
+			}
+		}
+		return fmt.Errorf("h2 was brought up to date by Raft: %+v", h2.Status().History)
+	})
+	c.healthy()
+	for name, h := range c.live() {
+		for i := range 300 {
+			_, err := h.Get(context.Background(), testKey(i), WithConsistency(ReadStale))
+			if gone := Code(err) == CodeNotFound; gone != (i < 100) {
+				t.Fatalf("%s: %s: %v", name, testKey(i), err)
+			}
+		}
+		for _, m := range h.allMembers() {
+			if n := m.docs.Status().DeleteRecords; n != 0 {
+				t.Errorf("%s: partition %d keeps %d delete records", name, m.id, n)
+			}
+		}
+	}
 }

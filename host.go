@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/adamantdb/adamant/antientropy"
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/mesh"
 	"github.com/adamantdb/adamant/partition"
@@ -38,8 +39,10 @@ type Host struct {
 	logs    store.LogEngine
 	docs    *store.DocEngine
 	watcher *config.Watcher // nil without a cluster file
-	repair  tempLoop
-	pool    *pool
+	repair  *antientropy.Loop
+	pool    *pool // calls between hosts
+	// repairPool serves repair apart from the rest: reading what others lack is slow and may wait.
+	repairPool *pool
 
 	config      atomic.Pointer[config.Cluster]
 	reports     reportTable
@@ -49,6 +52,7 @@ type Host struct {
 	counts      counts
 	meter       meter
 
+	context context.Context // ends when the host closes
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
 	failure atomic.Pointer[error] // a durable step of an engine failed
@@ -71,15 +75,15 @@ func Open(options Options) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{opts: o, log: o.Logger, events: o.Events, started: time.Now(), members: map[uint32]*member{},
-		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), pool: newPool(hostWorkers, hostQueue)}
+		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}),
+		pool: newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue)}
+	h.context, h.stop = context.WithCancel(context.Background())
 	if err := h.open(); err != nil {
 		return nil, errors.Join(err, h.release())
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	h.stop = cancel
+	ctx := h.context
 	if h.watcher != nil {
 		if err := h.watcher.Start(ctx); err != nil {
-			cancel()
 			return nil, errors.Join(err, h.release())
 		}
 	}
@@ -108,16 +112,21 @@ func (h *Host) open() error {
 	if err := h.openEngines(c.Name); err != nil {
 		return err
 	}
+	if err := identity.seal(h.opts.Dir, h.opts.FS); err != nil {
+		return err
+	}
 	if err := h.openNetwork(c); err != nil {
 		return err
 	}
-	h.openRepair()
+	if err := h.openRepair(); err != nil {
+		return err
+	}
 	_, err = h.reconcileMembers()
 	return err
 }
 
 func (h *Host) openEngines(cluster string) error {
-	docs, err := store.OpenDocs(store.DocOptions{Dir: h.opts.path("documents"), FS: h.opts.FS, Cluster: cluster, Host: h.name,
+	docs, err := store.OpenDocs(store.DocOptions{Dir: h.opts.path(documentsDir), FS: h.opts.FS, Cluster: cluster, Host: h.name,
 		Incarnation: h.incarnation, CacheBytes: h.opts.CacheBytes, Logger: h.log, OnFatal: h.fail})
 	if err != nil {
 		return err
@@ -127,7 +136,7 @@ func (h *Host) openEngines(cluster string) error {
 	if h.opts.Log == LogBolt {
 		open = store.OpenBoltLog
 	}
-	logs, err := open(store.LogOptions{Dir: h.opts.path("log"), FS: h.opts.FS, Cluster: cluster, Host: h.name,
+	logs, err := open(store.LogOptions{Dir: h.opts.path(logDir), FS: h.opts.FS, Cluster: cluster, Host: h.name,
 		Incarnation: h.incarnation, Logger: h.log, OnFatal: h.fail})
 	if err != nil {
 		return err
@@ -349,6 +358,7 @@ func (h *Host) shutdown(cut func() error) error {
 	errs = append(errs, cut())
 	h.loops.Wait()
 	h.pool.close()
+	h.repairPool.close()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	for _, m := range h.allMembers() {
@@ -366,6 +376,7 @@ func (h *Host) shutdown(cut func() error) error {
 
 // release undoes a failed open.
 func (h *Host) release() error {
+	h.stop()
 	var err error
 	if h.watcher != nil {
 		err = h.watcher.Close()
@@ -374,6 +385,7 @@ func (h *Host) release() error {
 		err = errors.Join(err, h.net.Close())
 	}
 	h.pool.close()
+	h.repairPool.close()
 	return errors.Join(err, h.releaseEngines())
 }
 

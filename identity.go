@@ -9,7 +9,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -21,6 +24,8 @@ type identity struct {
 	Cluster     string `json:"cluster"`
 	Host        string `json:"host"`
 	Incarnation string `json:"incarnation"` // 16 hex digits
+	// Ready is set once both engines exist durably. From then on an engine that is missing has lost data.
+	Ready bool `json:"ready"`
 }
 
 const (
@@ -40,16 +45,49 @@ func openIdentity(dir string, fs vfs.FS, cluster, host string) (identity, error)
 	b, err := readFile(fs, path)
 	switch {
 	case err == nil:
-		return parseIdentity(path, b, cluster, host)
+		id, err := parseIdentity(path, b, cluster, host)
+		if err == nil && id.Ready {
+			err = checkEngines(dir, fs)
+		}
+		return id, err
 	case !errors.Is(err, os.ErrNotExist):
 		return identity{}, fmt.Errorf("%s: %w", path, err)
 	}
-	for _, engine := range []string{"documents", "log"} {
+	for _, engine := range engineDirs {
 		if names, err := fs.List(fs.PathJoin(dir, engine)); err == nil && len(names) > 0 {
 			return identity{}, fmt.Errorf("data directory %s holds data but no %s: restore the file, or start with an empty directory", dir, identityFile)
 		}
 	}
 	return createIdentity(dir, fs, cluster, host)
+}
+
+// engineDirs are the directories of the two engines.
+var engineDirs = []string{documentsDir, logDir}
+
+const (
+	documentsDir = "documents"
+	logDir       = "log"
+)
+
+// checkEngines refuses a directory whose engines were lost while its identity stayed: under its old server id the member
+// would have forgotten votes and entries that it acknowledged.
+func checkEngines(dir string, fs vfs.FS) error {
+	for _, engine := range engineDirs {
+		path := fs.PathJoin(dir, engine)
+		names, err := fs.List(path)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("data directory %s: %w", dir, err)
+		}
+		bolt := slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".bolt") })
+		desc, err := pebble.Peek(path, fs)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("data directory %s: %w", dir, err)
+		}
+		if !bolt && (desc == nil || !desc.Exists) {
+			return fmt.Errorf("data directory %s has lost its %s: start with an empty directory, and the host joins under a new incarnation", dir, engine)
+		}
+	}
+	return nil
 }
 
 func createIdentity(dir string, fs vfs.FS, cluster, host string) (identity, error) {
@@ -58,14 +96,34 @@ func createIdentity(dir string, fs vfs.FS, cluster, host string) (identity, erro
 		return identity{}, err
 	}
 	id := identity{Format: identityFormat, Cluster: cluster, Host: host, Incarnation: hex.EncodeToString(random)}
-	b, err := json.MarshalIndent(id, "", "  ")
-	if err != nil {
+	if err := id.write(dir, fs); err != nil {
 		return identity{}, err
 	}
-	if err := replaceFile(fs, dir, identityFile, append(b, '\n')); err != nil {
-		return identity{}, fmt.Errorf("data directory %s: %w", dir, err)
-	}
 	return id, nil
+}
+
+func (id identity) write(dir string, fs vfs.FS) error {
+	b, err := json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(fs, dir, identityFile, append(b, '\n')); err != nil {
+		return fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// seal makes the directory itself durable once both engines are in it, and notes that they are. Before that a host
+// acknowledges nothing: a crash would take the directory's name with it.
+func (id identity) seal(dir string, fs vfs.FS) error {
+	if id.Ready {
+		return nil
+	}
+	if err := syncDir(fs, fs.PathDir(dir)); err != nil {
+		return fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	id.Ready = true
+	return id.write(dir, fs) // syncs dir after the rename, and with it the names of the engines
 }
 
 // replaceFile writes a file beside its place, syncs it, renames it and syncs the directory: a crash leaves the old content
@@ -77,6 +135,14 @@ func replaceFile(fs vfs.FS, dir, name string, content []byte) error {
 	}
 	if err := fs.Rename(path+".new", path); err != nil {
 		return err
+	}
+	return syncDir(fs, dir)
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(fs vfs.FS, dir string) error {
+	if dir == "" {
+		dir = "."
 	}
 	d, err := fs.OpenDir(dir)
 	if err != nil {

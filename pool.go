@@ -5,6 +5,9 @@ import "sync"
 const (
 	hostWorkers = 8    // calls of other hosts served at once
 	hostQueue   = 1024 // calls waiting; more are refused
+
+	repairWorkers = 4   // repair requests served at once
+	repairQueue   = 256 // repair requests waiting; askers have at most two in flight for each peer
 )
 
 // pool runs the calls of other hosts that may touch disks: a bounded number at once, a bounded number waiting.

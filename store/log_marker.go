@@ -29,19 +29,26 @@ func (m Marker) AppendBinary(b []byte) []byte {
 // DecodeMarker is the inverse of AppendBinary; it returns what follows the marker. The marker's slices alias b.
 func DecodeMarker(b []byte) (m Marker, rest []byte, err error) {
 	r := reader{b: b}
-	if v := r.byte(); r.err == nil && v != markerVersion {
-		return Marker{}, nil, fmt.Errorf("%w: marker version %d", ErrEncoding, v)
-	}
-	m = Marker{Index: r.uvarint(), Term: r.uvarint(), ConfigurationIndex: r.uvarint()}
-	m.Configuration = r.lengthed(maxMarkerConfiguration)
-	m.Payload = r.lengthed(maxMarkerPayload)
+	m = r.marker()
 	if r.err != nil {
 		return Marker{}, nil, r.err
 	}
-	if err := m.validate(); err != nil {
-		return Marker{}, nil, fmt.Errorf("%w: %w", ErrEncoding, err)
-	}
 	return m, r.b, nil
+}
+
+func (r *reader) marker() Marker {
+	if v := r.byte(); r.err == nil && v != markerVersion {
+		r.fail(fmt.Sprintf("marker version %d", v))
+	}
+	m := Marker{Index: r.uvarint(), Term: r.uvarint(), ConfigurationIndex: r.uvarint()}
+	m.Configuration = r.lengthed(maxMarkerConfiguration)
+	m.Payload = r.lengthed(maxMarkerPayload)
+	if r.err == nil {
+		if err := m.validate(); err != nil {
+			r.fail(err.Error())
+		}
+	}
+	return m
 }
 
 // validate refuses what DecodeMarker would not read back.

@@ -1,0 +1,203 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+// Names in a bolt engine's directory: host.bolt, which holds the stamp and whose lock is the directory's, and
+// <partition>.bolt, each a raft-boltdb file.
+const (
+	boltSuffix  = ".bolt"
+	boltHost    = "host" + boltSuffix
+	boltNewborn = ".new" // a partition's file until it has its first state
+)
+
+// Keys of raft-boltdb's "conf" bucket.
+var (
+	boltKeyStamp  = []byte("adamant/stamp")
+	boltKeyRecord = []byte("adamant/record")
+)
+
+// boltLock is how long to wait for a file's lock: two attempts. With none bolt waits for ever.
+const boltLock = 60 * time.Millisecond
+
+// boltLog is the backend with one file per partition: partitions share nothing but the disk, and pay for it with two
+// fsyncs per write each.
+type boltLog struct {
+	engine  *logEngine
+	host    *raftboltdb.BoltStore
+	commits atomic.Uint64
+
+	between  func()                                           // nil but in tests: called between the transactions of a step
+	openFile func(string, int, os.FileMode) (*os.File, error) // nil but in tests: os.OpenFile
+}
+
+// OpenBoltLog opens or creates a log engine that keeps each partition in a raft-boltdb file of its own.
+func OpenBoltLog(o LogOptions) (LogEngine, error) {
+	b, err := openBoltLog(o, nil)
+	if err != nil {
+		return nil, err
+	}
+	return b.engine, nil
+}
+
+func openBoltLog(o LogOptions, openFile func(string, int, os.FileMode) (*os.File, error)) (*boltLog, error) {
+	if o.FS != nil && o.FS != vfs.Default {
+		return nil, fmt.Errorf("store: log in %s: bolt files need the operating system's file system", o.Dir)
+	}
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := makeLogDir(o.Dir); err != nil {
+		return nil, openError(o.Dir, err)
+	}
+	if desc, err := pebble.Peek(o.Dir, o.FS); err != nil || desc.Exists {
+		return nil, &OpenError{Dir: o.Dir, Reason: logOpenReason, Err: errors.Join(err, errors.New("found Pebble's files"))}
+	}
+	e := newLogEngine(o, newFailStop("log", o.Logger, o.OnFatal))
+	b := &boltLog{engine: e, openFile: openFile}
+	e.backend = b
+	path := filepath.Join(o.Dir, boltHost)
+	if b.host, err = b.open(path); errors.Is(err, bbolt.ErrTimeout) {
+		return nil, &OpenError{Dir: o.Dir, Reason: OpenLocked, Err: err}
+	} else if err != nil {
+		return nil, openError(o.Dir, err)
+	}
+	if err := b.stampHost(); err != nil {
+		return nil, errors.Join(err, b.host.Close())
+	}
+	e.stop.armed.Store(true)
+	return b, nil
+}
+
+func makeLogDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// findBoltLog returns the name of a bolt file in the directory.
+func findBoltLog(o LogOptions) (string, error) {
+	names, err := o.FS.List(o.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	i := slices.IndexFunc(names, func(s string) bool { return strings.HasSuffix(s, boltSuffix) })
+	if i < 0 {
+		return "", err
+	}
+	return names[i], err
+}
+
+// stampHost verifies whose directory this is, or writes it into a new one.
+func (b *boltLog) stampHost() error {
+	o := b.engine.opts
+	v, err := b.host.Get(boltKeyStamp)
+	if err == nil {
+		return checkLogStamp(o.Dir, v, o)
+	}
+	if !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return fmt.Errorf("store: read the stamp of %s: %w", o.Dir, err)
+	}
+	list, err := b.partitions()
+	if err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		return &CorruptionError{Partition: hostPartition, Kind: "log", Err: fmt.Errorf("directory %s has data but no stamp", o.Dir)}
+	}
+	if err := b.host.Set(boltKeyStamp, b.stamp()); err != nil {
+		return openError(o.Dir, err)
+	}
+	return syncDir(o.Dir)
+}
+
+func (b *boltLog) stamp() []byte {
+	o := b.engine.opts
+	return encodeStamp(o.Cluster, o.Host, o.Incarnation)
+}
+
+// open opens a raft-boltdb file. Bolt panics on some kinds of damage.
+func (b *boltLog) open(path string) (store *raftboltdb.BoltStore, err error) {
+	defer recoverBolt(&err)
+	return raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true,
+		BoltOptions: &bbolt.Options{Timeout: boltLock, OpenFile: b.openFile}})
+}
+
+// recoverBolt turns bolt's panics, which it has for damaged pages, into an error.
+func recoverBolt(err *error) {
+	if p := recover(); p != nil {
+		*err = errors.Join(*err, fmt.Errorf("bolt: %v", p))
+	}
+}
+
+func (b *boltLog) partitions() (list []uint32, err error) {
+	files, err := os.ReadDir(b.engine.opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		name, ok := strings.CutSuffix(f.Name(), boltSuffix)
+		if !ok {
+			continue
+		}
+		if n, err := strconv.ParseUint(name, 10, 32); err == nil && boltName(uint32(n)) == f.Name() {
+			list = append(list, uint32(n))
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+func boltName(partition uint32) string { return strconv.FormatUint(uint64(partition), 10) + boltSuffix }
+
+func (b *boltLog) disk(partition uint32) logDisk {
+	return &boltLogDisk{log: b, partition: partition, path: filepath.Join(b.engine.opts.Dir, boltName(partition))}
+}
+
+// usage counts two fsyncs per transaction: bolt writes the pages, then the meta page that makes them the newest.
+func (b *boltLog) usage(s *LogStats) {
+	s.Syncs = 2 * b.commits.Load()
+	files, err := os.ReadDir(b.engine.opts.Dir)
+	if err != nil {
+		return
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err == nil && strings.HasSuffix(f.Name(), boltSuffix) {
+			s.DiskBytes += uint64(info.Size())
+		}
+	}
+}
+
+func (b *boltLog) close(disks []logDisk) error {
+	var errs []error
+	for _, d := range disks {
+		errs = append(errs, d.close())
+	}
+	return errors.Join(append(errs, b.host.Close())...)
+}

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// maxLogRound bounds what one fsync takes along, well below the size from which Pebble treats a batch as a memtable.
+const maxLogRound = 4 << 20
+
+// logCommitter writes the batches of all groups, each round of them as one batch with one fsync: whoever comes while an
+// fsync runs shares the next one.
+//
+//	running ├────────┤
+//	queue         a  b  c ├────────┤   one batch, one fsync, for a, b and c
+//
+// Pebble's commit pipeline would share fsyncs among concurrent callers as well, at the same speed. But when a write
+// fails, it panics or stalls with its locks held, and the callers behind would never come back: Raft's main goroutines, which
+// could then not even be shut down. Here one goroutine is exposed to that; the others get the failure.
+type logCommitter struct {
+	db   *pebble.DB
+	stop *failStop
+
+	mu     sync.Mutex
+	queue  []*logCommit
+	closed bool
+
+	wake  chan struct{} // holds one signal while the queue may be non-empty
+	ended chan struct{} // closed when run has returned
+	syncs atomic.Uint64
+}
+
+// logCommit is one waiting batch. The committer owns the batch until done is closed.
+type logCommit struct {
+	batch *pebble.Batch
+	lazy  bool // needs no fsync of its own
+	done  chan struct{}
+	err   error // set before done is closed
+}
+
+func newLogCommitter(db *pebble.DB, stop *failStop) *logCommitter {
+	c := &logCommitter{db: db, stop: stop, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	go c.run()
+	return c
+}
+
+// commit writes a batch and releases it. It returns when the batch is durable, or written when lazy, or the engine has
+// failed; then the batch may or may not be there after a restart.
+func (c *logCommitter) commit(b *pebble.Batch, lazy bool) error {
+	w := &logCommit{batch: b, lazy: lazy, done: make(chan struct{})}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return ErrClosed
+	}
+	c.queue = append(c.queue, w)
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-w.done:
+	case <-c.stop.failed: // the committer may still hold the batch
+		return c.stop.check()
+	}
+	if w.err == nil {
+		_ = b.Close() // only fails for batches that are being committed
+	}
+	return w.err
+}
+
+func (c *logCommitter) run() {
+	defer close(c.ended)
+	for {
+		round, closed := c.take()
+		switch {
+		case len(round) > 0:
+			c.write(round)
+		case closed:
+			return
+		default:
+			select {
+			case <-c.wake:
+			case <-c.stop.failed:
+				return
+			}
+		}
+	}
+}
+
+// take returns what the next round writes, in the order of arrival.
+func (c *logCommitter) take() (round []*logCommit, closed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, size := 0, 0
+	for n < len(c.queue) {
+		if size += c.queue[n].batch.Len(); n > 0 && size > maxLogRound {
+			break
+		}
+		n++
+	}
+	round = c.queue[:n:n]
+	if c.queue = c.queue[n:]; len(c.queue) == 0 {
+		c.queue = nil
+	}
+	return round, c.closed
+}
+
+func (c *logCommitter) write(round []*logCommit) {
+	lazy := true
+	for _, w := range round {
+		lazy = lazy && w.lazy
+	}
+	opts := pebble.Sync
+	if lazy {
+		opts = pebble.NoSync
+	}
+	err := c.stop.guard(func() error {
+		if len(round) == 1 {
+			return c.db.Apply(round[0].batch, opts)
+		}
+		merged := c.db.NewBatch()
+		for _, w := range round {
+			if err := merged.Apply(w.batch, nil); err != nil {
+				return err
+			}
+		}
+		if err := c.db.Apply(merged, opts); err != nil {
+			return err
+		}
+		return merged.Close()
+	})
+	if !lazy && err == nil {
+		c.syncs.Add(1)
+	}
+	for _, w := range round {
+		w.err = err
+		close(w.done)
+	}
+}
+
+// close waits for what is queued and ends the goroutine. Nobody commits any more.
+func (c *logCommitter) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	<-c.ended
+}
