@@ -57,7 +57,7 @@ func (b *docBatch) writeHead(s *docState) error {
 		}
 		return b.failed(s, b.batch.Delete(b.key, nil))
 	}
-	if s.head.HeadSeq < 0 || s.head.Floor < neutralFloor || s.head.Floor > s.head.HeadSeq {
+	if !s.head.possible() {
 		return fmt.Errorf("store: partition %d: head of %s would be impossible: %+v", b.d.partition, s.key, *s.head)
 	}
 	b.value = appendHeadValue(b.value[:0], s.head)

@@ -11,7 +11,7 @@ import (
 // Delta is one step of a document: it takes the document from seq SeqBegin−1 to SeqEnd. The store treats Redo, Undo and
 // Request as bytes. Its canonical encoding is what is stored, what is sent, and what the chain hashes.
 type Delta struct {
-	SeqBegin, SeqEnd           int64 // 0 ≤ SeqBegin ≤ SeqEnd
+	SeqBegin, SeqEnd           int64 // 0 ≤ SeqBegin ≤ SeqEnd ≤ MaxSeq
 	Redo, Undo                 []byte
 	Who                        string
 	Request                    []byte
@@ -23,6 +23,9 @@ type Delta struct {
 // MaxDelta bounds one encoded delta, whatever the options say. Decoders refuse more.
 const MaxDelta = 256 << 20
 
+// MaxSeq is the highest seq: with it, the number of seqs above the lowest possible floor, −1, still fits an int64.
+const MaxSeq = math.MaxInt64 - 1
+
 const deltaFutureInvalidation = 1 << 0
 
 // ErrEncoding is wrapped by every decoder's error: the bytes are not what this program writes.
@@ -30,7 +33,7 @@ var ErrEncoding = errors.New("malformed encoding")
 
 // Validate checks the seq range.
 func (d *Delta) Validate() error {
-	if d.SeqBegin < 0 || d.SeqEnd < d.SeqBegin {
+	if d.SeqBegin < 0 || d.SeqEnd < d.SeqBegin || d.SeqEnd > MaxSeq {
 		return fmt.Errorf("delta has the seq range [%d, %d]", d.SeqBegin, d.SeqEnd)
 	}
 	return nil
@@ -77,7 +80,7 @@ func DecodeDelta(b []byte) (d Delta, rest []byte, err error) {
 	}
 	d.RequiresFutureInvalidation = flags&deltaFutureInvalidation != 0
 	begin, span := r.uvarint(), r.uvarint()
-	if begin > math.MaxInt64 || span > math.MaxInt64-begin {
+	if begin > MaxSeq || span > MaxSeq-begin {
 		r.fail("seq range")
 	}
 	d.SeqBegin, d.SeqEnd = int64(begin), int64(begin+span)

@@ -211,3 +211,11 @@ func readError(partition uint32, key Key, kind recordKind, err error) error {
 	}
 	return fmt.Errorf("store: partition %d: read %s of %s: %w", partition, kind, key, err)
 }
+
+// metaError is readError for a partition's own records, or the host's.
+func metaError(partition uint32, err error) error {
+	if pebble.IsCorruptionError(err) {
+		return &CorruptionError{Partition: partition, Kind: "meta", Err: err}
+	}
+	return fmt.Errorf("store: partition %d: read meta: %w", partition, err)
+}

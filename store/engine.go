@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -25,8 +26,10 @@ type DocOptions struct {
 	HeadCache     int   // heads kept in memory for all members; default 65,536 (about 20 MiB)
 	Ring          int   // recent changes per member for exact summaries; default 8,192
 
-	Logger  *slog.Logger
-	OnFatal func(error) // called once, when a write or fsync failed; should end the process
+	Logger *slog.Logger
+	// OnFatal is called once, with an *EngineFailedError, when a write or fsync failed: from within whatever call or
+	// goroutine met the failure, so it must not call the engine or wait for anybody who does. It should end the process.
+	OnFatal func(error)
 	Events  DocEvents
 }
 
@@ -68,6 +71,9 @@ type DocEngine struct {
 
 // OpenDocs opens or creates the engine in a directory.
 func OpenDocs(o DocOptions) (*DocEngine, error) {
+	if o.Dir == "" {
+		return nil, errors.New("store: no directory for the documents")
+	}
 	o = o.withDefaults()
 	stop := newFailStop("documents", o.Logger, o.OnFatal)
 	cache := pebble.NewCache(o.CacheBytes)
@@ -108,7 +114,7 @@ func (e *DocEngine) Members() ([]uint32, error) {
 	defer e.release()
 	it, err := e.db.NewIter(&pebble.IterOptions{UpperBound: appendPartition(nil, hostPartition)})
 	if err != nil {
-		return nil, fmt.Errorf("store: list members: %w", err)
+		return nil, metaError(hostPartition, err)
 	}
 	var list []uint32
 	for ok := it.First(); ok; {
@@ -122,7 +128,7 @@ func (e *DocEngine) Members() ([]uint32, error) {
 		ok = it.SeekGE(appendPartition(nil, partition+1))
 	}
 	if closeErr := it.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("store: list members: %w", closeErr)
+		err = metaError(hostPartition, closeErr)
 	}
 	return list, err
 }
@@ -194,8 +200,11 @@ func (e *DocEngine) Meta(name string) ([]byte, bool, error) {
 	}
 	defer e.release()
 	v, ok, err := get(e.db, hostKey(hostMeta, name))
-	if err != nil || !ok {
-		return nil, false, err
+	if err != nil {
+		return nil, false, metaError(hostPartition, err)
+	}
+	if !ok {
+		return nil, false, nil
 	}
 	if v, err = unseal(v); err != nil {
 		return nil, false, &CorruptionError{Partition: hostPartition, Kind: "meta", Err: fmt.Errorf("%q: %w", name, err)}
@@ -230,9 +239,16 @@ func (e *DocEngine) Close() error {
 		return ErrClosed
 	}
 	e.release()
-	select {
-	case <-e.idle:
-	case <-e.stop.failed:
+	patience := time.NewTimer(10 * time.Second)
+	defer patience.Stop()
+	for idle := false; !idle && e.stop.check() == nil; {
+		select {
+		case <-e.idle:
+			idle = true
+		case <-e.stop.failed:
+		case <-patience.C:
+			e.opts.Logger.Warn("closing the document engine waits for calls or views that were not closed", "open", e.refs.Load())
+		}
 	}
 	if err := e.stop.check(); err != nil {
 		return err

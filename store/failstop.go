@@ -94,12 +94,27 @@ func (f *failStop) Errorf(format string, args ...any) {
 
 // Fatalf never returns.
 func (f *failStop) Fatalf(format string, args ...any) {
-	failure := f.fail(fmt.Errorf(format, args...))
+	err := fmt.Errorf(format, args...)
+	for _, a := range args { // Pebble formats the cause with %v or %s; keep it for errors.Is
+		if cause, ok := a.(error); ok {
+			err = &fatalError{text: err.Error(), cause: cause}
+		}
+	}
+	failure := f.fail(err)
 	if guarded() {
 		panic(fatalPanic{failure})
 	}
 	select {}
 }
+
+// fatalError is a message of Pebble's with the cause it mentions.
+type fatalError struct {
+	text  string
+	cause error
+}
+
+func (e *fatalError) Error() string { return e.text }
+func (e *fatalError) Unwrap() error { return e.cause }
 
 // guarded reports whether the current goroutine is inside of failStop.recovered.
 func guarded() bool {

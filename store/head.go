@@ -108,10 +108,23 @@ func decodeHead(b []byte) (h Head, rest []byte, err error) {
 	h.Span = r.nonNegative()
 	h.Entries = r.nonNegative()
 	h.Bytes = r.nonNegative()
+	if r.err == nil && !h.possible() {
+		r.fail("head that contradicts itself")
+	}
 	if r.err != nil {
 		return Head{}, nil, r.err
 	}
 	return h, r.b, nil
+}
+
+// possible verifies the invariants that hold for every stored head.
+func (h *Head) possible() bool {
+	base := h.BaseSeq >= 0 && h.BaseBytes >= 0 && h.BaseIndex <= h.LastIndex
+	if !h.HasBase {
+		base = h.BaseSeq == 0 && h.BaseIndex == 0 && h.BaseBytes == 0
+	}
+	return base && h.HeadSeq >= 0 && neutralFloor <= h.Floor && h.Floor <= h.HeadSeq && h.Generation <= h.LastIndex &&
+		h.Span >= 0 && h.Entries >= 0 && h.Bytes >= 0
 }
 
 // leaf is the document's contribution to its bucket's sum: only what members with the same state agree on, never layout

@@ -45,7 +45,7 @@ func (k recordKind) String() string {
 	case kindEntry:
 		return "entry"
 	case kindDelete:
-		return "delete"
+		return "delete record"
 	}
 	return fmt.Sprintf("kind %d", byte(k))
 }

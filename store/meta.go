@@ -142,7 +142,7 @@ func readMeta(r pebble.Reader, partition uint32) (*memberMeta, error) {
 	lower, upper := prefixRange(append(appendPartition(nil, partition), sectionMeta))
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
-		return nil, fmt.Errorf("store: read meta of partition %d: %w", partition, err)
+		return nil, metaError(partition, err)
 	}
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
 		var v []byte
@@ -154,7 +154,7 @@ func readMeta(r pebble.Reader, partition uint32) (*memberMeta, error) {
 		}
 	}
 	if closeErr := it.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("store: read meta of partition %d: %w", partition, closeErr)
+		err = metaError(partition, closeErr)
 	}
 	if err != nil {
 		return nil, err

@@ -73,11 +73,11 @@ func (m *Mutation) Validate() error {
 		if m.Generation == 0 || m.Generation >= m.Index {
 			return m.invalid(fmt.Sprintf("generation %d at index %d", m.Generation, m.Index))
 		}
-		if m.BaseSeq < 0 || m.BaseSeq > m.HeadSeq || m.Floor < -1 || m.Floor > m.HeadSeq {
+		if m.BaseSeq < 0 || m.BaseSeq > m.HeadSeq || m.HeadSeq > MaxSeq || m.Floor < -1 || m.Floor > m.HeadSeq {
 			return m.invalid(fmt.Sprintf("base at %d, floor %d, head %d", m.BaseSeq, m.Floor, m.HeadSeq))
 		}
 	case Replace:
-		if m.BaseSeq < 0 || m.HeadSeq != m.BaseSeq || m.Floor != m.BaseSeq {
+		if m.BaseSeq < 0 || m.BaseSeq > MaxSeq || m.HeadSeq != m.BaseSeq || m.Floor != m.BaseSeq {
 			return m.invalid(fmt.Sprintf("base at %d, floor %d, head %d", m.BaseSeq, m.Floor, m.HeadSeq))
 		}
 	case Delete:

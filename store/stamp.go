@@ -21,7 +21,7 @@ func (e *DocEngine) stamp() error {
 	key := hostKey(hostStamp, "")
 	v, ok, err := get(e.db, key)
 	if err != nil {
-		return err
+		return metaError(hostPartition, err)
 	}
 	if !ok {
 		empty, err := e.empty()
@@ -44,11 +44,11 @@ func (e *DocEngine) stamp() error {
 func (e *DocEngine) empty() (bool, error) {
 	it, err := e.db.NewIter(nil)
 	if err != nil {
-		return false, fmt.Errorf("store: read: %w", err)
+		return false, metaError(hostPartition, err)
 	}
 	found := it.First()
 	if err := it.Close(); err != nil {
-		return false, fmt.Errorf("store: read: %w", err)
+		return false, metaError(hostPartition, err)
 	}
 	return !found, nil
 }
