@@ -1,0 +1,362 @@
+package antientropy
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/merkle"
+	"github.com/adamantdb/adamant/store"
+)
+
+// Loop repairs this host's members and compares them with their peers. Its methods are safe for concurrent use.
+//
+// One goroutine owns the plan and the transfers; a worker per call in flight does what blocks, at most PerPeer for each
+// peer and one for each member's own bookkeeping. Workers end with their call; Run waits for them.
+type Loop struct {
+	o Options
+
+	mu       sync.Mutex // guards what follows; never held across a call
+	woken    map[uint32]bool
+	wants    []wantedKey
+	progress []Progress
+	stats    Stats
+	poke     chan struct{} // has room for one: look at woken and wants
+}
+
+type wantedKey struct {
+	partition uint32
+	key       store.Key
+}
+
+// NewLoop makes a loop; Run lets it work.
+func NewLoop(o Options) (*Loop, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Loop{o: o, woken: map[uint32]bool{}, poke: make(chan struct{}, 1)}, nil
+}
+
+// Run works until the context ends, and returns when nothing of it is left running. It is called once.
+func (l *Loop) Run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &runner{l: l, ctx: ctx, done: make(chan delivery), transfers: map[uint64]*transferState{}, members: map[uint32]seen{}}
+	r.plan = newPlan(planOptions{interval: l.o.Interval, perPeer: l.o.PerPeer, limit: 2 * l.o.ChunkBytes, memory: l.o.MemoryBytes,
+		rate: l.o.BytesPerSecond, random: l.o.Random}, time.Now())
+	defer r.end()
+	defer cancel()
+	r.run()
+}
+
+// Wake makes the loop look at a partition at once: a hole appeared, membership changed, the member is new or gone.
+func (l *Loop) Wake(partition uint32) {
+	l.mu.Lock()
+	l.woken[partition] = true
+	l.mu.Unlock()
+	l.prod()
+}
+
+// Want asks for a document that was read and not found on a member that may have to heal it. It comes before everything
+// else. A document that this member cannot be missing is ignored, and so are wishes beyond a bound.
+func (l *Loop) Want(partition uint32, key store.Key) {
+	l.mu.Lock()
+	if len(l.wants) < mostWants {
+		l.wants = append(l.wants, wantedKey{partition, key})
+	}
+	l.mu.Unlock()
+	l.prod()
+}
+
+func (l *Loop) prod() {
+	select {
+	case l.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Progress returns how far the members are that are being repaired.
+func (l *Loop) Progress() []Progress {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]Progress(nil), l.progress...)
+}
+
+// runner is the loop at work. Owned by the goroutine of Run.
+type runner struct {
+	l         *Loop
+	ctx       context.Context
+	plan      *plan
+	members   map[uint32]seen
+	transfers map[uint64]*transferState
+	workers   sync.WaitGroup
+	done      chan delivery // from workers
+	wake      *time.Timer
+}
+
+// seen is a member as it was last looked at.
+type seen struct {
+	member Member
+	docs   *store.Documents
+}
+
+// transferState says whether a worker uses a transfer now.
+type transferState struct {
+	t       *transfer
+	busy    bool
+	dropped bool
+}
+
+// delivery is what a worker comes back with.
+type delivery struct {
+	event    event
+	transfer *transferState // that it used, or nil
+}
+
+func (r *runner) run() {
+	r.wake = time.NewTimer(0)
+	defer r.wake.Stop()
+	look := time.NewTicker(r.l.o.Observe)
+	defer look.Stop()
+	r.observeAll()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case d := <-r.done:
+			r.deliver(d)
+		case <-r.l.poke:
+			r.poked()
+		case <-look.C:
+			r.observeAll()
+		case <-r.wake.C:
+			r.step(tick{})
+		}
+	}
+}
+
+// end waits for the workers, whose context has ended, and lets go of unfinished sessions.
+func (r *runner) end() {
+	r.workers.Wait()
+	for _, t := range r.transfers {
+		t.t.abandon()
+	}
+}
+
+func (r *runner) deliver(d delivery) {
+	if d.transfer != nil {
+		d.transfer.busy = false
+		if d.transfer.dropped {
+			d.transfer.t.abandon()
+		}
+	}
+	if c, ok := d.event.(closed); ok {
+		r.closed(c)
+		return
+	}
+	r.step(d.event)
+}
+
+func (r *runner) closed(c closed) {
+	if c.Err != nil {
+		r.l.o.Logger.Error("closing holes failed", "partition", c.Partition, "error", c.Err)
+	}
+	r.step(c)
+	if c.Err == nil && c.Holes.Empty() {
+		r.l.count(func(s *Stats) { s.Healed++ })
+		r.l.o.Logger.Info("member healed", "partition", c.Partition)
+		r.l.o.Events.Healed(c.Partition)
+	}
+}
+
+func (r *runner) poked() {
+	r.l.mu.Lock()
+	woken, wants := r.l.woken, r.l.wants
+	r.l.woken, r.l.wants = map[uint32]bool{}, nil
+	r.l.mu.Unlock()
+	if len(woken) > 0 {
+		members := r.current()
+		for id := range woken {
+			r.observe(id, members[id])
+		}
+	}
+	for _, w := range wants {
+		s, ok := r.members[w.partition]
+		if !ok || w.key.Validate() != nil {
+			continue
+		}
+		if hash := w.key.Hash(); s.docs.Range().Contains(hash) {
+			r.step(wanted{Partition: w.partition, Bucket: s.docs.Range().Bucket(hash), Hash: hash})
+		}
+	}
+}
+
+func (r *runner) current() map[uint32]Member {
+	members := map[uint32]Member{}
+	for _, m := range r.l.o.Members() {
+		members[m.ID()] = m
+	}
+	return members
+}
+
+func (r *runner) observeAll() {
+	members := r.current()
+	for id := range r.members {
+		if members[id] == nil {
+			r.observe(id, nil)
+		}
+	}
+	for id, m := range members {
+		r.observe(id, m)
+	}
+}
+
+// observe tells the plan what a member looks like now; nil: it is gone. A member whose documents are others than before
+// was removed and came back.
+func (r *runner) observe(id uint32, m Member) {
+	before, known := r.members[id]
+	if known && (m == nil || m.Documents() != before.docs) {
+		delete(r.members, id)
+		r.step(gone{id})
+	}
+	if m == nil {
+		return
+	}
+	docs := m.Documents()
+	r.members[id] = seen{m, docs}
+	holes, applied, healed := look(docs)
+	r.step(observed{Partition: id, Applied: applied, Holes: holes, Healed: healed, Peers: m.Peers()})
+}
+
+// look reads a member's holes, and then what its buckets have healed of them.
+func look(docs *store.Documents) (holes interval.Set, applied uint64, healed map[uint8]interval.Set) {
+	s := docs.Status()
+	if s.Holes.Empty() {
+		return nil, s.Applied, nil
+	}
+	healed = map[uint8]interval.Set{}
+	for b := range merkle.Buckets {
+		if h := docs.Healed(uint8(b)); !h.Empty() {
+			healed[uint8(b)] = h
+		}
+	}
+	return s.Holes, s.Applied, healed
+}
+
+// step gives an event to the plan and does what it wants.
+func (r *runner) step(e event) {
+	now := time.Now()
+	for _, o := range r.plan.step(e, now) {
+		r.do(o)
+	}
+	list := r.plan.progress()
+	r.l.mu.Lock()
+	r.l.progress = list
+	r.l.mu.Unlock()
+}
+
+func (r *runner) do(o output) {
+	l, ctx := r.l, r.ctx
+	switch o := o.(type) {
+	case sleep:
+		r.sleep(o.Until)
+	case compare:
+		m := r.members[o.Partition].member
+		r.work(nil, func() event { e := l.compare(ctx, m, o); e.Call = o.Call; return e })
+	case list:
+		t := r.transfer(&o)
+		r.work(t, func() event { e := l.list(ctx, t.t); e.Call = o.Call; return e })
+	case pull:
+		t := r.transfers[o.Session]
+		r.work(t, func() event { e := l.pull(ctx, t.t, o.Limit); e.Call = o.Call; return e })
+	case fetch:
+		r.fetch(o)
+	case diagnose:
+		m := r.members[o.Partition].member
+		r.work(nil, func() event { e := l.diagnose(ctx, m, o); e.Call = o.Call; return e })
+	case drop:
+		if t := r.transfers[o.Session]; t != nil {
+			delete(r.transfers, o.Session)
+			if t.dropped = true; !t.busy {
+				t.t.abandon()
+			}
+		}
+	case mark:
+		docs := r.members[o.Partition].docs
+		r.work(nil, func() event { return markAll(docs, o) })
+	case closeHoles:
+		docs := r.members[o.Partition].docs
+		r.work(nil, func() event { return closeAll(docs, o.Partition) })
+	case report:
+		l.count(func(s *Stats) { s.Divergences++ })
+		l.o.Logger.Error("members diverged", "partition", o.Divergence.Partition, "peer", o.Divergence.Peer, "bucket", o.Divergence.Bucket,
+			"index", o.Divergence.Index, "documents", len(o.Divergence.Documents))
+		r.members[o.Divergence.Partition].member.Diverged(o.Divergence)
+	}
+}
+
+// work runs f in a worker.
+func (r *runner) work(t *transferState, f func() event) {
+	if t != nil {
+		t.busy = true
+	}
+	r.workers.Go(func() {
+		d := delivery{event: f(), transfer: t}
+		select {
+		case r.done <- d:
+		case <-r.ctx.Done():
+		}
+	})
+}
+
+func (r *runner) sleep(until time.Time) {
+	if until.IsZero() {
+		r.wake.Stop()
+		return
+	}
+	r.wake.Reset(max(0, time.Until(until)))
+}
+
+// transfer returns a session's, and makes it when the session begins.
+func (r *runner) transfer(o *list) *transferState {
+	t := r.transfers[o.Session]
+	if t == nil {
+		t = &transferState{t: newTransfer(r.members[o.Partition].member, o.Peer, o.Buckets)}
+		r.transfers[o.Session] = t
+		r.l.count(func(s *Stats) { s.Sessions++ })
+	}
+	return t
+}
+
+func (r *runner) fetch(o fetch) {
+	m := r.members[o.Partition].member
+	r.l.count(func(s *Stats) { s.Fetches++ })
+	if t := r.transfers[o.Session]; t != nil {
+		r.work(t, func() event {
+			e := r.l.fetch(r.ctx, m, t.t.buckets[o.Bucket], o)
+			e.Call = o.Call
+			return e
+		})
+		return
+	}
+	r.work(nil, func() event { e := r.l.fetch(r.ctx, m, nil, o); e.Call = o.Call; return e })
+}
+
+// markAll records what a comparison at one index has proven. Nothing beyond the index was seen.
+func markAll(docs *store.Documents, o mark) marked {
+	e := marked{Partition: o.Partition, Buckets: o.Buckets, Healed: o.Healed}
+	for _, b := range o.Buckets {
+		if e.Err = docs.MarkHealed(b, o.Healed, o.Healed.Max()); e.Err != nil {
+			return e
+		}
+	}
+	return e
+}
+
+func closeAll(docs *store.Documents, partition uint32) closed {
+	_, err := docs.CloseHoles()
+	e := closed{Partition: partition, Err: err}
+	e.Holes, _, e.Healed = look(docs)
+	return e
+}

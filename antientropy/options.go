@@ -1,0 +1,96 @@
+package antientropy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// Options configure a Loop. Caller and Members are required; the zero value of the others means their default.
+type Options struct {
+	Caller Caller
+	// Members returns this host's members at the moment. It is called about once per Observe.
+	Members func() []Member
+
+	// Interval is the pause between two comparisons of a healthy member with a peer, varied by a quarter. Default 10 s.
+	Interval time.Duration
+	// Observe is the pause between two looks at all members. What cannot wait for it calls Wake. Default 1 s.
+	Observe time.Duration
+	// Timeout bounds one request. Default 30 s.
+	Timeout time.Duration
+
+	// PerPeer bounds the requests in flight to one peer. Default 2.
+	PerPeer int
+	// ChunkBytes is what a reply with documents carries when there is more to send. Default 512 KiB, at most 1 MiB.
+	ChunkBytes int
+	// MemoryBytes bounds the replies held at a time, compressed and not, with the batches made of them. A single base or
+	// delta of more than a third of it is pulled alone. Default 64 MiB.
+	MemoryBytes int64
+	// BytesPerSecond bounds what this host pulls. Default 0: no bound.
+	BytesPerSecond int64
+
+	Events Events
+	Logger *slog.Logger
+	// Random replaces the source of random numbers in [0, 1), for tests.
+	Random func() float64
+}
+
+// Events are called from the loop's goroutines and must not block.
+type Events struct {
+	// Healed is called when a member's last hole was closed. The member is complete as soon as it has applied what it
+	// learned ahead, if it did (store.DocStatus.Ahead).
+	Healed func(partition uint32)
+}
+
+func (o Options) withDefaults() (Options, error) {
+	var errs []error
+	if o.Caller == nil || o.Members == nil {
+		errs = append(errs, errors.New("antientropy: Caller and Members are required"))
+	}
+	durations := []struct {
+		name  string
+		value *time.Duration
+		def   time.Duration
+	}{{"Interval", &o.Interval, 10 * time.Second}, {"Observe", &o.Observe, time.Second}, {"Timeout", &o.Timeout, 30 * time.Second}}
+	for _, d := range durations {
+		if *d.value < 0 {
+			errs = append(errs, fmt.Errorf("antientropy: %s is negative: %s", d.name, *d.value))
+		}
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+	}
+	numbers := []struct {
+		name      string
+		value     int64
+		low, high int64
+	}{{"PerPeer", int64(o.PerPeer), 0, 1024}, {"ChunkBytes", int64(o.ChunkBytes), 0, maxBudget},
+		{"MemoryBytes", o.MemoryBytes, 0, 1 << 50}, {"BytesPerSecond", o.BytesPerSecond, 0, 1 << 50}}
+	for _, n := range numbers {
+		if n.value < n.low || n.value > n.high {
+			errs = append(errs, fmt.Errorf("antientropy: %s %d is not between %d and %d", n.name, n.value, n.low, n.high))
+		}
+	}
+	if o.PerPeer == 0 {
+		o.PerPeer = 2
+	}
+	if o.ChunkBytes == 0 {
+		o.ChunkBytes = maxBudget / 2
+	}
+	o.ChunkBytes = max(o.ChunkBytes, minBudget)
+	if o.MemoryBytes == 0 {
+		o.MemoryBytes = 64 << 20
+	}
+	if o.Events.Healed == nil {
+		o.Events.Healed = func(uint32) {}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
+	return o, errors.Join(errs...)
+}

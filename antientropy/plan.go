@@ -1,0 +1,367 @@
+package antientropy
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/merkle"
+)
+
+// plan decides what the loop does next, for all partitions of a host. It is a pure state machine: events in, outputs
+// out. It has no clock (every event comes with the time), no goroutine, no I/O, and its random numbers are given to it,
+// so that a test can tell it a story and read what it does.
+//
+// A member without holes compares its root with one random peer's now and then. A member with holes (sick) is healed:
+//
+//	survey    compare all buckets with one peer at one index: most are proven equal and heal at once
+//	sessions  groups of the other buckets are listed and pulled, each group from one peer, several at a time
+//	close     when every bucket has healed something of the holes, it becomes durable and the holes shrink
+//
+// Owned by the loop's goroutine. Invariants, after every Step:
+//   - a host never has more than perPeer calls in flight, nor more than perPeer sessions;
+//   - the bytes reserved for pulls in flight stay within the memory bound, unless one single pull needs more;
+//   - a bucket is busy for at most one of: a session, a fetch, a mark. Only one of them may write to it at a time
+//     (store.Session);
+//   - whatever waits for a time is in the sleep output; whatever waits for an event has a call in flight somewhere.
+type plan struct {
+	o   planOptions
+	now time.Time
+
+	hosts    map[string]*host
+	parts    []*part   // by id
+	active   []*part   // those of parts that have more to do than to compare now and then
+	turn     int       // where in active the next round begins
+	nextUp   time.Time // when the first healthy member is due
+	nextLate time.Time // when the first of them has been due for an interval
+
+	calls    map[uint64]*call
+	lastCall uint64
+	ready    []*session // with a next request to send, first come first served
+	last     uint64     // session
+
+	reserved int64   // bytes of memory, for pulls in flight
+	tokens   float64 // bytes that may be pulled now; negative after more came than expected
+	refilled time.Time
+
+	wake time.Time // the earliest time at which something waits to be looked at again
+	out  []output
+}
+
+type planOptions struct {
+	interval time.Duration // between two comparisons of a healthy partition
+	perPeer  int           // calls in flight
+	limit    int           // bytes of a pull's reply
+	memory   int64
+	rate     int64 // bytes pulled per second; 0: no bound
+	random   func() float64
+}
+
+// The pauses after things that went wrong. Each grows by the failure, up to its most.
+const (
+	pauseUnreachable, mostUnreachable = 500 * time.Millisecond, 30 * time.Second
+	pauseRefused, mostRefused         = 2 * time.Second, time.Minute
+	pauseLiar, mostLiar               = time.Minute, 10 * time.Minute
+	pauseBucket, mostBucket           = time.Second, 2 * time.Minute
+	pauseStuck, mostStuck             = time.Second, 30 * time.Second
+	pauseRetry                        = 200 * time.Millisecond // the question cannot be answered at this moment
+)
+
+const (
+	mostTries      = 3   // of a question that cannot be answered at this moment
+	sessionBuckets = 32  // that one session takes on at most
+	sessionDocs    = 512 // expected in them; a single bucket may have more
+	smallDocs      = 64  // that are not worth dividing among peers
+	guessedDocs    = 16  // in a bucket of which nothing is known
+	mostWants      = 256 // documents asked for per partition
+	mostSuspects   = 8   // buckets whose documents are named
+	uniformShare   = 0.1 // of choices that ignore latency
+)
+
+// part is what the plan knows of one partition.
+type part struct {
+	id      uint32
+	applied uint64
+	holes   interval.Set
+	buckets [merkle.Buckets]bucket
+	peers   []Peer
+	known   map[string]*acquaintance // by host
+
+	// The comparison in flight or to come, for healthy and sick alike.
+	comparing    bool
+	due          time.Time // of a healthy member: when it is to be compared
+	compareAfter time.Time // not before
+	at           uint64    // retry at this index, with this peer
+	atPeer       string
+	tries        int
+
+	surveyed bool // the buckets that miss something have been compared, or cannot be
+	stuck    int  // times that no peer covered what is missing
+	marking  bool
+	closing  bool
+	failures int       // to close holes, in a row
+	closeAt  time.Time // not before
+	sessions int
+	removed  bool
+
+	wants    []want
+	fetched  map[uint64]time.Time // hashes asked for lately
+	suspects []suspect
+	reported map[string]bool // divergences, by peer and bucket
+
+	progress Progress
+	rated    time.Time
+}
+
+func (pt *part) sick() bool { return !pt.holes.Empty() }
+
+// bucket is one bucket of a sick member. missing ⊆ the member's holes; what is not missing is healed here.
+type bucket struct {
+	missing  interval.Set
+	busy     bool
+	session  *session // when that is what makes it busy
+	failures int
+	until    time.Time // not before
+	avoid    string    // the peer of the last failure
+	docs     int       // that the peer of the survey has; −1: not known
+	urgent   bool      // a document of it was missed
+}
+
+// acquaintance is what a peer has said about its own member of a partition.
+type acquaintance struct {
+	coverage interval.Set
+	heard    time.Time // zero: never
+	failures int
+	until    time.Time // not before
+}
+
+// host is a peer, over all partitions.
+type host struct {
+	name     string
+	inFlight int
+	sessions int
+	latency  time.Duration // moving average; 0: not known
+	failures int
+	lies     int
+	until    time.Time // not before
+}
+
+// call is a request in flight.
+type call struct {
+	host     *host
+	part     *part
+	session  *session
+	reserved int64
+	tokens   float64
+	bucket   uint8
+	want     want
+	suspect  suspect
+}
+
+// session pulls some buckets from one peer, one request after the other.
+type session struct {
+	id      uint64
+	part    *part
+	host    *host
+	buckets []uint8 // not yet finished
+	busy    bool    // a request is in flight
+	lists   int     // pages that are to be listed
+	pulls   int     // items that are to be pulled
+	limit   int     // of the next pull; 0: the usual one
+	gone    bool
+}
+
+type want struct {
+	bucket uint8
+	hash   uint64
+	tries  int
+	avoid  string
+}
+
+type suspect struct {
+	bucket uint8
+	peer   string
+	index  uint64
+	tries  int
+	after  time.Time
+}
+
+func newPlan(o planOptions, now time.Time) *plan {
+	return &plan{o: o, now: now, refilled: now, tokens: float64(o.rate), hosts: map[string]*host{},
+		calls: map[uint64]*call{}, nextUp: now, nextLate: now}
+}
+
+// step takes an event and returns what is to be done, in this order. The last output is always a sleep.
+func (p *plan) step(e event, now time.Time) []output {
+	p.now, p.out, p.wake = now, nil, time.Time{}
+	p.refill()
+	e.apply(p)
+	p.schedule()
+	return append(p.out, sleep{Until: p.wake})
+}
+
+func (p *plan) emit(o output) { p.out = append(p.out, o) }
+
+// wakeAt makes sure that the plan is stepped at t.
+func (p *plan) wakeAt(t time.Time) {
+	if p.wake.IsZero() || t.Before(p.wake) {
+		p.wake = t
+	}
+}
+
+// passed reports whether t has come, and otherwise makes sure to be there when it comes.
+func (p *plan) passed(t time.Time) bool {
+	if t.After(p.now) {
+		p.wakeAt(t)
+		return false
+	}
+	return true
+}
+
+// pause grows from first to most with the number of failures, and varies by a quarter so that members that failed
+// together do not come back together.
+func (p *plan) pause(failures int, first, most time.Duration) time.Time {
+	d := most
+	if failures < 16 {
+		d = min(most, first<<max(0, failures-1))
+	}
+	return p.now.Add(d + time.Duration((p.o.random()-0.5)*0.5*float64(d)))
+}
+
+// call notes a request about to be sent.
+func (p *plan) call(c call) uint64 {
+	p.lastCall++
+	p.calls[p.lastCall] = &c
+	c.host.inFlight++
+	p.reserved += c.reserved
+	p.tokens -= c.tokens
+	return p.lastCall
+}
+
+// settle takes note of how a request ended, as far as that concerns the peer as a whole.
+func (p *plan) settle(r *result) *call {
+	c := p.calls[r.Call]
+	delete(p.calls, r.Call)
+	c.host.inFlight--
+	p.reserved -= c.reserved
+	p.tokens += c.tokens
+	if p.o.rate > 0 {
+		p.tokens -= float64(r.Bytes)
+	}
+	h := c.host
+	switch r.Failure {
+	case unreachable:
+		h.failures++
+		h.until = p.pause(h.failures, pauseUnreachable, mostUnreachable)
+	case liar:
+		h.lies++
+		h.until = p.pause(h.lies, pauseLiar, mostLiar)
+	default:
+		h.failures = 0
+		if h.latency == 0 {
+			h.latency = r.Took
+		}
+		if r.Took > 0 { // else nothing was sent
+			h.latency += (r.Took - h.latency) / 8
+		}
+	}
+	switch k := c.part.acquainted(h.name); r.Failure {
+	case refused:
+		k.failures++
+		k.until = p.pause(k.failures, pauseRefused, mostRefused)
+	case none:
+		k.failures = 0
+	}
+	return c
+}
+
+func (p *plan) host(name string) *host {
+	h := p.hosts[name]
+	if h == nil {
+		h = &host{name: name}
+		p.hosts[name] = h
+	}
+	return h
+}
+
+func (pt *part) acquainted(host string) *acquaintance {
+	k := pt.known[host]
+	if k == nil {
+		k = &acquaintance{}
+		pt.known[host] = k
+	}
+	return k
+}
+
+// heard takes note of what a peer says it covers.
+func (p *plan) heard(pt *part, host string, coverage interval.Set) {
+	k := pt.acquainted(host)
+	k.coverage, k.heard = coverage, p.now
+}
+
+// refill lets the byte budget grow with time, up to one second's worth.
+func (p *plan) refill() {
+	if p.o.rate > 0 {
+		p.tokens = min(float64(p.o.rate), p.tokens+p.now.Sub(p.refilled).Seconds()*float64(p.o.rate))
+	}
+	p.refilled = p.now
+}
+
+// afford reports whether a reply of limit bytes may be asked for now: there is memory for it, or nothing else uses any,
+// and the byte budget is not overdrawn.
+func (p *plan) afford(limit int) bool {
+	if need := memoryOf(limit); p.reserved > 0 && p.reserved+need > p.o.memory {
+		return false
+	}
+	if p.o.rate > 0 && p.tokens <= 0 {
+		p.wakeAt(p.now.Add(time.Duration((1 - p.tokens) / float64(p.o.rate) * float64(time.Second))))
+		return false
+	}
+	return true
+}
+
+// memoryOf is what a pull's reply takes at most: as it came, uncompressed, and as the batch it is imported by.
+func memoryOf(limit int) int64 { return 3 * int64(limit) }
+
+// cost is what is taken from the byte budget before the size of a reply is known.
+func (p *plan) cost(limit int) float64 {
+	if p.o.rate == 0 {
+		return 0
+	}
+	return min(float64(limit)/2, float64(p.o.rate))
+}
+
+// find returns the partition, or nil, and where it is or belongs among others.
+func find(parts []*part, id uint32) (*part, int) {
+	i, found := slices.BinarySearchFunc(parts, id, func(pt *part, id uint32) int { return cmp.Compare(pt.id, id) })
+	if !found {
+		return nil, i
+	}
+	return parts[i], i
+}
+
+// activate keeps active up to date after a partition's state changed.
+func (p *plan) activate(pt *part) {
+	there, i := find(p.active, pt.id)
+	busy := !pt.removed && (pt.sick() || len(pt.suspects) > 0)
+	switch {
+	case busy && there == nil:
+		p.active = slices.Insert(p.active, i, pt)
+	case !busy && there == pt:
+		p.active = slices.Delete(p.active, i, i+1)
+	}
+}
+
+// progress returns the figures of all members under repair.
+func (p *plan) progress() []Progress {
+	var list []Progress
+	for _, pt := range p.active {
+		if pt.sick() {
+			g := pt.progress
+			g.Rate = g.rateAfter(p.now.Sub(pt.rated), 0)
+			list = append(list, g)
+		}
+	}
+	return list
+}

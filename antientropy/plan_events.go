@@ -1,0 +1,395 @@
+package antientropy
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/merkle"
+)
+
+func (e observed) apply(p *plan) {
+	pt, i := find(p.parts, e.Partition)
+	if pt == nil {
+		pt = &part{id: e.Partition, known: map[string]*acquaintance{}, reported: map[string]bool{}, fetched: map[uint64]time.Time{}}
+		pt.due = p.now.Add(time.Duration(p.o.random() * float64(p.o.interval)))
+		p.parts = slices.Insert(p.parts, i, pt)
+		p.nextUp = p.now
+	}
+	pt.peers = e.Peers
+	maps.DeleteFunc(pt.known, func(name string, _ *acquaintance) bool {
+		return !slices.ContainsFunc(e.Peers, func(peer Peer) bool { return peer.Host == name })
+	})
+	if pt.closing {
+		return // holes and progress are about to change together; closed says how
+	}
+	pt.applied = e.Applied
+	p.takeHoles(pt, e.Holes, e.Healed)
+	p.activate(pt)
+}
+
+// takeHoles works out what each bucket misses. Something new that is missing calls for a new survey.
+func (p *plan) takeHoles(pt *part, holes interval.Set, healed map[uint8]interval.Set) {
+	was := pt.sick()
+	pt.holes = holes
+	for i := range pt.buckets {
+		b := &pt.buckets[i]
+		missing := holes.Minus(healed[uint8(i)])
+		if !b.missing.Covers(missing) {
+			pt.surveyed, pt.tries, b.docs = false, 0, -1
+		}
+		b.missing = missing
+		if missing.Empty() {
+			b.failures, b.urgent = 0, false
+		}
+	}
+	switch {
+	case pt.sick() && !was:
+		pt.compareAfter, pt.stuck, pt.suspects = time.Time{}, 0, nil
+		pt.progress = Progress{Partition: pt.id, BucketsTotal: merkle.Buckets, Started: p.now}
+	case !pt.sick() && was:
+		pt.surveyed, pt.wants = false, nil
+		pt.due, pt.compareAfter = p.now.Add(p.interval()), time.Time{}
+		p.nextUp = p.now
+	}
+	pt.count()
+}
+
+func (pt *part) count() {
+	done := 0
+	for i := range pt.buckets {
+		if pt.buckets[i].missing.Empty() {
+			done++
+		}
+	}
+	pt.progress.BucketsDone = done
+}
+
+func (e gone) apply(p *plan) {
+	pt, i := find(p.parts, e.Partition)
+	if pt == nil {
+		return
+	}
+	p.parts, pt.removed = slices.Delete(p.parts, i, i+1), true
+	p.activate(pt)
+	for _, s := range slices.Clone(p.ready) {
+		if s.part == pt {
+			p.drop(s)
+		}
+	}
+	for _, c := range p.calls {
+		if c.session != nil && c.session.part == pt && !c.session.gone {
+			p.drop(c.session)
+		}
+	}
+}
+
+func (tick) apply(*plan) {}
+
+func (e wanted) apply(p *plan) {
+	pt, _ := find(p.parts, e.Partition)
+	if pt == nil || pt.buckets[e.Bucket].missing.Empty() || len(pt.wants) >= mostWants {
+		return
+	}
+	pt.buckets[e.Bucket].urgent = true
+	if at, ok := pt.fetched[e.Hash]; ok && p.now.Sub(at) < pauseRefused {
+		return // asked just now: it may not exist
+	}
+	if len(pt.fetched) >= mostWants {
+		clear(pt.fetched)
+	}
+	pt.fetched[e.Hash] = p.now
+	pt.wants = append(pt.wants, want{bucket: e.Bucket, hash: e.Hash})
+}
+
+func (e compared) apply(p *plan) {
+	c := p.settle(&e.result)
+	pt := c.part
+	if pt.removed {
+		return
+	}
+	pt.comparing, pt.at, pt.atPeer = false, 0, ""
+	p.nextUp = p.now // look again who is due
+	switch {
+	case e.Failure == local:
+		pt.due, pt.compareAfter = p.now.Add(p.interval()), p.now.Add(p.interval())
+		return
+	case e.Failure != none:
+		return // another peer at once, or this one after its pause
+	}
+	p.heard(pt, c.host.name, e.Coverage)
+	switch {
+	case e.Outcome == elsewhere:
+		pt.at, pt.atPeer = e.Index, c.host.name // the sums at that index come with the next question
+		p.compareAgain(pt, 0)
+	case e.Outcome == unavailable:
+		p.compareAgain(pt, pauseRetry)
+		if e.Unable {
+			pt.tries = mostTries
+		}
+	case pt.sick():
+		p.survey(pt, c.host.name, &e)
+	default:
+		p.verdict(pt, c.host.name, &e)
+	}
+	if pt.tries >= mostTries {
+		p.giveUpComparing(pt)
+	}
+	p.activate(pt)
+}
+
+func (p *plan) compareAgain(pt *part, after time.Duration) {
+	pt.tries++
+	pt.compareAfter = p.now.Add(after)
+}
+
+// giveUpComparing: a sick member lists its buckets instead, a healthy one waits for the next time.
+func (p *plan) giveUpComparing(pt *part) {
+	pt.tries, pt.at, pt.atPeer = 0, 0, ""
+	pt.surveyed = pt.sick()
+	pt.due, pt.compareAfter = p.now.Add(p.interval()), time.Time{}
+}
+
+// survey takes over what a comparison of all buckets of a sick member has shown.
+//
+// If the peer's sums are the truth at the index, so is every bucket of this member that equals the peer's: it holds the
+// effect of [1, index], and what was applied here after index was applied to the right state. A sick peer's sums prove
+// nothing: of two members with gaps, equal sums do not say that they lack the same entries, and an equal absence says
+// nothing about which of them knows of a delete.
+func (p *plan) survey(pt *part, peer string, e *compared) {
+	pt.surveyed, pt.tries = true, 0
+	differ := map[uint8]bool{}
+	for _, b := range e.Differ {
+		differ[b] = true
+	}
+	proven := interval.Of(1, e.Index)
+	var same []uint8
+	for i := range pt.buckets {
+		b := &pt.buckets[i]
+		if e.Docs != nil {
+			b.docs = e.Docs[i]
+		}
+		if e.Theirs && !differ[uint8(i)] && !b.busy && !b.missing.Intersect(proven).Empty() {
+			b.busy = true
+			same = append(same, uint8(i))
+		}
+	}
+	if len(same) > 0 {
+		pt.marking = true
+		p.emit(mark{Partition: pt.id, Buckets: same, Healed: proven})
+	}
+}
+
+// verdict is about a healthy member. Both sides hold the truth at the index and differ: one of them is damaged.
+func (p *plan) verdict(pt *part, peer string, e *compared) {
+	pt.tries = 0
+	pt.due, pt.compareAfter = p.now.Add(p.interval()), time.Time{}
+	if !e.Mine || !e.Theirs {
+		return
+	}
+	differ := map[uint8]bool{}
+	for _, b := range e.Differ {
+		differ[b] = true
+	}
+	for i := range merkle.Buckets {
+		if key := suspicion(peer, uint8(i)); !differ[uint8(i)] {
+			delete(pt.reported, key)
+		} else if !pt.reported[key] {
+			pt.reported[key] = true
+			s := suspect{bucket: uint8(i), peer: peer, index: e.Index}
+			if len(pt.suspects) < mostSuspects {
+				pt.suspects = append(pt.suspects, s)
+			} else {
+				p.report(pt, &s, nil)
+			}
+		}
+	}
+}
+
+func suspicion(peer string, bucket uint8) string { return peer + "/" + string(rune(bucket)) }
+
+func (p *plan) report(pt *part, s *suspect, documents []Document) {
+	p.emit(report{Divergence{Partition: pt.id, Peer: s.peer, Bucket: s.bucket, Index: s.index, Documents: documents}})
+}
+
+func (e diagnosed) apply(p *plan) {
+	c := p.settle(&e.result)
+	pt := c.part
+	if pt.removed {
+		return
+	}
+	s := c.suspect
+	s.tries++
+	switch {
+	case len(e.Documents) > 0, s.tries >= mostTries:
+		p.report(pt, &s, e.Documents)
+	case e.Failure != none || e.Undecided:
+		s.after = p.now.Add(pauseRefused)
+		pt.suspects = append(pt.suspects, s)
+	default:
+		// Equal now, which does not undo that they differed at one index.
+		p.report(pt, &s, nil)
+	}
+	p.activate(pt)
+}
+
+func (e marked) apply(p *plan) {
+	pt, _ := find(p.parts, e.Partition)
+	if pt == nil {
+		return
+	}
+	pt.marking = false
+	for _, i := range e.Buckets {
+		b := &pt.buckets[i]
+		b.busy = false
+		if e.Err != nil {
+			p.punish(b, "")
+			continue
+		}
+		b.missing = b.missing.Minus(e.Healed)
+	}
+	pt.stuck = 0
+	pt.count()
+}
+
+func (e closed) apply(p *plan) {
+	pt, _ := find(p.parts, e.Partition)
+	if pt == nil {
+		return
+	}
+	pt.closing = false
+	if e.Err == nil {
+		pt.failures = 0
+		p.takeHoles(pt, e.Holes, e.Healed)
+		p.activate(pt)
+		return
+	}
+	// An engine whose fsync failed says so again without trying (design §10).
+	pt.failures++
+	pt.closeAt = p.pause(pt.failures, pauseBucket, mostBucket)
+}
+
+// punish makes a bucket wait after something went wrong with it, and prefer another peer.
+func (p *plan) punish(b *bucket, peer string) {
+	b.failures++
+	b.avoid = peer
+	b.until = p.pause(b.failures, pauseBucket, mostBucket)
+}
+
+func (e answered) apply(p *plan) {
+	c := p.settle(&e.result)
+	s := c.session
+	s.busy = false
+	pt := s.part
+	for _, f := range e.Finished {
+		b := &pt.buckets[f.Bucket]
+		b.missing = b.missing.Minus(f.Healed)
+		b.failures, b.avoid, b.urgent = 0, "", false
+		if !f.Healed.Empty() {
+			pt.stuck = 0
+		}
+		s.release(f.Bucket)
+	}
+	for _, f := range e.Failed {
+		p.punish(&pt.buckets[f.Bucket], s.host.name)
+		s.release(f.Bucket)
+	}
+	if e.Failure == none {
+		p.heard(pt, s.host.name, e.Coverage)
+	}
+	p.advance(pt, &e)
+	if s.gone {
+		return
+	}
+	if s.lists, s.pulls, s.limit = e.Lists, e.Pulls, e.Large; e.Large > maxLimit {
+		s.limit = 0
+	}
+	switch {
+	case e.Failure != none:
+		if e.Failure == local {
+			for _, i := range s.buckets {
+				p.punish(&pt.buckets[i], s.host.name)
+			}
+		}
+		p.drop(s)
+	case len(s.buckets) == 0:
+		p.end(s)
+	case s.lists+s.pulls == 0: // cannot be: but then nothing would ever free the buckets
+		p.drop(s)
+	default:
+		p.ready = append(p.ready, s)
+	}
+}
+
+// advance keeps the figures that operators see.
+func (p *plan) advance(pt *part, e *answered) {
+	g := &pt.progress
+	g.Bytes += int64(e.Bytes)
+	g.Documents += int64(e.Documents)
+	g.Entries += int64(e.Entries)
+	g.Rate = g.rateAfter(p.now.Sub(pt.rated), e.Bytes)
+	pt.rated = p.now
+	pt.count()
+}
+
+func (e fetched) apply(p *plan) {
+	c := p.settle(&e.result)
+	if c.session != nil {
+		s := c.session
+		s.busy = false
+		switch {
+		case s.gone:
+		case e.Failure != none:
+			p.drop(s)
+		default:
+			p.ready = append(p.ready, s)
+		}
+	}
+	pt := c.part
+	if pt.removed {
+		return
+	}
+	b := &pt.buckets[c.bucket]
+	if c.session == nil {
+		b.busy = false
+	}
+	if w := c.want; e.Failure != none && w.tries+1 < mostTries {
+		w.tries, w.avoid = w.tries+1, c.host.name
+		pt.wants = append(pt.wants, w)
+	}
+}
+
+// release makes a bucket free for others.
+func (s *session) release(bucket uint8) {
+	if i := slices.Index(s.buckets, bucket); i >= 0 {
+		s.buckets = slices.Delete(s.buckets, i, i+1)
+		b := &s.part.buckets[bucket]
+		b.busy, b.session = false, nil
+	}
+}
+
+// end forgets a session that has no buckets left.
+func (p *plan) end(s *session) {
+	if s.gone {
+		return
+	}
+	s.gone = true
+	s.host.sessions--
+	s.part.sessions--
+	p.ready = slices.DeleteFunc(p.ready, func(r *session) bool { return r == s })
+	p.emit(drop{Session: s.id})
+}
+
+// drop ends a session whose buckets are not finished.
+func (p *plan) drop(s *session) {
+	for len(s.buckets) > 0 {
+		s.release(s.buckets[0])
+	}
+	p.end(s)
+}
+
+// interval is a pause between two comparisons: about the one asked for, so that members do not fall into step.
+func (p *plan) interval() time.Duration {
+	return time.Duration((0.75 + 0.5*p.o.random()) * float64(p.o.interval))
+}

@@ -1,0 +1,333 @@
+package antientropy
+
+import (
+	"time"
+
+	"github.com/adamantdb/adamant/internal/interval"
+)
+
+// schedule sends whatever can be sent now, most urgent first: documents that somebody asked for, surveys of sick
+// members, sessions under way, new sessions, and what healthy members have to compare, unless that is overdue.
+func (p *plan) schedule() {
+	p.fetches()
+	for i := range p.active {
+		p.closeHoles(p.active[i])
+		p.surveys(p.active[i])
+	}
+	p.comparisons(true)
+	p.sessions()
+	p.newSessions()
+	for i := range p.active {
+		p.diagnose(p.active[i])
+	}
+	p.comparisons(false)
+}
+
+// fetches sends for documents that were missed. The bucket's session, if there is one, has to be the way: what another
+// peer sends in between may be news where the session's peer knows better.
+func (p *plan) fetches() {
+	for _, pt := range p.active {
+		waiting := pt.wants[:0]
+		for _, w := range pt.wants {
+			if !pt.buckets[w.bucket].missing.Empty() && !p.fetch(pt, w) {
+				waiting = append(waiting, w)
+			}
+		}
+		pt.wants = waiting
+	}
+}
+
+func (p *plan) fetch(pt *part, w want) (sent bool) {
+	b := &pt.buckets[w.bucket]
+	s := b.session
+	if b.busy && (s == nil || s.busy) || !p.afford(p.o.limit) {
+		return false
+	}
+	var h *host
+	if s != nil {
+		if h = s.host; h.inFlight >= p.o.perPeer {
+			return false
+		}
+	} else if h, _ = p.choose(pt, choice{missing: b.missing, avoid: w.avoid}); h == nil {
+		return false
+	}
+	o := fetch{Partition: pt.id, Peer: h.name, Bucket: w.bucket, Hash: w.hash, Limit: p.o.limit}
+	if s != nil {
+		o.Session, s.busy = s.id, true
+		p.unready(s)
+	} else {
+		b.busy = true
+	}
+	o.Call = p.call(call{host: h, part: pt, session: s, bucket: w.bucket, want: w, reserved: memoryOf(p.o.limit), tokens: p.cost(p.o.limit)})
+	p.emit(o)
+	return true
+}
+
+func (p *plan) unready(s *session) {
+	for i := range p.ready {
+		if p.ready[i] == s {
+			p.ready = append(p.ready[:i], p.ready[i+1:]...)
+			return
+		}
+	}
+}
+
+// closeHoles is for the moment when all buckets have healed some of the holes.
+func (p *plan) closeHoles(pt *part) {
+	if !pt.sick() || pt.closing || pt.marking {
+		return
+	}
+	missing := interval.Set(nil)
+	for i := range pt.buckets {
+		if missing = missing.Union(pt.buckets[i].missing); missing.Covers(pt.holes) {
+			return
+		}
+	}
+	if !p.passed(pt.closeAt) {
+		return
+	}
+	pt.closing = true
+	p.emit(closeHoles{Partition: pt.id})
+}
+
+// surveys compares a sick member that has not been since its holes changed, and one for which no peer known so far has
+// what is missing.
+func (p *plan) surveys(pt *part) {
+	if !pt.sick() || pt.surveyed || pt.comparing || pt.closing || !p.passed(pt.compareAfter) {
+		return
+	}
+	p.compare(pt, choice{oldest: pt.stuck > 0})
+}
+
+// comparisons lets healthy members compare that are due; or, with late, only those that have been for an interval: they
+// take precedence over repair that is under way, or a long one would hide what is wrong elsewhere.
+func (p *plan) comparisons(late bool) {
+	if late && p.now.Before(p.nextLate) || !late && !p.passed(p.nextUp) {
+		return
+	}
+	nextUp, nextLate := p.now.Add(p.o.interval), p.now.Add(p.o.interval)
+	for _, pt := range p.parts {
+		if pt.sick() || pt.comparing {
+			continue
+		}
+		if late && !pt.due.Add(p.o.interval).After(p.now) || !late && !pt.up().After(p.now) {
+			if sent, why := p.compare(pt, choice{}); sent {
+				continue
+			} else if why != busy {
+				pt.due = p.now // there is nobody to ask: nothing to hold up others for
+			}
+			pt.compareAfter = p.now.Add(p.o.interval / 8)
+		}
+		nextUp, nextLate = earlier(nextUp, pt.up()), earlier(nextLate, pt.due.Add(p.o.interval))
+	}
+	p.nextLate = nextLate
+	if p.nextUp = nextUp; !late {
+		p.wakeAt(nextUp)
+	}
+}
+
+// up is when a healthy member is to be compared.
+func (pt *part) up() time.Time {
+	if pt.compareAfter.After(pt.due) {
+		return pt.compareAfter
+	}
+	return pt.due
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (p *plan) compare(pt *part, c choice) (sent bool, why obstacle) {
+	c.only = pt.atPeer
+	h, why := p.choose(pt, c)
+	if h == nil && c.only != "" && why != busy { // the peer that was behind has gone: any other, at any index
+		pt.at, pt.atPeer, c.only = 0, "", ""
+		h, why = p.choose(pt, c)
+	}
+	if h == nil {
+		return false, why
+	}
+	pt.comparing = true
+	p.emit(compare{Call: p.call(call{host: h, part: pt}), Partition: pt.id, Peer: h.name, At: pt.at})
+	return true, why
+}
+
+// sessions sends the next requests of sessions, in the order in which they became ready. One that needs more memory
+// than is left holds up those behind it, or it would never get its turn.
+func (p *plan) sessions() {
+	waiting := p.ready[:0]
+	blocked := false
+	for _, s := range p.ready {
+		if s.host.inFlight >= p.o.perPeer || s.pulls > 0 && blocked {
+			waiting = append(waiting, s)
+			continue
+		}
+		if s.pulls == 0 {
+			p.sendList(s, false)
+			continue
+		}
+		limit := max(s.limit, p.o.limit)
+		if !p.afford(limit) {
+			blocked = true
+			waiting = append(waiting, s)
+			continue
+		}
+		s.busy = true
+		p.emit(pull{Call: p.call(call{host: s.host, part: s.part, session: s, reserved: memoryOf(limit), tokens: p.cost(limit)}),
+			Session: s.id, Limit: limit})
+	}
+	p.ready = waiting
+}
+
+func (p *plan) sendList(s *session, first bool) {
+	o := list{Call: p.call(call{host: s.host, part: s.part, session: s}), Session: s.id, Partition: s.part.id, Peer: s.host.name}
+	if first {
+		o.Buckets = append(o.Buckets, s.buckets...)
+	}
+	s.busy = true
+	p.emit(o)
+}
+
+// newSessions begins sessions until no peer takes more, in turn for the sick members.
+func (p *plan) newSessions() {
+	if p.o.rate > 0 && !p.afford(0) {
+		return // what is under way uses up the byte budget
+	}
+	for idle := 0; idle < len(p.active); {
+		p.turn++
+		if pt := p.active[p.turn%len(p.active)]; p.newSession(pt) {
+			idle = 0
+		} else {
+			idle++
+		}
+	}
+}
+
+func (p *plan) newSession(pt *part) bool {
+	if !pt.sick() || !pt.surveyed || pt.closing || !p.room(pt) {
+		return false
+	}
+	todo := p.eligible(pt)
+	h, first := p.sessionPeer(pt, todo)
+	if h == nil {
+		return false
+	}
+	p.last++
+	s := &session{id: p.last, part: pt, host: h}
+	s.buckets = p.group(pt, h, todo[first:], len(todo))
+	for _, i := range s.buckets {
+		pt.buckets[i].busy, pt.buckets[i].session = true, s
+	}
+	h.sessions++
+	pt.sessions++
+	p.sendList(s, true)
+	return true
+}
+
+// room reports whether any peer could take on another session. It saves looking at the buckets most of the time.
+func (p *plan) room(pt *part) bool {
+	for i := range pt.peers {
+		if h := p.host(pt.peers[i].Host); h.inFlight < p.o.perPeer && h.sessions < p.o.perPeer {
+			return true
+		}
+	}
+	return false
+}
+
+// sessionPeer finds the first of the buckets for which there is a peer now.
+func (p *plan) sessionPeer(pt *part, todo []uint8) (h *host, first int) {
+	hopeless, why := 0, busy
+	var before *bucket
+	for i, bucket := range todo {
+		b := &pt.buckets[bucket]
+		if before == nil || b.avoid != before.avoid || !b.missing.Equal(before.missing) { // else the answer is the same
+			if h, why = p.choose(pt, choice{missing: b.missing, avoid: b.avoid, session: true}); h != nil {
+				return h, i
+			}
+		}
+		before = b
+		if why == useless {
+			hopeless++
+		}
+	}
+	p.consider(pt, len(todo), hopeless)
+	return nil, 0
+}
+
+// eligible returns the buckets that a session could take on now, those with missed documents first.
+func (p *plan) eligible(pt *part) []uint8 {
+	var urgent, others []uint8
+	for i := range pt.buckets {
+		b := &pt.buckets[i]
+		switch {
+		case b.missing.Empty() || b.busy || !p.passed(b.until):
+		case b.urgent:
+			urgent = append(urgent, uint8(i))
+		default:
+			others = append(others, uint8(i))
+		}
+	}
+	return append(urgent, others...)
+}
+
+// group chooses the buckets that a session takes on together with the first: enough to save round trips over small
+// buckets, not so many that one peer does all the work. A bucket with failures is alone, so that it fails alone.
+func (p *plan) group(pt *part, h *host, todo []uint8, eligible int) []uint8 {
+	first := &pt.buckets[todo[0]]
+	taken := todo[:1:1]
+	if first.failures > 0 {
+		return taken
+	}
+	most := min(sessionBuckets, 1+(eligible-1)/max(1, p.o.perPeer*len(pt.peers)))
+	docs := first.expected()
+	for _, i := range todo[1:] {
+		b := &pt.buckets[i]
+		if len(taken) >= most && (docs+b.expected() > smallDocs || len(taken) >= sessionBuckets) {
+			break
+		}
+		if b.failures > 0 || b.avoid == h.name || b.urgent != first.urgent || docs+b.expected() > sessionDocs || !pt.covers(h.name, b.missing) {
+			continue
+		}
+		taken, docs = append(taken, i), docs+b.expected()
+	}
+	return taken
+}
+
+func (b *bucket) expected() int {
+	if b.docs < 0 {
+		return guessedDocs
+	}
+	return b.docs
+}
+
+// consider is for a member that begins no session. When that is because no peer covers what is missing, it asks again
+// after a pause: peers heal too.
+func (p *plan) consider(pt *part, todo, hopeless int) {
+	if todo == 0 || hopeless < todo || pt.sessions > 0 || pt.marking {
+		return
+	}
+	pt.stuck++
+	pt.surveyed = false
+	pt.compareAfter = p.pause(pt.stuck, pauseStuck, mostStuck)
+	p.wakeAt(pt.compareAfter)
+}
+
+// diagnose sends for the listings of one suspect bucket.
+func (p *plan) diagnose(pt *part) {
+	for i, s := range pt.suspects {
+		if !p.passed(s.after) {
+			continue
+		}
+		h, _ := p.choose(pt, choice{only: s.peer})
+		if h == nil {
+			continue
+		}
+		pt.suspects = append(pt.suspects[:i:i], pt.suspects[i+1:]...)
+		p.emit(diagnose{Call: p.call(call{host: h, part: pt, suspect: s}), Partition: pt.id, Peer: h.name, Bucket: s.bucket, Index: s.index})
+		return
+	}
+}

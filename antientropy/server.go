@@ -1,0 +1,146 @@
+package antientropy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/store"
+)
+
+// Serve answers a request of a peer's loop: a function of the documents alone, whatever state the member is in. A sick
+// member says what it covers, and its peers take no more than that from it.
+//
+// A reply never takes more than the asker's limit, nor much more memory than that while it is made. Failures that
+// concern the question (damaged documents, a query that makes no sense) travel in the reply; an error is returned for a
+// request that is not understood and for a context that has ended.
+func Serve(ctx context.Context, docs *store.Documents, payload []byte) ([]byte, error) {
+	r, err := decodeRequest(payload)
+	if err != nil {
+		return nil, err
+	}
+	var out reply
+	switch r := r.(type) {
+	case *compareRequest:
+		out = serveCompare(docs, r)
+	case *listRequest:
+		out, err = serveList(ctx, docs, r)
+	case *pullRequest:
+		out, err = servePull(ctx, docs, r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return encodeReply(out), nil
+}
+
+// serveCompare answers at the asker's index when it can be, and otherwise at this member's own.
+//
+// The coverage is read before and after the sums, and what both hold counts. While no hole is made, coverage ∩ [1, index]
+// only grows; holes that appear meanwhile lie above all that was applied before, unless a scrub made them.
+func serveCompare(docs *store.Documents, r *compareRequest) *compareReply {
+	before := docs.Status()
+	out := &compareReply{outcome: unavailable, index: before.Applied, ahead: before.Ahead}
+	switch {
+	case before.Applied < r.index:
+		if s, ok := docs.SummaryAt(before.Applied); ok {
+			out.outcome, out.root = elsewhere, s.Root()
+		}
+	default:
+		if s, ok := docs.SummaryAt(r.index); ok {
+			out.outcome, out.index = sameRoot, r.index
+			if s.Root() != r.root {
+				out.outcome, out.sums = otherRoot, s
+			}
+		}
+	}
+	after := docs.Coverage()
+	out.coverage = interval.Of(1, before.Applied).Minus(before.Holes).Intersect(after)
+	return out
+}
+
+func serveList(ctx context.Context, docs *store.Documents, r *listRequest) (reply, error) {
+	out := &listReply{}
+	rows := min(max(r.rows, 1), maxRows)
+	for _, p := range r.pages {
+		if rows <= 0 {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		q := store.ListQuery{Since: p.since, From: p.from, To: p.to, Limit: rows}
+		l, err := docs.List(p.bucket, q)
+		if err != nil {
+			if len(out.listings) > 0 {
+				break // the asker gets what there is, and the failure when it asks for this page alone
+			}
+			return refuse(p.bucket, err), nil
+		}
+		rows -= len(l.Rows) + 1
+		out.listings = append(out.listings, l.AppendBinary(nil))
+	}
+	return out, nil
+}
+
+func servePull(ctx context.Context, docs *store.Documents, r *pullRequest) (reply, error) {
+	out := &pullReply{}
+	budget := min(max(r.limit/2, minBudget), maxBudget)
+	size := replyHeader + checksumLen + 3
+	for _, item := range r.items {
+		if budget <= 0 {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		b, done, err := exportItem(docs, item, budget)
+		if err != nil {
+			if len(out.chunks) > 0 {
+				break
+			}
+			return refuse(item.bucket, err), nil
+		}
+		size += len(b) + 5
+		if size > r.limit {
+			if len(out.chunks) > 0 {
+				break
+			}
+			return &largeReply{bytes: size}, nil
+		}
+		budget -= len(b)
+		out.chunks = append(out.chunks, b)
+		if !done {
+			break // the asker goes on with this item
+		}
+	}
+	return out, nil
+}
+
+func exportItem(docs *store.Documents, item pullItem, budget int) (chunk []byte, done bool, err error) {
+	q, err := store.DecodeExportQuery(item.query)
+	if err != nil {
+		return nil, false, err
+	}
+	q.Budget = budget
+	c, err := docs.Export(item.bucket, q)
+	if err != nil {
+		return nil, false, err
+	}
+	return c.AppendBinary(nil), c.Done, nil
+}
+
+// refuse tells the asker what is wrong with a bucket. An engine that is being closed is no different: another peer will do.
+func refuse(bucket uint8, err error) *refusal {
+	code := 0
+	var coded interface{ Code() int }
+	if errors.As(err, &coded) {
+		code = coded.Code()
+	}
+	if code < 0 || code > math.MaxInt32 {
+		code = 0
+	}
+	return &refusal{code: code, bucket: bucket, text: fmt.Sprint(err)}
+}

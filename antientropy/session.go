@@ -1,0 +1,340 @@
+package antientropy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/store"
+)
+
+// Bounds of one request of a session.
+const (
+	listRows     = 4096      // of a reply
+	pullWants    = 1024      // hashes
+	pullRequests = 512 << 10 // bytes of a request, about
+)
+
+// transfer is the working side of a session: some buckets of one member that are listed and pulled from one peer. The
+// plan decides when each request is sent; a transfer knows what it contains and what to do with the reply. It is used by
+// one goroutine at a time.
+type transfer struct {
+	member  Member
+	docs    *store.Documents
+	peer    string
+	buckets map[uint8]*store.Session
+	open    map[uint8]int // pages and items left
+
+	pages []page // to list
+	items []item // to pull
+
+	// What one request came to; collected by the handlers of replies, taken by report.
+	finished []finishedBucket
+	failed   []failedBucket
+	coverage interval.Set
+	counts   counts
+}
+
+// item is a set of documents of a bucket that are to be pulled.
+type item struct {
+	bucket uint8
+	hashes []uint64 // ascending; those before the cursor are done
+	cursor store.Cursor
+	asked  uint64 // the last hash that the request in flight describes
+}
+
+type counts struct {
+	documents, entries, alreadyHad int
+	bytes                          int64
+}
+
+// liarError: a peer's reply cannot be true.
+type liarError struct{ err error }
+
+func (e *liarError) Error() string { return "the peer's reply cannot be true: " + e.err.Error() }
+func (e *liarError) Unwrap() error { return e.err }
+
+func lies(format string, args ...any) error { return &liarError{fmt.Errorf(format, args...)} }
+
+// newTransfer begins a session for each bucket: what is applied here from now on is not healed by it.
+func newTransfer(m Member, peer string, buckets []uint8) *transfer {
+	t := &transfer{member: m, docs: m.Documents(), peer: peer, buckets: map[uint8]*store.Session{}, open: map[uint8]int{}}
+	holes := t.docs.Status().Holes
+	for _, b := range buckets {
+		t.buckets[b] = t.docs.BeginSession(b)
+		t.addPage(page{bucket: b, since: since(holes, t.docs.Healed(b)), to: math.MaxUint64})
+	}
+	return t
+}
+
+// since is the index below a bucket's first gap: what did not change after it is the same everywhere, or gone.
+func since(holes, healed interval.Set) uint64 {
+	missing := holes.Minus(healed)
+	if missing.Empty() {
+		return 0
+	}
+	return missing.Min() - 1
+}
+
+func (t *transfer) addPage(p page) {
+	t.pages = append(t.pages, p)
+	t.open[p.bucket]++
+}
+
+func (t *transfer) addItem(i item) {
+	t.items = append(t.items, i)
+	t.open[i.bucket]++
+}
+
+// close takes one page or item off; with the last one its bucket is finished.
+func (t *transfer) close(bucket uint8) {
+	if t.open[bucket]--; t.open[bucket] > 0 {
+		return
+	}
+	s := t.buckets[bucket]
+	if s == nil {
+		return
+	}
+	delete(t.buckets, bucket)
+	switch healed, err := s.Finish(); {
+	case err == nil:
+		t.finished = append(t.finished, finishedBucket{bucket, healed})
+	case errors.Is(err, store.ErrSessionDiverged):
+		t.failed = append(t.failed, failedBucket{bucket, diverged})
+	default:
+		t.failed = append(t.failed, failedBucket{bucket, local})
+	}
+}
+
+// fail gives a bucket up; the others go on.
+func (t *transfer) fail(bucket uint8, f failure) {
+	s := t.buckets[bucket]
+	if s == nil {
+		return
+	}
+	s.Abandon()
+	delete(t.buckets, bucket)
+	t.open[bucket] = 0
+	t.pages = slices.DeleteFunc(t.pages, func(p page) bool { return p.bucket == bucket })
+	t.items = slices.DeleteFunc(t.items, func(i item) bool { return i.bucket == bucket })
+	t.failed = append(t.failed, failedBucket{bucket, f})
+}
+
+// abandon ends what is unfinished without healing anything.
+func (t *transfer) abandon() {
+	for b, s := range t.buckets {
+		s.Abandon()
+		delete(t.buckets, b)
+	}
+}
+
+// listRequest asks for all pages that are left; the peer answers as many as fit.
+func (t *transfer) listRequest() *listRequest {
+	return &listRequest{rows: listRows, pages: t.pages[:min(len(t.pages), maxItems)]}
+}
+
+// takeListings works through the reply to listRequest.
+func (t *transfer) takeListings(r *listReply) error {
+	if len(r.listings) == 0 || len(r.listings) > len(t.pages) {
+		return lies("%d listings for %d pages", len(r.listings), len(t.pages))
+	}
+	asked := slices.Clone(t.pages[:len(r.listings)])
+	t.pages = slices.Clone(t.pages[len(r.listings):])
+	for i, p := range asked {
+		l, err := store.DecodeListing(r.listings[i])
+		if err != nil {
+			return &liarError{err}
+		}
+		if l.Bucket != p.bucket || l.Since != p.since || l.From != p.from || l.To < p.from || l.To > p.to {
+			return lies("a listing of bucket %d since %d [%x, %x] for a page of bucket %d since %d [%x, %x]", l.Bucket, l.Since, l.From, l.To,
+				p.bucket, p.since, p.from, p.to)
+		}
+		if err := t.takeListing(p, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeListing finds out what a listing teaches: further pages, items to pull, or nothing.
+func (t *transfer) takeListing(p page, l *store.Listing) error {
+	s := t.buckets[p.bucket]
+	if s == nil {
+		return nil // given up meanwhile, by another page of this reply
+	}
+	s.Answer(l.Coverage, l.Applied, l.Ahead)
+	t.coverage = l.Coverage
+	mine, err := t.docs.List(p.bucket, store.ListQuery{Since: l.Since, From: l.From, To: l.To, Also: hashesOf(l.Rows)})
+	if err != nil {
+		t.fail(p.bucket, local)
+		return nil
+	}
+	plan, err := store.Compare(mine, l)
+	if err != nil {
+		return &liarError{err}
+	}
+	switch hashes := merged(plan.Want, plan.Absent); {
+	case plan.FullNeeded && l.Since == 0:
+		return lies("documents that did not change after index 0 in bucket %d", p.bucket)
+	case plan.FullNeeded:
+		t.addPage(page{bucket: p.bucket, from: l.From, to: l.To})
+	case len(hashes) > 0:
+		t.addItem(item{bucket: p.bucket, hashes: hashes})
+	}
+	if l.To < p.to {
+		t.addPage(page{bucket: p.bucket, since: p.since, from: l.To + 1, to: p.to})
+	}
+	t.close(p.bucket)
+	return nil
+}
+
+// hashesOf returns the rows' hashes, each once.
+func hashesOf(rows []store.Row) []uint64 {
+	list := make([]uint64, 0, len(rows))
+	for i := range rows {
+		if n := len(list); n == 0 || list[n-1] != rows[i].Hash {
+			list = append(list, rows[i].Hash)
+		}
+	}
+	return list
+}
+
+// merged returns the union of two ascending lists.
+func merged(a, b []uint64) []uint64 {
+	list := append(slices.Clone(a), b...)
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// pullRequest asks for as many items as fit into a request. Those that need nothing more are closed on the way, so the
+// request may be empty.
+func (t *transfer) pullRequest(limit int) *pullRequest {
+	r := &pullRequest{limit: limit}
+	size, wants := 0, 0
+	for n := 0; n < len(t.items) && len(r.items) < maxItems && size < pullRequests && wants < pullWants; {
+		i := &t.items[n]
+		list, err := t.docs.Wants(i.bucket, i.hashes, i.cursor)
+		if err != nil {
+			if n == 0 {
+				t.fail(i.bucket, local)
+				continue
+			}
+			break // it fails when it is first: until then, what is asked for must stay the first items
+		}
+		if list = list[:min(len(list), pullWants-wants)]; len(list) == 0 {
+			bucket := i.bucket
+			t.items = slices.Delete(t.items, n, n+1)
+			t.close(bucket)
+			continue
+		}
+		i.asked = list[len(list)-1].Hash
+		wants += len(list)
+		q := store.ExportQuery{Wants: list, From: i.cursor}
+		r.items = append(r.items, pullItem{bucket: i.bucket, query: q.AppendBinary(nil)})
+		size += len(r.items[len(r.items)-1].query)
+		n++
+	}
+	return r
+}
+
+// takeChunks imports the reply to pullRequest.
+func (t *transfer) takeChunks(r *pullReply, asked int) error {
+	if len(r.chunks) == 0 || len(r.chunks) > asked {
+		return lies("%d chunks for %d items", len(r.chunks), asked)
+	}
+	answered := slices.Clone(t.items[:len(r.chunks)])
+	t.items = slices.Clone(t.items[len(r.chunks):])
+	for n := range answered {
+		i := answered[n]
+		if t.buckets[i.bucket] == nil {
+			continue // given up by a chunk before
+		}
+		c, err := store.DecodeChunk(r.chunks[n])
+		if err != nil {
+			return &liarError{err}
+		}
+		if c.Bucket != i.bucket {
+			return lies("a chunk of bucket %d for an item of bucket %d", c.Bucket, i.bucket)
+		}
+		if err := t.takeChunk(i, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follows reports whether a cursor is behind another one. One that is not would let a session go on for ever; a peer may
+// send it that crashed and came back with an older generation of a document.
+func follows(next, before *store.Cursor) bool {
+	return cmp.Or(cmp.Compare(next.Hash, before.Hash), cmp.Compare(next.Key.String(), before.Key.String()),
+		cmp.Compare(next.Generation, before.Generation), cmp.Compare(next.After, before.After),
+		cmp.Compare(next.BaseIndex, before.BaseIndex)) > 0
+}
+
+func (t *transfer) takeChunk(i item, c *store.Chunk) error {
+	t.coverage = c.Coverage
+	report, err := t.buckets[i.bucket].Import(c)
+	t.count(c, &report)
+	if err != nil {
+		var bad *store.ChunkError
+		if errors.As(err, &bad) {
+			return &liarError{err}
+		}
+		t.fail(i.bucket, local)
+		return nil
+	}
+	if len(report.Divergent) > 0 {
+		t.member.Diverged(divergenceOf(t.member.ID(), t.peer, i.bucket, report.Divergent))
+	}
+	rest, _ := slices.BinarySearch(i.hashes, i.asked+1)
+	switch {
+	case !c.Done && !follows(&c.Next, &i.cursor):
+		t.fail(i.bucket, refused)
+		return nil
+	case !c.Done:
+		i.cursor = c.Next
+	case rest < len(i.hashes) && i.asked < math.MaxUint64:
+		i.hashes = i.hashes[rest:]
+		i.cursor = store.Cursor{Hash: i.hashes[0]}
+	default:
+		t.close(i.bucket)
+		return nil
+	}
+	t.items = append([]item{i}, t.items...)
+	return nil
+}
+
+func (t *transfer) count(c *store.Chunk, r *store.ImportReport) {
+	t.counts.documents += r.Documents
+	t.counts.entries += r.Entries
+	t.counts.bytes += r.Bytes
+	t.counts.alreadyHad += sentEntries(c) - r.Entries
+}
+
+func sentEntries(c *store.Chunk) int {
+	n := 0
+	for i := range c.Docs {
+		n += len(c.Docs[i].Entries)
+	}
+	return n
+}
+
+// report tells the plan what a request came to, and begins the next account.
+func (t *transfer) report(r result) answered {
+	a := answered{result: r, Finished: t.finished, Failed: t.failed, Lists: len(t.pages), Pulls: len(t.items), Coverage: t.coverage,
+		Documents: t.counts.documents, Entries: t.counts.entries}
+	t.finished, t.failed, t.counts = nil, nil, counts{}
+	return a
+}
+
+func divergenceOf(partition uint32, peer string, bucket uint8, list []store.Divergence) Divergence {
+	d := Divergence{Partition: partition, Peer: peer, Bucket: bucket}
+	for i := range list[:min(len(list), mostDocuments)] {
+		v := &list[i]
+		d.Documents = append(d.Documents, Document{Key: v.Key, Hash: v.Key.Hash(), Seq: v.Seq, Reason: string(v.Reason)})
+	}
+	return d
+}

@@ -1,0 +1,78 @@
+package antientropy
+
+import "github.com/adamantdb/adamant/store"
+
+// Stats returns what has happened so far.
+func (l *Loop) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stats
+}
+
+func (l *Loop) count(f func(*Stats)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(&l.stats)
+}
+
+func (l *Loop) countRequest(r request, bytes int) {
+	l.count(func(s *Stats) {
+		switch r.kind() {
+		case kindCompare:
+			s.Compares++
+			s.CompareBytes += int64(bytes)
+		case kindList:
+			s.Listings++
+			s.ListingBytes += int64(bytes)
+		case kindPull:
+			s.Pulls++
+			s.PulledBytes += int64(bytes)
+		}
+	})
+}
+
+func (l *Loop) countFailure(f failure) {
+	l.count(func(s *Stats) {
+		switch f {
+		case unreachable:
+			s.Unreachable++
+		case refused:
+			s.Refused++
+		case liar:
+			s.Liars++
+		}
+	})
+}
+
+// countImport takes over what a transfer has imported since its last report.
+func (l *Loop) countImport(t *transfer) {
+	l.count(func(s *Stats) {
+		s.ImportedDocuments += int64(t.counts.documents)
+		s.ImportedEntries += int64(t.counts.entries)
+		s.ImportedBytes += t.counts.bytes
+		s.AlreadyHad += int64(t.counts.alreadyHad)
+		for _, f := range t.failed {
+			if f.Failure == diverged {
+				s.Divergences++
+			}
+		}
+	})
+}
+
+func (l *Loop) countFetch(c *store.Chunk, r *store.ImportReport) {
+	l.count(func(s *Stats) {
+		s.ImportedDocuments += int64(r.Documents)
+		s.ImportedEntries += int64(r.Entries)
+		s.ImportedBytes += r.Bytes
+		s.AlreadyHad += int64(sentEntries(c) - r.Entries)
+	})
+}
+
+func (l *Loop) hold(bytes int) {
+	l.count(func(s *Stats) {
+		s.InFlight += int64(bytes)
+		s.MostInFlight = max(s.MostInFlight, s.InFlight)
+	})
+}
+
+func (l *Loop) let(bytes int) { l.count(func(s *Stats) { s.InFlight -= int64(bytes) }) }
