@@ -44,13 +44,14 @@ type Host struct {
 	// repairPool serves repair apart from the rest: reading what others lack is slow and may wait.
 	repairPool *pool
 
-	config      atomic.Pointer[config.Cluster]
-	reports     reportTable
-	stewardPoke chan struct{}
-	reportPoke  chan struct{}
-	history     history
-	counts      counts
-	meter       meter
+	config       atomic.Pointer[config.Cluster]
+	reports      reportTable
+	stewardPoke  chan struct{}
+	reportPoke   chan struct{}
+	transferring sync.Mutex // held while a leadership moves to its preferred host: one at a time
+	history      history
+	counts       counts
+	meter        meter
 
 	context context.Context // ends when the host closes
 	stop    context.CancelFunc

@@ -152,7 +152,11 @@ func (m *member) lead(ctx context.Context, p *partition.Partition, desired parti
 		return nil
 	}
 	peers := m.host.peersOf(m)
-	step, err := p.Advance(ctx, desired, peers)
+	mayTransfer := m.host.transferring.TryLock()
+	step, err := p.Advance(ctx, desired, peers, mayTransfer)
+	if mayTransfer {
+		m.host.transferring.Unlock()
+	}
 	if step.Kind != partition.StepNone {
 		m.host.log.Info("membership step", "partition", m.id, "step", step.String(), "error", err)
 	}

@@ -103,6 +103,16 @@ func role(s partition.Status) Role {
 	return RoleNonVoter
 }
 
+// livesAnew reports whether another incarnation of the server's host is alive: its disk is gone for good.
+func livesAnew(peers map[raft.ServerID]partition.Peer, id raft.ServerID) bool {
+	for other, p := range peers {
+		if other != id && p.Alive && partition.HostOf(other) == partition.HostOf(id) {
+			return true
+		}
+	}
+	return false
+}
+
 // memberStatus lists the servers of Raft's configuration, and the hosts the cluster file lists that are not in it yet.
 func (h *Host) memberStatus(m *member, st partition.Status) []MemberStatus {
 	desired, _ := h.desired(m.id)
@@ -115,7 +125,7 @@ func (h *Host) memberStatus(m *member, st partition.Status) []MemberStatus {
 		ms := MemberStatus{Host: host, Incarnation: string(server.ID[len(host)+1:]), Voter: server.Suffrage == raft.Voter, Desired: lists(desired, host),
 			Prefer: desired.Prefer == host, Alive: peer.Alive, Complete: peer.Complete, Applied: peer.Applied}
 		switch {
-		case !ms.Desired:
+		case !ms.Desired, !peer.Alive && livesAnew(peers, server.ID):
 			ms.State = "leaving"
 		case peer.Alive && !peer.Complete:
 			ms.State = "healing"

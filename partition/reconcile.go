@@ -17,8 +17,9 @@ const settleFor = 2 * time.Second
 const changeTimeout = 5 * time.Second
 
 // Advance moves Raft's configuration one step towards the cluster file, if this member leads and a safe step exists
-// (nextStep). It returns the step taken, StepNone otherwise. Only a leader whose barrier is applied moves anything.
-func (p *Partition) Advance(ctx context.Context, desired Desired, peers map[raft.ServerID]Peer) (Step, error) {
+// (nextStep). It returns the step taken, StepNone otherwise. Only a leader whose barrier is applied moves anything. With
+// mayTransfer false it hands leadership to nobody for the sake of preference: a host does that with one partition at a time.
+func (p *Partition) Advance(ctx context.Context, desired Desired, peers map[raft.ServerID]Peer, mayTransfer bool) (Step, error) {
 	p.mu.Lock()
 	s, _ := p.standing(time.Now())
 	r := s.serving()
@@ -35,8 +36,8 @@ func (p *Partition) Advance(ctx context.Context, desired Desired, peers map[raft
 		return Step{}, err
 	}
 	step := nextStep(p.view(desired, peers, f.Configuration().Servers))
-	if step.Kind == StepTransfer && !settled {
-		return Step{Reason: "leadership is young"}, nil
+	if step.Kind == StepTransfer && !(settled && mayTransfer) {
+		return Step{Reason: "leadership stays for now"}, nil
 	}
 	return step, p.take(ctx, step, f.Index())
 }

@@ -29,7 +29,8 @@ type stateMachine struct {
 	index, term   uint64 // of the last entry seen
 	configuration []byte
 	configIndex   uint64
-	broken        error // a durable step failed: nothing is applied or acknowledged any more
+	commands      uint64 // that changed documents, applied since the member was opened
+	broken        error  // a durable step failed: nothing is applied or acknowledged any more
 }
 
 // outcome is what became of one command.
@@ -88,6 +89,7 @@ func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
 		s.broken = fmt.Errorf("apply entries %d to %d: %w", logs[0].Index, last.Index, err)
 		return nil, s.broken
 	}
+	s.commands += uint64(len(mutations))
 	if last.Index > s.index {
 		s.index, s.term = last.Index, last.Term
 	}
@@ -210,6 +212,13 @@ func termOf(log store.LogGroup) func(uint64) (uint64, bool) {
 		}
 		return l.Term, true
 	}
+}
+
+// applied counts the commands on documents since the member was opened.
+func (s *stateMachine) applied() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.commands
 }
 
 // marker returns what a joining member starts from: everything up to the last applied entry (design §10).

@@ -27,13 +27,15 @@ type Status struct {
 	Servers   []raft.Server
 	Documents store.DocStatus
 	InFlight  int
+	Commands  uint64 // commands on documents that Raft brought since the member was opened
 }
 
 // Status reports the member's state; it takes no part in what it reports.
 func (p *Partition) Status() Status {
 	r := p.raft.Load()
 	s := Status{ID: p.o.ID, Self: p.o.Self, State: r.State(), Term: r.CurrentTerm(), Commit: r.CommitIndex(), LastIndex: r.LastIndex(),
-		Applied: r.AppliedIndex(), Contact: p.guard.lastContact(), Documents: p.o.Documents.Status(), InFlight: len(p.slots)}
+		Applied: r.AppliedIndex(), Contact: p.guard.lastContact(), Documents: p.o.Documents.Status(), InFlight: len(p.slots),
+		Commands: p.fsm.applied()}
 	_, s.Leader = r.LeaderWithID()
 	if f := r.GetConfiguration(); f.Error() == nil {
 		s.Servers = f.Configuration().Servers
