@@ -61,7 +61,7 @@ func (d *Documents) importChunk(bucket uint8, c *Chunk, session *Session) (Impor
 		delete(d.sessions, bucket)
 	}
 	i := importer{d: d, b: d.begin(), chunk: c, know: Knowledge{Mine: d.meta.bucketCoverage(bucket), Theirs: c.Coverage,
-		TheirHighest: max(c.Applied, c.Ahead)}}
+		TheirHighest: max(c.Applied, c.Ahead), MineComplete: d.meta.complete()}}
 	defer i.b.close()
 	i.b.learned = true
 	// Delete records would be dropped by the same batch when the member is complete even after it.

@@ -44,6 +44,20 @@ type Row struct {
 // Deleted reports whether the row is a delete record.
 func (r *Row) Deleted() bool { return r.Generation == 0 }
 
+// Last reports whether the page reaches the end of the bucket.
+func (l *Listing) Last() bool { return l.To == math.MaxUint64 }
+
+// Hashes returns the hashes of the rows, ascending, each once: the Also of the asker's own listing.
+func (l *Listing) Hashes() []uint64 {
+	var hashes []uint64
+	for i := range l.Rows {
+		if i == 0 || l.Rows[i].Hash != l.Rows[i-1].Hash {
+			hashes = append(hashes, l.Rows[i].Hash)
+		}
+	}
+	return hashes
+}
+
 // ListQuery says what to list.
 type ListQuery struct {
 	// Since leaves documents that did not change after it to Rest. It must lie below the asker's first hole: only then
@@ -274,6 +288,13 @@ type Plan struct {
 	// FullNeeded: documents outside of the rows differ. The rows do not tell which, so the span has to be listed again
 	// with Since 0.
 	FullNeeded bool
+}
+
+// Hashes returns everything to ask for, ascending.
+func (p *Plan) Hashes() []uint64 {
+	hashes := slices.Concat(p.Want, p.Absent)
+	slices.Sort(hashes)
+	return hashes
 }
 
 // Compare finds what there is to learn from them. Both listings must be of the same bucket, Since and span, and mine

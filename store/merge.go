@@ -46,14 +46,19 @@ type DocView struct {
 // Knowledge is what the two members hold of the log, for the bucket in question.
 type Knowledge struct {
 	Mine, Theirs interval.Set // coverage
+	// MineComplete: I have no holes, and have applied everything that I learned from others. A bucket's coverage alone
+	// does not say that its documents are whole: where one is known to be deleted later on, its past may be missing.
+	MineComplete bool
 	// TheirHighest bounds every index that may be visible in their documents: the larger of their applied index and of
 	// what they learned from others (ahead).
 	TheirHighest uint64
 }
 
-// exhausted reports whether I hold the effect of everything that they can know. Then they can teach me nothing, and a
-// difference is damage on one side.
-func (k *Knowledge) exhausted() bool { return k.Mine.Covers(interval.Of(1, k.TheirHighest)) }
+// exhausted reports whether I hold exactly what the log prescribes, at an index as high as everything that they can
+// know. Then they can teach me nothing, and a difference is damage on one side.
+func (k *Knowledge) exhausted() bool {
+	return k.MineComplete && k.Mine.Covers(interval.Of(1, k.TheirHighest))
+}
 
 // Action is what a Decision asks for.
 type Action uint8

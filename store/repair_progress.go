@@ -18,13 +18,17 @@ import (
 // MarkHealed records that a bucket holds the effect of some indexes: what Session.Finish found out, which is the way to
 // get it right. Only what lies in the member's holes is kept. It is ordered after everything imported before, and like
 // that durable with the next Sync.
-func (d *Documents) MarkHealed(bucket uint8, healed interval.Set) error {
-	return d.markHealed(bucket, healed, nil)
+//
+// seen is the highest index visible in what the peer answered: its applied index, or what it had learned itself. It
+// matters even if nothing was imported. A document that neither of the two has may have been deleted as late as that, so
+// the bucket does not hold what the log prescribes before the member has applied as much.
+func (d *Documents) MarkHealed(bucket uint8, healed interval.Set, seen uint64) error {
+	return d.markHealed(bucket, healed, seen, nil)
 }
 
 // markHealed ends the session on whose behalf it is called. That the session is still the bucket's is verified under
 // the same lock that imports take: none can slip in between.
-func (d *Documents) markHealed(bucket uint8, healed interval.Set, session *Session) error {
+func (d *Documents) markHealed(bucket uint8, healed interval.Set, seen uint64, session *Session) error {
 	if err := d.acquire(); err != nil {
 		return err
 	}
@@ -43,6 +47,7 @@ func (d *Documents) markHealed(bucket uint8, healed interval.Set, session *Sessi
 	b := d.begin()
 	defer b.close()
 	b.setHealed(bucket, now)
+	b.sawAhead(seen)
 	return b.commit(false)
 }
 

@@ -32,6 +32,7 @@ type Session struct {
 
 	answered bool
 	covered  interval.Set // by all of the peer's answers so far
+	seen     uint64       // the highest index visible in any of them
 	diverged bool
 }
 
@@ -47,8 +48,9 @@ func (d *Documents) BeginSession(bucket uint8) *Session {
 	return s
 }
 
-// Answer takes note of the coverage that came with an answer of the peer which is not imported: a Listing, an Overview.
-func (s *Session) Answer(coverage interval.Set) {
+// Answer takes note of what came with an answer of the peer that is not imported: a Listing, an Overview.
+func (s *Session) Answer(coverage interval.Set, applied, ahead uint64) {
+	s.seen = max(s.seen, applied, ahead)
 	if !s.answered {
 		s.answered, s.covered = true, coverage
 		return
@@ -59,7 +61,7 @@ func (s *Session) Answer(coverage interval.Set) {
 // Same reports whether the peer's sum of the bucket proves that there is nothing to pull, and takes note of its answer.
 // The peer must be complete: sums do not tell which entries a document with gaps lacks.
 func (s *Session) Same(theirs *Overview) bool {
-	s.Answer(theirs.Coverage)
+	s.Answer(theirs.Coverage, theirs.Applied, theirs.Ahead)
 	mine := s.d.bucketSum(s.bucket)
 	return theirs.Complete && mine == theirs.Summary[s.bucket]
 }
@@ -72,7 +74,7 @@ func (d *Documents) bucketSum(bucket uint8) merkle.Bucket {
 
 // Import takes note of the answer and imports it.
 func (s *Session) Import(c *Chunk) (ImportReport, error) {
-	s.Answer(c.Coverage)
+	s.Answer(c.Coverage, c.Applied, c.Ahead)
 	report, err := s.d.importChunk(s.bucket, c, s)
 	s.diverged = s.diverged || len(report.Divergent) > 0
 	return report, err
@@ -88,7 +90,7 @@ func (s *Session) Finish() (interval.Set, error) {
 		return nil, ErrSessionDiverged
 	}
 	healed := s.covered.Intersect(interval.Of(1, s.applied))
-	if err := s.d.markHealed(s.bucket, healed, s); err != nil {
+	if err := s.d.markHealed(s.bucket, healed, s.seen, s); err != nil {
 		return nil, err
 	}
 	return healed, nil

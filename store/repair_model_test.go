@@ -1,0 +1,140 @@
+package store
+
+import (
+	"flag"
+	"fmt"
+	"math/rand"
+	randv2 "math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var repairSchedules = flag.Int("repair.schedules", 20000, "random schedules that the search of the merge rules plays")
+
+const repairDocuments = 4
+
+// playPure plays one schedule with pure nodes.
+func playPure(seed int64, members int, broken brokenRules, verbose bool) (w *world, err error) {
+	r := rand.New(rand.NewSource(seed))
+	groups := 1 + r.Intn(2)
+	h := newHistory(r.Intn, repairDocuments)
+	l := newPureLog(h, groups, broken)
+	w = &world{r: r, h: h, groups: groups, crashes: true, verbose: verbose, logged: make([]uint64, members)}
+	for range members {
+		w.nodes = append(w.nodes, newPureNode(l, groups))
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			text, ok := p.(divergedPanic)
+			if !ok {
+				panic(p)
+			}
+			err = fmt.Errorf("%s", text)
+		}
+	}()
+	return w, w.run(50*members, 8*members)
+}
+
+// search plays schedules on all cores until one goes wrong. It returns that seed, or -1.
+func search(schedules int, play func(seed int64) (*world, error)) (bad int64, heals, unions int64) {
+	var next, healed, united atomic.Int64
+	var found atomic.Int64
+	found.Store(-1)
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for found.Load() < 0 {
+				seed := next.Add(1) - 1
+				if seed >= int64(schedules) {
+					return
+				}
+				w, err := play(seed)
+				if err != nil {
+					found.CompareAndSwap(-1, seed)
+				}
+				healed.Add(int64(w.heals))
+				if w.unions > 0 {
+					united.Add(1)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return found.Load(), healed.Load(), united.Load()
+}
+
+func TestRepairRulesBySearch(t *testing.T) {
+	schedules := *repairSchedules
+	if testing.Short() {
+		schedules /= 10
+	}
+	for _, members := range []int{3, 5} {
+		n := schedules * 4 / 5
+		if members == 5 {
+			n = schedules / 5
+		}
+		start := time.Now()
+		bad, heals, unions := search(n, func(seed int64) (*world, error) { return playPure(seed, members, brokenRules{}, false) })
+		t.Logf("%d members: %d schedules, %.0f/s; %d heals, %d without any complete member for a while", members, n,
+			float64(n)/time.Since(start).Seconds(), heals, unions)
+		if bad >= 0 {
+			w, err := playPure(bad, members, brokenRules{}, true)
+			t.Fatalf("seed %d: %v\n  %s", bad, err, strings.Join(w.story, "\n  "))
+		}
+		if heals == 0 || unions == 0 {
+			t.Errorf("%d heals, %d without a complete member: the schedules do not reach what they are for", heals, unions)
+		}
+	}
+}
+
+// TestSearchFindsMissingRules proves the search: without any one of the rules it finds a counterexample.
+func TestSearchFindsMissingRules(t *testing.T) {
+	for name, broken := range map[string]brokenRules{
+		"absence":   {absence: true},
+		"deletes":   {deletes: true},
+		"regress":   {regress: true},
+		"ahead":     {ahead: true},
+		"session":   {session: true},
+		"answers":   {answers: true},
+		"exclusive": {exclusive: true},
+		"overshoot": {overshoot: true},
+		"implicit":  {implicit: true},
+		"gaps":      {gaps: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad, _, _ := search(100_000, func(seed int64) (*world, error) { return playPure(seed, 3, broken, false) })
+			if bad < 0 {
+				t.Fatal("no counterexample found")
+			}
+			_, err := playPure(bad, 3, broken, false)
+			t.Logf("seed %d: %v", bad, err)
+		})
+	}
+}
+
+// TestRepairEndToEnd plays schedules with engines that go through listing, export, the wire's encodings, import, progress
+// and crashes.
+func TestRepairEndToEnd(t *testing.T) {
+	schedules := *repairSchedules / 100
+	if testing.Short() {
+		schedules /= 4
+	}
+	start := time.Now()
+	bad, heals, unions := search(schedules, func(seed int64) (*world, error) { return playDisk(seed, 3, false) })
+	t.Logf("%d schedules, %.0f/s; %d heals, %d without any complete member for a while", schedules,
+		float64(schedules)/time.Since(start).Seconds(), heals, unions)
+	if bad >= 0 {
+		w, err := playDisk(bad, 3, true)
+		t.Fatalf("seed %d: %v\n  %s", bad, err, strings.Join(w.story, "\n  "))
+	}
+	if heals == 0 || unions == 0 {
+		t.Errorf("%d heals, %d without a complete member: the schedules do not reach what they are for", heals, unions)
+	}
+}
+
+// randV2 makes the generator that Pebble's file system wants.
+func randV2(r *rand.Rand) *randv2.Rand { return randv2.New(randv2.NewPCG(r.Uint64(), r.Uint64())) }

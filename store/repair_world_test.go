@@ -1,0 +1,280 @@
+package store
+
+import (
+	"fmt"
+	"math/rand"
+
+	"github.com/adamantdb/adamant/internal/interval"
+)
+
+// This file plays schedules: members of one partition log and apply commands, jump by markers, crash, and pull from each
+// other, all interleaved by a seed. Whatever happens, a member that calls itself complete must hold exactly what the log
+// prescribes at its applied index; and when the dust settles, everyone heals.
+//
+// It plays them with two kinds of nodes: pure ones, which know nothing but MergeDocument and run thousands of schedules
+// a second, and ones with a document engine, which go through everything that the product does.
+
+// node is one member as a schedule sees it.
+type node interface {
+	applied() uint64
+	coverage() interval.Set
+	complete() bool
+	apply(upTo uint64)   // commands after applied; perhaps not yet durable
+	recordHole(m uint64) // skips what follows applied, up to m
+	sync()
+	crash() // loses what is not durable
+	closeHoles()
+	begin(peer node, group int) pulling
+	check() error // of a member that calls itself complete
+	close()
+}
+
+// pulling is a session under way.
+type pulling interface {
+	step() (done bool) // one round trip
+}
+
+// world is one schedule.
+type world struct {
+	r       *rand.Rand
+	h       *history
+	groups  int // of buckets that are pulled as one
+	nodes   []node
+	logged  []uint64 // by each node, durably; all of it is committed
+	pulls   []*pull
+	crashes bool
+	story   []string
+	verbose bool
+
+	heals  int // sessions that closed a hole
+	unions int // schedules that ended without a complete member, or otherwise had none
+}
+
+type pull struct {
+	x, y, group int
+	session     pulling
+}
+
+func (w *world) tell(format string, a ...any) {
+	if w.verbose {
+		w.story = append(w.story, fmt.Sprintf(format, a...))
+	}
+}
+
+// holds reports whether a member can apply an index or has its effect durably: such an index is not lost with the others.
+func (w *world) holds(x int, index uint64) bool {
+	n := w.nodes[x]
+	return n.coverage().Contains(index) || n.applied() < index && index <= w.logged[x]
+}
+
+func (w *world) commit(limit int) {
+	if len(w.h.log) >= limit {
+		return
+	}
+	w.h.commit()
+	if w.verbose {
+		m := w.h.log[len(w.h.log)-1]
+		if m == nil {
+			w.tell("commit %d: no document", len(w.h.log))
+			return
+		}
+		w.tell("commit %d: %s %s, generation %d, head %d, floor %d", len(w.h.log), m.Kind, m.Key, m.Generation, m.HeadSeq, m.Floor)
+	}
+}
+
+func (w *world) advance(x int) {
+	if w.r.Intn(2) == 0 {
+		w.logged[x] = min(uint64(len(w.h.log)), w.logged[x]+1+uint64(w.r.Intn(5)))
+		w.tell("m%d logged %d", x, w.logged[x])
+		return
+	}
+	if to := min(w.logged[x], w.nodes[x].applied()+1+uint64(w.r.Intn(3))); to > w.nodes[x].applied() {
+		w.nodes[x].apply(to)
+		w.tell("m%d applied %d", x, to)
+	}
+}
+
+// marker lets x jump over what it has not logged, provided that a majority without it holds what it skips. What it has
+// logged it applies first (harvest, design §5).
+func (w *world) marker(x int) {
+	if w.logged[x] >= uint64(len(w.h.log)) {
+		return
+	}
+	to := w.logged[x] + 1 + uint64(w.r.Intn(len(w.h.log)-int(w.logged[x])))
+	for i := w.logged[x] + 1; i <= to; i++ {
+		holders := 0
+		for y := range w.nodes {
+			if y != x && w.holds(y, i) {
+				holders++
+			}
+		}
+		if holders < len(w.nodes)/2+1 {
+			return
+		}
+	}
+	if w.logged[x] > w.nodes[x].applied() {
+		w.nodes[x].apply(w.logged[x])
+	}
+	w.tell("m%d marker: hole [%d, %d]", x, w.logged[x]+1, to)
+	w.nodes[x].recordHole(to)
+	w.logged[x] = to
+}
+
+func (w *world) crash(x int) {
+	w.tell("m%d crashes", x)
+	w.nodes[x].crash()
+	kept := w.pulls[:0]
+	for _, p := range w.pulls {
+		if p.x != x {
+			kept = append(kept, p)
+		}
+	}
+	w.pulls = kept
+}
+
+// pull begins a session or lets one go on.
+func (w *world) pull() {
+	if len(w.pulls) == 0 || w.r.Intn(3) == 0 {
+		x, y := w.r.Intn(len(w.nodes)), w.r.Intn(len(w.nodes))
+		if n := len(w.pulls); n > 0 && w.r.Intn(2) == 0 { // several sources for one member
+			x = w.pulls[n-1].x
+		}
+		if x != y && len(w.pulls) < 4 && (!w.nodes[x].complete() || w.r.Intn(3) == 0) {
+			w.start(x, y, w.r.Intn(w.groups))
+		}
+		return
+	}
+	w.step(w.r.Intn(len(w.pulls)))
+}
+
+func (w *world) start(x, y, group int) *pull {
+	p := &pull{x: x, y: y, group: group, session: w.nodes[x].begin(w.nodes[y], group)}
+	w.pulls = append(w.pulls, p)
+	w.tell("m%d begins to pull group %d of m%d", x, group, y)
+	return p
+}
+
+func (w *world) step(i int) {
+	p := w.pulls[i]
+	done := p.session.step()
+	w.tell("m%d pulls group %d of m%d, done %v", p.x, p.group, p.y, done)
+	if !done {
+		return
+	}
+	w.pulls = append(w.pulls[:i], w.pulls[i+1:]...)
+	if w.r.Intn(3) > 0 {
+		w.closeHoles(p.x)
+	}
+}
+
+func (w *world) closeHoles(x int) {
+	was := w.nodes[x].coverage()
+	w.nodes[x].closeHoles()
+	if now := w.nodes[x].coverage(); !now.Equal(was) {
+		w.heals++
+		w.tell("m%d covers %s, after %s", x, now, was)
+	}
+}
+
+// run plays the schedule. It returns what went wrong.
+func (w *world) run(steps, commands int) error {
+	// Each schedule has its own character: how much of what it does, and whether one member is slower than others.
+	actions := []func(int){
+		func(int) { w.commit(commands) },
+		w.advance,
+		w.marker,
+		func(x int) { w.nodes[x].sync() },
+		func(int) { w.pull() },
+	}
+	if w.crashes && w.r.Intn(2) == 0 {
+		actions = append(actions, w.crash)
+	}
+	var weights []int
+	for i := range actions {
+		weights = append(weights, 1+w.r.Intn([]int{8, 12, 6, 2, 24, 1}[i]))
+	}
+	slow, patience := 0, w.r.Intn(4)
+	for range steps {
+		x := w.r.Intn(len(w.nodes))
+		if w.r.Intn(10) == 0 {
+			slow = w.r.Intn(len(w.nodes))
+		}
+		action := pickWeighted(w.r, weights)
+		if action == 1 && x == slow && w.r.Intn(4) < patience {
+			continue
+		}
+		actions[action](x)
+		if err := w.check(); err != nil {
+			return err
+		}
+	}
+	return w.settle()
+}
+
+func pickWeighted(r *rand.Rand, weights []int) int {
+	sum := 0
+	for _, weight := range weights {
+		sum += weight
+	}
+	n := r.Intn(sum)
+	for i, weight := range weights {
+		if n -= weight; n < 0 {
+			return i
+		}
+	}
+	panic("unreachable")
+}
+
+func (w *world) check() error {
+	none := true
+	for x, n := range w.nodes {
+		if !n.complete() {
+			continue
+		}
+		none = false
+		if err := n.check(); err != nil {
+			return fmt.Errorf("m%d calls itself complete at %d and is not: %w", x, n.applied(), err)
+		}
+	}
+	if none {
+		w.unions++
+	}
+	return nil
+}
+
+// settle stops commits, markers and crashes: then everyone must become complete, also when nobody is.
+func (w *world) settle() error {
+	w.pulls = nil
+	for x, n := range w.nodes {
+		w.logged[x] = uint64(len(w.h.log))
+		if n.applied() < w.logged[x] {
+			n.apply(w.logged[x])
+		}
+	}
+	for round := 0; ; round++ {
+		sick := 0
+		for x, n := range w.nodes {
+			if n.complete() {
+				continue
+			}
+			sick++
+			for y := range w.nodes {
+				for group := 0; x != y && group < w.groups; group++ {
+					for s := w.start(x, y, group).session; !s.step(); {
+					}
+				}
+			}
+			w.pulls = nil
+			w.closeHoles(x)
+		}
+		if err := w.check(); err != nil {
+			return err
+		}
+		if sick == 0 {
+			return nil
+		}
+		if round > len(w.nodes) {
+			return fmt.Errorf("%d members do not heal", sick)
+		}
+	}
+}
