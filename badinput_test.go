@@ -330,3 +330,28 @@ func TestDirectoryWithoutItsIdentity(t *testing.T) {
 		}
 	}
 }
+
+// TestDirectoryThatLostAnEngine: a directory whose log or documents were lost must not go on under its old server id (lemma I2).
+func TestDirectoryThatLostAnEngine(t *testing.T) {
+	for _, kind := range []LogKind{LogPebble, LogBolt} {
+		for _, engine := range engineDirs {
+			dir := t.TempDir()
+			h, err := Open(Options{Dir: dir, Log: kind})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := h.WaitReady(testContext(t)); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.RemoveAll(filepath.Join(dir, engine)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(Options{Dir: dir, Log: kind}); err == nil || !strings.Contains(err.Error(), engine) {
+				t.Errorf("%v: opened without its %s: %v", kind, engine, err)
+			}
+		}
+	}
+}
