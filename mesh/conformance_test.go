@@ -351,19 +351,21 @@ func testTimeouts(t *testing.T, f fabric) {
 
 func testCopies(t *testing.T, f fabric) {
 	a, b := f.start(t, "a", "1"), f.start(t, "b", "2")
-	var seen, answer []byte
+	inside := make(chan [2][]byte, 1)
 	b.Handle(mesh.ServiceHost, mesh.HandlerFunc(func(_ mesh.Identity, r mesh.Request, reply func([]byte, error)) {
-		seen, answer = r.Payload, []byte("answer")
+		answer := []byte("answer")
 		reply(answer, nil)
+		inside <- [2][]byte{r.Payload, answer}
 	}))
 	payload := []byte("payload")
 	got, err := a.Call(t.Context(), mesh.Target{Host: "b"}, mesh.Request{Service: mesh.ServiceHost, Payload: payload})
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload[0], answer[0] = 'X', 'X'
-	if string(seen) != "payload" || string(got) != "answer" {
-		t.Fatalf("memory is shared across the network: %q, %q", seen, got)
+	seen := <-inside
+	payload[0], seen[1][0] = 'X', 'X'
+	if string(seen[0]) != "payload" || string(got) != "answer" {
+		t.Fatalf("memory is shared across the network: %q, %q", seen[0], got)
 	}
 }
 

@@ -68,7 +68,7 @@ func TestGossipJoinAndDeath(t *testing.T) {
 			}
 			t.Logf("farewell noticed by all after %v", time.Since(start))
 			// And both come back, one at another address.
-			bed.at = map[string]string{"a": bed.at["a"], "b": bed.at["b"], "c": bed.at["c"]}
+			bed.remove("d")
 			for _, name := range []string{"c", "d"} {
 				bed.start(name, func(o *Options) {
 					o.GossipKey, o.Incarnation, o.Hosts = []byte(key), "new", func() []string { return names }

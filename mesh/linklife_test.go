@@ -155,7 +155,7 @@ func TestBackoff(t *testing.T) {
 	for failures := range 70 {
 		d := backoff(failures, 50*time.Millisecond, 2*time.Second)
 		full := 2 * time.Second
-		if failures < 5 {
+		if failures <= 5 {
 			full = 50 * time.Millisecond << failures
 		}
 		if d < full/2-1 || d > full {

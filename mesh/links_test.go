@@ -36,6 +36,12 @@ func (b *testbed) place(host, addr string) {
 	b.at[host] = addr
 }
 
+func (b *testbed) remove(host string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.at, host)
+}
+
 // fastTiming suits tests; gossip is left out of them by not naming Hosts.
 var fastTiming = Timing{
 	Handshake: time.Second, Ping: 20 * time.Millisecond, Silence: 2 * time.Second, BulkSilence: 2 * time.Second,

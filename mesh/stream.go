@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,6 +137,9 @@ func (s *stream) writeLoop() {
 			}
 			select {
 			case <-s.queue.wake:
+				// Whoever else is about to queue a frame does so first: with
+				// many callers a write then carries tens of frames, not two.
+				runtime.Gosched()
 			case <-s.dead:
 				return
 			}

@@ -225,6 +225,9 @@ func (c *call) back(to *Host, size int, deliver func()) bool {
 		c.end(nil, &mesh.LinkDownError{Host: c.to.Host, Cause: errReset})
 		return true
 	}
+	if c.from.isOver() {
+		return true // nobody waits
+	}
 	return c.from.net.send(laneKey{path{to.id.Host, c.from.id.Host}, c.r.Class, replies}, size, deliver, nil, c.lost)
 }
 
@@ -307,6 +310,7 @@ func (h *Host) end(err error) {
 		c.complete(nil, err)
 	}
 	h.net.breakCalls(h)
+	h.net.drop(h.id.Host)
 }
 
 // breakCalls fails every call of other hosts to h: its connections are gone.

@@ -39,12 +39,13 @@ type lane struct {
 	net     *Net
 	key     laneKey
 	rng     *rand.Rand
-	waiting []message
+	waiting []message // by time of arrival, from head on
+	head    int
 	bytes   int
 	busy    time.Time // when the path has passed on the last byte
 	last    time.Time // arrival of the last message
 	running bool
-	wake    chan struct{} // a message came before the first of those waiting
+	wake    chan struct{} // the first of those waiting is another one now, or there is none
 }
 
 // laneFor finds or makes a lane; n.mu is held.
@@ -63,7 +64,7 @@ func (n *Net) send(k laneKey, size int, deliver func(), again func() func(), los
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l := n.laneFor(k)
-	if len(l.waiting) >= n.limits.QueueFrames || (len(l.waiting) > 0 && l.bytes+size > n.limits.QueueBytes) {
+	if l.len() >= n.limits.QueueFrames || (l.len() > 0 && l.bytes+size > n.limits.QueueBytes) {
 		return false
 	}
 	f := n.faults(k.path)
@@ -74,6 +75,41 @@ func (n *Net) send(k laneKey, size int, deliver func(), again func() func(), los
 		l.put(message{at: l.arrival(f, size), size: size, deliver: again(), lost: func() {}, doomed: m.doomed})
 	}
 	return true
+}
+
+func (l *lane) len() int { return len(l.waiting) - l.head }
+
+// pop takes the first message off.
+func (l *lane) pop() message {
+	m := l.waiting[l.head]
+	l.waiting[l.head] = message{}
+	l.head++
+	l.bytes -= m.size
+	if l.head >= 64 && l.head*2 >= len(l.waiting) {
+		l.waiting = slices.Delete(l.waiting, 0, l.head)
+		l.head = 0
+	}
+	return m
+}
+
+// drop forgets what is on its way to or from a host: there is nobody any more
+// whom it could reach, or who waits for its reply.
+func (n *Net) drop(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for k, l := range n.lanes {
+		if k.from == host || k.to == host {
+			l.waiting, l.head, l.bytes = nil, 0, 0
+			l.signal()
+		}
+	}
+}
+
+func (l *lane) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
 // arrival is when a message sent now is there.
@@ -102,7 +138,7 @@ func (l *lane) arrival(f Faults, size int) time.Time {
 // put inserts a message at its place and sees that someone delivers it.
 func (l *lane) put(m message) {
 	i := len(l.waiting)
-	for i > 0 && m.at.Before(l.waiting[i-1].at) {
+	for i > l.head && m.at.Before(l.waiting[i-1].at) {
 		i--
 	}
 	l.waiting = slices.Insert(l.waiting, i, m)
@@ -110,11 +146,8 @@ func (l *lane) put(m message) {
 	if !l.running {
 		l.running = true
 		go l.run()
-	} else if i == 0 {
-		select {
-		case l.wake <- struct{}{}:
-		default:
-		}
+	} else if i == l.head {
+		l.signal()
 	}
 }
 
@@ -123,19 +156,18 @@ func (l *lane) run() {
 	n := l.net
 	for {
 		n.mu.Lock()
-		if len(l.waiting) == 0 {
+		if l.len() == 0 {
 			l.running = false
-			l.waiting = nil
+			l.waiting, l.head = nil, 0
 			n.mu.Unlock()
 			return
 		}
-		m := l.waiting[0]
+		m := l.waiting[l.head]
 		held := n.paused[l.key.from] || n.paused[l.key.to]
 		changed := n.changed
 		wait := time.Until(m.at)
 		if !held && wait <= 0 {
-			l.waiting = slices.Delete(l.waiting, 0, 1)
-			l.bytes -= m.size
+			l.pop()
 			lost := m.doomed || n.blocked(l.key.path)
 			n.mu.Unlock()
 			if lost {
@@ -147,7 +179,10 @@ func (l *lane) run() {
 		}
 		n.mu.Unlock()
 		if held {
-			<-changed
+			select {
+			case <-changed:
+			case <-l.wake:
+			}
 			continue
 		}
 		timer := time.NewTimer(wait)

@@ -131,8 +131,8 @@ func (n *Net) Pause(host string) { n.change(func() { n.paused[host] = true }) }
 // Resume lets a paused host go on.
 func (n *Net) Resume(host string) { n.change(func() { delete(n.paused, host) }) }
 
-// Crash ends a host like the death of its process: its requests fail, those to
-// it are refused. It comes back with Host.
+// Crash ends a host like the loss of its machine: its requests fail, those to it
+// are refused, and what it had sent is gone. It comes back with Host.
 func (n *Net) Crash(host string) {
 	n.mu.Lock()
 	h := n.hosts[host]
@@ -141,6 +141,17 @@ func (n *Net) Crash(host string) {
 		h.end(mesh.ErrClosed)
 	}
 	n.notify()
+}
+
+// Close closes every host. A synctest test needs it at its end, when messages
+// may still be on their way.
+func (n *Net) Close() {
+	n.mu.Lock()
+	hosts := slices.Collect(maps.Values(n.hosts))
+	n.mu.Unlock()
+	for _, h := range hosts {
+		h.end(mesh.ErrClosed)
+	}
 }
 
 func (n *Net) change(f func()) {
