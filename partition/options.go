@@ -95,6 +95,10 @@ type Options struct {
 	// Threshold is how many entries must have been applied since the last marker for Truncate to make a new one.
 	// Default 1024.
 	Threshold uint64
+	// ThresholdBytes is the same in bytes of entries, for large ones. Default 16 MiB.
+	ThresholdBytes int64
+	// TrailingBytes bounds what stays behind a marker, as long as that is more than Limits.InFlight entries. Default 32 MiB.
+	TrailingBytes int64
 	// SafeMode starts the member in safe mode, for the reason given.
 	SafeMode string
 	Events   Events
@@ -124,6 +128,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Threshold == 0 {
 		o.Threshold = 1024
+	}
+	if o.ThresholdBytes <= 0 {
+		o.ThresholdBytes = 16 << 20
+	}
+	if o.TrailingBytes <= 0 {
+		o.TrailingBytes = 32 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -198,17 +198,38 @@ func (p *Partition) install(m store.Marker) error {
 	return nil
 }
 
-// Truncate makes a marker and truncates the log when enough entries were applied since the last one. The host calls it
-// for all partitions at once, so that their syncs of the document engine share one fsync (design §4).
+// Truncate makes a marker and truncates the log when enough entries, or bytes of them, were applied since the last one.
+// The host calls it for all partitions at once, so that their syncs of the document engine share one fsync (design §4).
 func (p *Partition) Truncate(ctx context.Context) error {
 	m, _, err := p.o.Log.Marker()
 	if err != nil {
 		return err
 	}
-	if p.o.Documents.Applied() < m.Index+p.o.Threshold {
+	applied, bytes := p.o.Documents.Applied(), p.fsm.bytesSince(m.Index)
+	if applied <= m.Index || applied < m.Index+p.o.Threshold && bytes < p.o.ThresholdBytes {
 		return nil
 	}
+	if err := p.fitTrail(bytes / int64(applied-m.Index)); err != nil {
+		return err
+	}
 	return p.Mark(ctx)
+}
+
+// fitTrail chooses how many entries stay behind the marker, so that large ones do not fill the disk: as many as
+// TrailingBytes hold of the size seen lately, but always more than may be in flight.
+func (p *Partition) fitTrail(entryBytes int64) error {
+	trail := p.o.Trailing
+	if entryBytes > 0 {
+		trail = min(trail, uint64(p.o.TrailingBytes/entryBytes))
+	}
+	trail = max(trail, uint64(p.o.Limits.InFlight)+1)
+	r := p.raft.Load()
+	c := r.ReloadableConfig()
+	if c.TrailingLogs == trail {
+		return nil
+	}
+	c.TrailingLogs = trail
+	return r.ReloadConfig(c)
 }
 
 // Mark makes a marker now.

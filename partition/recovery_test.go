@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -190,6 +191,26 @@ func TestTruncationKeepsATrail(t *testing.T) {
 		if !nd.docs.Status().Complete {
 			t.Fatalf("%s became sick", nd.id)
 		}
+	}
+}
+
+// TestLargeEntriesAreTruncatedBySize: few entries, many bytes.
+func TestLargeEntriesAreTruncatedBySize(t *testing.T) {
+	g := newGroup(t, 1, func(o *Options) {
+		o.Limits.InFlight, o.ThresholdBytes, o.TrailingBytes = 4, 100_000, 100_000
+	})
+	l := g.serving()
+	must(t, l.create("a"))
+	big := `{"x":"` + strings.Repeat("x", 20_000) + `"}`
+	for seq := int64(2); seq <= 60; seq++ {
+		_, err := l.append("a", seq, big)
+		must(t, err)
+		must(t, l.part.Truncate(context.Background()))
+	}
+	first, _ := l.log.FirstIndex()
+	last, _ := l.log.LastIndex()
+	if kept := last - first + 1; kept > 16 || kept < 5 {
+		t.Fatalf("%d entries of 20 kB are kept for 100 kB", kept)
 	}
 }
 

@@ -30,7 +30,9 @@ type stateMachine struct {
 	configuration []byte
 	configIndex   uint64
 	commands      uint64 // that changed documents, applied since the member was opened
-	broken        error  // a durable step failed: nothing is applied or acknowledged any more
+	bytes         int64  // of entries since bytesFrom
+	bytesFrom     uint64
+	broken        error // a durable step failed: nothing is applied or acknowledged any more
 }
 
 // outcome is what became of one command.
@@ -83,6 +85,7 @@ func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
 			s.configured(l)
 		}
 		s.terms = s.terms.note(l.Index, l.Term)
+		s.bytes += int64(len(l.Data))
 	}
 	last := logs[len(logs)-1]
 	if err := s.docs.Apply(mutations, last.Index); err != nil {
@@ -212,6 +215,17 @@ func termOf(log store.LogGroup) func(uint64) (uint64, bool) {
 		}
 		return l.Term, true
 	}
+}
+
+// bytesSince returns the size of the entries applied since the marker, which is the last one; what was applied before the
+// member was opened is not counted.
+func (s *stateMachine) bytesSince(marker uint64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if marker > s.bytesFrom {
+		s.bytes, s.bytesFrom = 0, marker
+	}
+	return s.bytes
 }
 
 // applied counts the commands on documents since the member was opened.
