@@ -2,7 +2,7 @@ package store
 
 import (
 	"fmt"
-	"math/rand"
+	"math/rand/v2"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -90,7 +90,7 @@ func (n *diskNode) recordHole(m uint64)    { try(0, n.d.RecordHole(n.d.Applied()
 
 func (n *diskNode) crash() {
 	// Part of what was not synced may survive, but never a later write without an earlier one.
-	n.fs = n.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * n.l.r.Intn(3), RNG: randV2(n.l.r)})
+	n.fs = n.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * n.l.r.IntN(3), RNG: n.l.r})
 	n.close()
 	n.open()
 }
@@ -98,7 +98,7 @@ func (n *diskNode) crash() {
 func (n *diskNode) apply(upTo uint64) {
 	batch := n.l.h.slice(n.d.Applied()+1, upTo)
 	for i := range batch {
-		if n.l.r.Intn(4) == 0 {
+		if n.l.r.IntN(4) == 0 {
 			batch[i].Prior = Chain{} // a leader of which nothing is known but the outcome
 		}
 	}
@@ -155,7 +155,7 @@ type diskSession struct {
 func (n *diskNode) begin(peer node, group int) pulling {
 	s := &diskSession{x: n, y: peer.(*diskNode), group: group, bucket: n.l.buckets[group]}
 	s.s = n.d.BeginSession(s.bucket)
-	if holes := n.d.Status().Holes; !holes.Empty() && n.l.r.Intn(3) > 0 {
+	if holes := n.d.Status().Holes; !holes.Empty() && n.l.r.IntN(3) > 0 {
 		s.since = holes.Min() - 1
 	}
 	return s
@@ -199,7 +199,7 @@ func (s *diskSession) isUsed(bucket uint8) bool {
 
 // list asks for a page, over the wire, and compares it.
 func (s *diskSession) list() {
-	q := ListQuery{Since: s.since, Limit: s.x.l.r.Intn(3)}
+	q := ListQuery{Since: s.since, Limit: s.x.l.r.IntN(3)}
 	if s.begun {
 		q.From = s.listed + 1
 	}
@@ -218,7 +218,7 @@ func (s *diskSession) list() {
 // pull asks for a chunk, over the wire.
 func (s *diskSession) pull() error {
 	wants := try(s.x.d.Wants(s.bucket, s.hashes, s.from))
-	q := try(DecodeExportQuery((&ExportQuery{Wants: wants, From: s.from, Budget: 1 + s.x.l.r.Intn(400)}).AppendBinary(nil)))
+	q := try(DecodeExportQuery((&ExportQuery{Wants: wants, From: s.from, Budget: 1 + s.x.l.r.IntN(400)}).AppendBinary(nil)))
 	chunk := try(DecodeChunk(try(s.y.d.Export(s.bucket, q)).AppendBinary(nil)))
 	report, err := s.s.Import(chunk)
 	if err != nil {
@@ -236,8 +236,8 @@ func (s *diskSession) pull() error {
 
 func playDisk(seed int64, members int, verbose bool) (w *world, err error) {
 	const groups = 2
-	r := rand.New(rand.NewSource(seed))
-	h := newHistory(r.Intn, repairDocuments)
+	r := newRand(seed)
+	h := repairHistory(r, groups)
 	l := newDiskLog(h, r, groups)
 	w = &world{r: r, h: h, groups: groups, crashes: true, verbose: verbose, logged: make([]uint64, members)}
 	defer func() {

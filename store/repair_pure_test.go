@@ -32,6 +32,9 @@ type pureDoc struct {
 }
 
 func (d *pureDoc) drop() {
+	if len(d.entries) == 0 || d.entries[0].End > d.head.Floor {
+		return
+	}
 	kept := make([]Mark, 0, len(d.entries))
 	for _, e := range d.entries {
 		if e.End > d.head.Floor {
@@ -51,10 +54,14 @@ func (d *pureDoc) count() {
 }
 
 func (d *pureDoc) add(marks ...Mark) {
+	if len(marks) == 0 {
+		return
+	}
+	d.entries = slices.Clone(d.entries)
 	for _, e := range marks {
 		i, found := slices.BinarySearchFunc(d.entries, e.End, func(m Mark, end int64) int { return int(m.End - end) })
 		if !found && e.End > d.head.Floor {
-			d.entries = slices.Insert(slices.Clone(d.entries), i, e)
+			d.entries = slices.Insert(d.entries, i, e)
 		}
 	}
 	d.count()
@@ -365,13 +372,16 @@ func (s *pureSession) pull(w pureWant) {
 		}
 	case ActionInstall:
 		*mine = pureDoc{exists: true, head: decision.Head}
+		mine.count()
 	case ActionUnion:
 		mine.head = decision.Head
 	}
 	if mine.exists {
+		var take []Mark
 		for _, i := range decision.Take {
-			mine.add(from.Entries[i])
+			take = append(take, from.Entries[i])
 		}
+		mine.add(take...)
 		mine.drop()
 	}
 	x.ahead = max(x.ahead, know.TheirHighest)
