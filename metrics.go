@@ -79,7 +79,8 @@ type RepairMetrics struct {
 	Compares, Lists, Pulls         uint64 // requests sent
 	Differences                    uint64 // comparisons at one index that found a difference
 	DocumentsIn, EntriesIn         uint64 // imported
-	BytesIn, BytesOut              uint64 // of all requests and answers
+	ImportedBytes                  uint64 // of the bases and deltas imported
+	BytesIn, BytesOut              uint64 // on the wire, of all requests and answers
 	HolesClosed                    uint64
 	Errors                         uint64
 	ServedCompares, ServedPulls    uint64

@@ -121,7 +121,7 @@ func (h *Host) repairStatus() map[uint32]*RepairStatus {
 func (h *Host) repairMetrics() RepairMetrics {
 	s := h.repair.Stats()
 	return RepairMetrics{Compares: uint64(s.Compares), Lists: uint64(s.Listings), Pulls: uint64(s.Pulls), Differences: uint64(s.Divergences),
-		DocumentsIn: uint64(s.ImportedDocuments), EntriesIn: uint64(s.ImportedEntries),
+		DocumentsIn: uint64(s.ImportedDocuments), EntriesIn: uint64(s.ImportedEntries), ImportedBytes: uint64(s.ImportedBytes),
 		BytesIn: uint64(s.CompareBytes + s.ListingBytes + s.PulledBytes), HolesClosed: uint64(s.Healed),
 		Errors: uint64(s.Liars + s.Unreachable + s.Refused)}
 }

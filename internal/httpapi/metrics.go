@@ -97,7 +97,7 @@ type raftDescs struct{ appendBytes, commandBytes, snapshotBytes desc }
 
 type linkDescs struct{ bytes, frames, connects, refused, full desc }
 
-type repairDescs struct{ requests, served, differences, documents, entries, bytes, holes, errors desc }
+type repairDescs struct{ requests, served, differences, documents, entries, imported, bytes, holes, errors desc }
 
 func newCollector(host Host, version string) *collector {
 	return &collector{host: host, version: version, host_: newHostDescs(), part: newPartitionDescs(),
@@ -131,7 +131,8 @@ func newCollector(host Host, version string) *collector {
 			differences: newDesc("repair_differences_total", "Comparisons at one index that found a difference."),
 			documents:   newDesc("repair_documents_total", "Documents that repair moved.", "direction"),
 			entries:     newDesc("repair_entries_total", "Deltas that repair moved.", "direction"),
-			bytes:       newDesc("repair_bytes_total", "Bytes of anti-entropy's requests and answers.", "direction"),
+			imported:    newDesc("repair_imported_bytes_total", "Bytes of the bases and deltas that repair brought."),
+			bytes:       newDesc("repair_bytes_total", "Bytes on the wire of anti-entropy's requests and answers.", "direction"),
 			holes:       newDesc("repair_holes_closed_total", "Holes closed."),
 			errors:      newDesc("repair_errors_total", "Anti-entropy requests that failed."),
 		},
@@ -143,7 +144,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	all := append(c.host_.list(), c.part.list()...)
 	all = append(all, c.op.seconds, c.op.errors, c.engine.syncs, c.engine.written, c.engine.entries, c.engine.disk, c.engine.hits, c.engine.misses,
 		c.raft.appendBytes, c.raft.commandBytes, c.raft.snapshotBytes, c.link.bytes, c.link.frames, c.link.connects, c.link.refused, c.link.full,
-		c.repair.requests, c.repair.served, c.repair.differences, c.repair.documents, c.repair.entries, c.repair.bytes, c.repair.holes, c.repair.errors)
+		c.repair.requests, c.repair.served, c.repair.differences, c.repair.documents, c.repair.entries, c.repair.imported, c.repair.bytes, c.repair.holes, c.repair.errors)
 	for _, d := range all {
 		ch <- d
 	}
@@ -243,6 +244,7 @@ func (c *collector) collectRepair(e emitter, m *adamant.RepairMetrics) {
 	e.counter(d.differences, m.Differences)
 	e.both(d.documents, m.DocumentsIn, m.DocumentsServed)
 	e.both(d.entries, m.EntriesIn, m.EntriesServed)
+	e.counter(d.imported, m.ImportedBytes)
 	e.both(d.bytes, m.BytesIn, m.BytesOut)
 	e.counter(d.holes, m.HolesClosed)
 	e.counter(d.errors, m.Errors)

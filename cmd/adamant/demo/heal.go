@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/adamantdb/adamant"
@@ -21,8 +20,6 @@ type healing struct {
 	buckets  int // healed, of 256 for each member
 
 	documents int64 // held
-	bytes     uint64
-	entries   uint64
 }
 
 const bucketsPerMember = 256
@@ -94,59 +91,67 @@ func standing(p *adamant.PartitionStatus, want *config.Partition, name, incarnat
 type repaired struct {
 	healthy   time.Duration // from the start of the replacement until everything was as the cluster file says
 	pulling   time.Duration // from the first byte of repair until every member was complete
-	bytes     uint64        // of repair received by the replacement
-	entries   uint64        // deltas it imported
-	documents int64         // documents it holds
-	snapshots uint64        // bytes of Raft snapshots it received: markers
-	commands  uint64        // bytes of commands Raft sent it
+	bytes     uint64        // of the deltas that repair brought
+	wire      uint64        // bytes that it received for them, listings and comparisons included
+	entries   uint64        // deltas that repair brought
+	documents uint64        // documents that repair brought or completed
+	held      int64         // documents that the replacement holds
+	snapshots uint64        // bytes of Raft snapshots that it received: markers
+	commands  uint64        // bytes of commands that Raft sent it
+	underLoad bool          // it was healthy before the load ended
 }
 
-// heal waits until a replacement is healthy, and shows how it gets there.
-func (c *cluster) heal(ctx context.Context, name string, started time.Time, out io.Writer, terminal bool) (repaired, error) {
-	bars := progress.New(out, terminal)
-	defer bars.Close()
-	buckets, complete, voters := bars.Bar("  repair: buckets"), bars.Bar("  members complete"), bars.Bar("  members in place")
+// note takes over what a look showed. quiet is the last look that saw no byte of repair.
+func (r *repaired) note(h *healing, m *adamant.Metrics, started, quiet, now time.Time) {
+	if h.complete < h.members || r.pulling == 0 {
+		r.pulling = now.Sub(quiet)
+	}
+	r.healthy = now.Sub(started)
+	r.bytes, r.wire = m.Repair.ImportedBytes, m.Repair.BytesIn
+	r.entries, r.documents, r.held = m.Repair.EntriesIn, m.Repair.DocumentsIn, h.documents
+	r.snapshots, r.commands = m.Raft.SnapshotBytesIn, m.Raft.CommandBytesIn
+}
+
+// heal waits until a replacement is healthy, and shows how it gets there. It looks ten times a second.
+func (c *cluster) heal(ctx context.Context, name string, started time.Time, bars *progress.Group) (repaired, error) {
+	buckets, complete, place := bars.Bar("  repair: buckets"), bars.Bar("  members complete"), bars.Bar("  members in place")
+	defer func() {
+		buckets.Finish()
+		complete.Finish()
+		place.Finish()
+	}()
 	var r repaired
-	quiet := started // the last look that saw no byte of repair yet
+	quiet := started
 	n := c.node(name)
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		h, m := c.assess(name, n)
 		now := time.Now()
-		if h.bytes == 0 {
+		if m.Repair.ImportedBytes == 0 {
 			quiet = now
-		} else if h.complete < h.members || r.pulling == 0 {
-			r.pulling = now.Sub(quiet)
 		}
-		r.bytes, r.entries, r.documents = h.bytes, h.entries, h.documents
-		r.snapshots, r.commands = m.Raft.SnapshotBytesIn, m.Raft.CommandBytesIn
-		r.healthy = now.Sub(started)
+		r.note(&h, &m, started, quiet, now)
 		buckets.Set(int64(h.buckets), int64(h.members*bucketsPerMember), fmt.Sprintf("%s at %s", size(r.bytes), rate(r.bytes, r.pulling)))
-		complete.Set(int64(h.complete), int64(h.members), fmt.Sprintf("%d documents", h.documents))
-		voters.Set(int64(h.clean), int64(h.members), fmt.Sprintf("%d vote", h.voters))
+		complete.Set(int64(h.complete), int64(h.members), quantity(int(h.documents), "document"))
+		place.Set(int64(h.clean), int64(h.members), fmt.Sprintf("%d vote", h.voters))
 		if h.healthy() {
-			buckets.Finish()
-			complete.Finish()
-			voters.Finish()
 			return r, nil
 		}
 		select {
 		case <-ctx.Done():
-			return r, fmt.Errorf("host %s is not whole: %d of %d members open, %d complete, %d voting, %d partitions as the cluster file says: %w",
-				name, h.open, h.members, h.complete, h.voters, h.clean, context.Cause(ctx))
+			return r, fmt.Errorf("host %s is not whole: of %d members %d run, %d are complete, %d vote, %d partitions are as the cluster file says: %w",
+				name, h.members, h.open, h.complete, h.voters, h.clean, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
 }
 
+// assess asks all hosts for their statuses, and one for its counters.
 func (c *cluster) assess(name string, n node) (healing, adamant.Metrics) {
 	all := map[string]adamant.Status{}
 	for other, node := range c.nodes() {
 		all[other] = node.Status()
 	}
-	m := n.Metrics()
-	h := assess(c.config, name, all[name], all)
-	h.bytes, h.entries = m.Repair.BytesIn, m.Repair.EntriesIn
-	return h, m
+	return assess(c.config, name, all[name], all), n.Metrics()
 }

@@ -36,10 +36,14 @@ func (r *report) write(w io.Writer) error {
 	row("acknowledged writes", "%s (%s deltas, %s/s)", count(r.writes), count(r.deltas), count(int(r.rate)))
 	row("lost", "%s", count(r.lost))
 	row("longest write unavailability", "%s (of a write begun %s)", short(r.worst), relative(r.worstBegan-r.killed))
-	row("outcomes unknown at first", "%d, %d of them told by the head; redirects %d", r.ambiguous, r.settled, r.redirects)
-	row("bytes repaired", "%s (%s deltas in %s documents)", size(p.bytes), count(int(p.entries)), count(int(p.documents)))
+	row("outcomes unknown at first", "%d, %d of them settled by the answer to a retry; redirects %d", r.ambiguous, r.settled, r.redirects)
+	row("bytes repaired", "%s (%s deltas of %s documents; %s on the wire)", size(p.bytes), count(int(p.entries)), count(int(p.documents)), size(p.wire))
 	row("repair MB/s", "%s (in %s)", rate(p.bytes, p.pulling), short(p.pulling))
-	row("time to healthy", "%s", short(p.healthy))
+	when := "after the load"
+	if p.underLoad {
+		when = "under load"
+	}
+	row("time to healthy", "%s (%s)", short(p.healthy), when)
 	row("sent by Raft meanwhile", "%s of markers, %s of new commands", size(p.snapshots), size(p.commands))
 	row("copies read and compared", "%s, and %s summary roots", count(r.copies), count(r.roots))
 	row("whole demo", "%s", short(r.elapsed))

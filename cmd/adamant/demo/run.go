@@ -168,21 +168,46 @@ func (s *story) survive(ctx context.Context) error {
 	if err := s.cluster.run(victim); err != nil {
 		return giveUp(err)
 	}
-	w.until(ctx, s.o.Load/2, 1)
+	return s.recover(ctx, victim, started, w, ended)
+}
+
+// recover lets the load go on while the replacement is healed, and waits for both.
+func (s *story) recover(ctx context.Context, victim string, started time.Time, w *watch, loaded <-chan error) error {
+	bars := progress.New(s.o.Out, s.o.Terminal)
+	defer bars.Close()
+	out := s.o.Out
+	s.o.Out = bars // lines appear above the bars
+	defer func() { s.o.Out = out }()
+	type outcome struct {
+		repaired
+		err error
+	}
+	healed := make(chan outcome, 1)
+	healing, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		r, err := s.cluster.heal(healing, victim, started, bars)
+		healed <- outcome{r, err}
+	}()
+	w.until(ctx, s.o.Load, 1)
 	s.load.end()
-	if err := <-ended; err != nil {
+	err := <-loaded
+	loadTime := time.Since(w.begun)
+	if err != nil {
+		stop(errors.New("the load failed"))
+	}
+	s.say("         load ended after %s: %s deltas acknowledged\n", short(loadTime), count(int(s.load.acked.Load())))
+	h := <-healed
+	if err := errors.Join(err, h.err); err != nil {
 		return err
 	}
-	took := time.Since(begun)
-	s.report.rate = float64(s.load.acked.Load()) / took.Seconds()
-	s.say("         load ended after %s: %s deltas acknowledged\n", short(took), count(int(s.load.acked.Load())))
+	s.report.repair = h.repaired
+	s.report.repair.underLoad = started.Add(h.healthy).Before(w.begun.Add(loadTime))
+	s.report.rate = float64(s.load.acked.Load()) / loadTime.Seconds()
 	s.report.worst, s.report.worstBegan = s.load.cadence.worst()
 	s.report.redirects, s.report.ambiguous, s.report.settled = s.client.redirects.Load(), s.client.ambiguous.Load(), s.client.settled.Load()
-
-	s.phase("Waiting until %s is whole: healed by anti-entropy, a voter again", victim)
-	var err error
-	s.report.repair, err = s.cluster.heal(ctx, victim, started, s.o.Out, s.o.Terminal)
-	return err
+	s.say("         %s is whole after %s: healed by anti-entropy, a voter again everywhere\n", victim, short(h.healthy))
+	return nil
 }
 
 // watch prints a line for every second of the load.
