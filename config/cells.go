@@ -13,22 +13,17 @@ import (
 // cells says how many hosts of each zone a cell has.
 type cells [][]int // [cell][zone]
 
-// dealCells divides the hosts into count cells, dealing the hosts of one zone after the other. When the zones are of
-// equal size each deal starts at the first cell, so that a cell has as many hosts of one zone as of any other: with as
-// many zones as members the hosts of a smaller zone would have to do more. Otherwise the deal goes on where it stopped.
-func dealCells(zones []int32, count int) cells {
-	size := make([]int, int(slices.Max(zones))+1) // hosts by zone
-	for _, zone := range zones {
-		size[zone]++
-	}
-	equal := size[0] > 1 && len(slices.Compact(slices.Clone(size))) == 1
+// dealCells divides the hosts into count cells, dealing the hosts of one zone after the other. An aligned deal starts at
+// the first cell for each zone, so that zones of equal size are equally large in each cell too; otherwise the deal goes
+// on where it stopped, which keeps the cells equally large.
+func dealCells(size []int, count int, aligned bool) cells {
 	c := make(cells, count)
 	for i := range c {
 		c[i] = make([]int, len(size))
 	}
 	next := 0
 	for zone, n := range size {
-		if equal {
+		if aligned {
 			next = 0
 		}
 		for range n {
@@ -72,17 +67,28 @@ func cellsFor(zones []int32, largest, maxPeers int) (cells, error) {
 	if maxPeers == 0 {
 		return nil, nil
 	}
+	size := make([]int, int(slices.Max(zones))+1) // hosts by zone
+	for _, zone := range zones {
+		size[zone]++
+	}
+	// With as many zones as members, the hosts of a cell's smaller zones have to do more: rather have none smaller.
+	deals := []bool{false}
+	if size[0] > 1 && len(slices.Compact(slices.Clone(size))) == 1 {
+		deals = []bool{true, false}
+	}
 	least := len(zones) - 1
 	for count := 1; count <= len(zones)/largest; count++ {
-		c := dealCells(zones, count)
-		most, fits := c.peers(largest)
-		switch {
-		case fits && most <= maxPeers && count == 1:
-			return nil, nil
-		case fits && most <= maxPeers:
-			return c, nil
-		case fits:
-			least = min(least, most)
+		for _, aligned := range deals {
+			c := dealCells(size, count, aligned)
+			most, fits := c.peers(largest)
+			switch {
+			case fits && most <= maxPeers && count == 1:
+				return nil, nil
+			case fits && most <= maxPeers:
+				return c, nil
+			case fits:
+				least = min(least, most)
+			}
 		}
 	}
 	return nil, fmt.Errorf("%d hosts with partitions of %d members cannot have at most %d peers each; the least is %d",

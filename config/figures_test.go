@@ -275,6 +275,9 @@ partition 0: h3 → h5 (replica); h4 becomes a voter; prefers h4, not h2
 	}
 	grown := before.Clone()
 	grown.Partitions[1].Replicas, grown.Partitions[1].From = []string{"h1"}, 1<<62
+	if there, back := Diff(before, grown).Moves, Diff(grown, before).Moves; there != 1 || back != 0 {
+		t.Errorf("a new replica is %d moves, and %d to remove it", there, back)
+	}
 	want = "partition 9: + h1 (replica); from 4000000000000000, not 8000000000000000"
 	if got := Diff(before, grown).Partitions[0].String(); got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -38,15 +38,16 @@ type part struct {
 	oldLead int32   // preferred leader before a replan, or vacant
 }
 
-// prices of what a plan should not have. Each rank is far above what the ranks below it can add up to in one step:
-// cap and zone, members, voters, leaders, moves and copies, then the spread of a dead host's load.
+// prices of what a plan should not have. The first three ranks do not trade: one step of a rank costs more than all
+// that the ranks below it can gain by one step. Below them, balanced leaders come before moves (one move may be paid to
+// even out leaders, more are not), and moves before the spread of a dead host's load.
 type prices struct {
 	cap     int64 // × peers of a host beyond the cap, and × pairs of members of a partition from different cells
 	zone    int64 // × pairs of voters of a partition in one zone
 	members int64 // × members of a host, squared
-	voters  int64 // × voters of a host, squared
 	leads   int64 // × partitions a host leads, squared
 	move    int64 // × members that were not there before
+	voters  int64 // × voters of a host, squared
 	copies  int64 // × other pairs of members of a partition in one zone
 	prefer  int64 // × preferences that changed
 	shared  int64 // × partitions a pair of hosts shares, squared
@@ -54,9 +55,10 @@ type prices struct {
 }
 
 func pricesFor(partitions int) prices {
-	p := prices{members: 600, voters: 30, leads: 200, move: 100, copies: 30, prefer: 3, shared: 1, heirs: 1}
-	// One step changes the square of a count by at most twice the count.
-	p.zone = 4 * (p.members + p.voters) * int64(partitions+1)
+	p := prices{leads: 200, move: 100, voters: 30, copies: 30, prefer: 3, shared: 1, heirs: 1}
+	// One step changes the square of a count by at most twice the count, and no count exceeds the partitions.
+	p.members = 4 * p.leads * int64(partitions+1)
+	p.zone = 4 * p.members * int64(partitions+1)
 	p.cap = 4 * p.zone
 	return p
 }

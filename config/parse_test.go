@@ -205,6 +205,12 @@ var partitionCases = []problemCase{
 	{name: "from falling", pairs: []string{`"id": 9, "from": "8000000000000000", "voters": ["h2", "h3", "h4"]}`, `"id": 9, "from": "8000000000000000", "voters": ["h1"]},
 {"id": 10, "from": "7fffffffffffffff", "voters": ["h1"]},
 {"id": 11, "from": "9000000000000000", "voters": ["h1"]}`}, want: []Problem{{"partitions[2].from", p1Line + 1, "above the start of partitions[1], 8000000000000000"}}},
+	{name: "from too high in the middle", pairs: []string{`"id": 9, "from": "8000000000000000", "voters": ["h2", "h3", "h4"]}`, `"id": 9, "from": "f000000000000000", "voters": ["h1"]},
+{"id": 10, "from": "9000000000000000", "voters": ["h1"]},
+{"id": 11, "from": "a000000000000000", "voters": ["h1"]}`}, want: []Problem{{"partitions[2].from", p1Line + 1, "above the start of partitions[1], f000000000000000"}}},
+	{name: "from out of order behind an unknown one", pairs: []string{`"id": 9, "from": "8000000000000000", "voters": ["h2", "h3", "h4"]}`, `"id": 9, "from": "8000000000000000", "voters": ["h1"]},
+{"id": 10, "from": "?", "voters": ["h1"]},
+{"id": 11, "from": "7000000000000000", "voters": ["h1"]}`}, want: []Problem{{"partitions[2].from", p1Line + 1, "16 hex digits"}, {"partitions[3].from", p1Line + 2, "above the start of partitions[1]"}}},
 	{name: "voters missing", pairs: []string{`, "voters": ["h2", "h3", "h4"]`, ``}, want: []Problem{{"partitions[1].voters", p1Line, "is missing"}}},
 	{name: "no voters", pairs: []string{`["h2", "h3", "h4"]`, `[]`}, want: []Problem{{"partitions[1].voters", p1Line, "1, 3, 5 or 7 hosts, not 0"}}},
 	{name: "even voters", pairs: []string{`["h2", "h3", "h4"]`, `["h2", "h3"]`}, want: []Problem{{"partitions[1].voters", p1Line, "1, 3, 5 or 7 hosts, not 2"}}},
@@ -327,6 +333,11 @@ func TestLimits(t *testing.T) {
 	}
 	expectProblems(t, text(MaxHosts+2, 1), []Problem{{"hosts", 1, "more than 1024 hosts"}})
 	expectProblems(t, text(1, MaxPartitions+2), []Problem{{"partitions", 3, "more than 16384 partitions"}})
+	// What is beyond the limits is read over, not kept.
+	d := &decoder{scanner: newScanner([]byte(text(MaxHosts+2, MaxPartitions+2)))}
+	if d.cluster(); len(d.c.Hosts) != MaxHosts || len(d.c.Partitions) != MaxPartitions {
+		t.Errorf("kept %d hosts and %d partitions", len(d.c.Hosts), len(d.c.Partitions))
+	}
 	replicas := strings.TrimSuffix(strings.Repeat(`"x",`, MaxReplicas+1), ",")
 	expectProblems(t, change(t, `["h4"]`, "["+replicas+"]"), replicaProblems())
 

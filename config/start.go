@@ -37,5 +37,6 @@ func (l *layout) improve() {
 	l.balanceVoters()
 	l.balanceLeads()
 	l.search(&rng)
+	l.balanceMembers() // what a zone forbade before may be possible now
 	l.balanceLeads()
 }

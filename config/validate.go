@@ -140,8 +140,8 @@ func (v *validator) partitions() {
 	v.ranges(list)
 }
 
-// ranges checks that the ranges start at 0 and that each ends before the next begins. A range whose start is unknown
-// does not hide the order of its neighbours.
+// ranges checks that the ranges start at 0 and that each ends before the next begins. Each is compared with the one
+// before it, so that one mistake is one problem; a range whose start is unknown does not hide its neighbours' order.
 func (v *validator) ranges(list string) {
 	last := -1
 	for i := range v.Partitions {
@@ -155,7 +155,6 @@ func (v *validator) ranges(list string) {
 			v.report(path, "the first partition must start at %016x, not %016x", 0, from)
 		case last >= 0 && from <= v.Partitions[last].From:
 			v.report(path, "%016x must be above the start of %s, %016x", from, element(list, last), v.Partitions[last].From)
-			continue // one partition out of order, not all after it
 		}
 		last = i
 	}
