@@ -269,6 +269,12 @@ func TestFullDisk(t *testing.T) {
 	if !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("the error does not say why: %v", err)
 	}
+	if d, err := h.Get(ctx, testKey(0), WithConsistency(ReadStale)); err != nil || d.Head != 1 {
+		t.Errorf("stale read on a failed host: %v", err)
+	}
+	if _, err := h.Get(ctx, testKey(0)); err == nil {
+		t.Error("a failed host serves linearizable reads")
+	}
 	_ = h.Kill()
 	// A failed engine stays failed until its process ends: the restart is that of another process, after a crash that lost
 	// whatever was not synced.

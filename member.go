@@ -29,6 +29,7 @@ type member struct {
 	part      *partition.Partition
 	transport *mesh.RaftTransport
 	failure   error // opening failed: shown in the status, not tried again
+	alone     bool  // opened with the short timers of a partition that is one host's own
 	complete  bool  // as last reported to Events.HealthChanged
 }
 
@@ -80,7 +81,7 @@ func (m *member) open(alone bool) error {
 		return errors.Join(fmt.Errorf("open partition %d: %w", m.id, err), transport.Close())
 	}
 	m.mu.Lock()
-	m.part, m.transport = p, transport
+	m.part, m.transport, m.alone = p, transport, alone
 	m.mu.Unlock()
 	return nil
 }
@@ -150,6 +151,15 @@ func (m *member) start(desired partition.Desired) error {
 func (m *member) lead(ctx context.Context, p *partition.Partition, desired partition.Desired) error {
 	if s := p.Status(); s.State != raft.Leader {
 		return nil
+	}
+	m.mu.Lock()
+	alone := m.alone
+	m.mu.Unlock()
+	if alone && len(desired.Voters)+len(desired.Replicas) > 1 { // company needs the timers of a network
+		if err := m.stop(); err != nil {
+			return err
+		}
+		return m.open(false)
 	}
 	peers := m.host.peersOf(m)
 	mayTransfer := m.host.transferring.TryLock()

@@ -68,6 +68,10 @@ func (h *Host) serving(id uint32) (*partition.Partition, error) {
 	if err := h.usable(); err != nil {
 		return nil, err
 	}
+	return h.running(id)
+}
+
+func (h *Host) running(id uint32) (*partition.Partition, error) {
 	m := h.member(id)
 	if m == nil {
 		return nil, h.notLeader(id, 0)
@@ -176,11 +180,14 @@ func (h *Host) view(ctx context.Context, key Key, opts []ReadOption) (*store.Vie
 
 // readable returns this host's member of a partition once its documents may be read at the asked consistency.
 func (h *Host) readable(ctx context.Context, id uint32, opts []ReadOption) (*member, *Staleness, error) {
+	level := resolveRead(h.opts.Consistency, opts).consistency
 	p, err := h.serving(id)
+	if level == ReadStale && errors.As(err, new(*EngineFailedError)) {
+		p, err = h.running(id) // what is readable may be read: the failure is of writing
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	level := resolveRead(h.opts.Consistency, opts).consistency
 	s, err := p.Read(ctx, partition.Level(level))
 	if err != nil {
 		return nil, nil, h.translate(id, err)

@@ -160,12 +160,17 @@ type hostReport struct {
 	members     map[uint32]memberReport
 }
 
-// take stores a report and returns whether a leader, an incarnation or a health flag in it is news.
-func (t *reportTable) take(host string, r report, now time.Time) (news bool) {
+// take stores a report and returns whether a leader, an incarnation or a health flag in it is news. A report of one
+// incarnation is not believed while another one of the same host is heard of: two processes claim one name then, and the
+// later one must not pass for the earlier one's successor.
+func (t *reportTable) take(host string, r report, now time.Time) (news, conflict bool) {
 	h := hostReport{incarnation: r.Incarnation, version: r.Version, received: now, members: make(map[uint32]memberReport, len(r.Members))}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.byHost[host]
+	if old.incarnation != "" && old.incarnation != r.Incarnation && now.Sub(old.received) < freshFor {
+		return false, true
+	}
 	for _, m := range r.Members {
 		h.members[m.Partition] = m
 		o := old.members[m.Partition]
@@ -175,14 +180,7 @@ func (t *reportTable) take(host string, r report, now time.Time) (news bool) {
 		t.byHost = make(map[string]hostReport)
 	}
 	t.byHost[host] = h
-	return news || old.incarnation != h.incarnation || len(old.members) != len(h.members)
-}
-
-// forget drops the report of a host, so that it is not believed alive any more.
-func (t *reportTable) forget(host string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.byHost, host)
+	return news || old.incarnation != h.incarnation || len(old.members) != len(h.members), false
 }
 
 // peers lists the members of a partition on other hosts, by server id.

@@ -168,7 +168,11 @@ func (h *Host) takeReport(from mesh.Identity, r report) {
 	if from.Incarnation != r.Incarnation {
 		return // an old link's last words
 	}
-	if h.reports.take(from.Host, r, time.Now()) {
+	news, conflict := h.reports.take(from.Host, r, time.Now())
+	if conflict {
+		h.log.Debug("report of a second incarnation", "host", from.Host, "incarnation", from.Incarnation)
+	}
+	if news {
 		h.routeChanged()
 		poke(h.stewardPoke)
 	}
