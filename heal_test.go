@@ -227,3 +227,44 @@ func TestDeletedDocumentsStayDeleted(t *testing.T) {
 		}
 	}
 }
+
+// TestPartitionGrowsFromOneVoterToThree: group sizes are not fixed.
+func TestPartitionGrowsFromOneVoterToThree(t *testing.T) {
+	c := newTestCluster(t, 3, 3, 1, nil)
+	c.ready()
+	c.fill(0, 60, 2)
+	next := c.config.Clone()
+	next.Version++
+	for i := range next.Partitions {
+		next.Partitions[i].Voters = []string{"h1", "h2", "h3"}
+	}
+	c.config = next
+	for _, h := range c.live() {
+		if err := h.SetCluster(next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.wait("three voters everywhere", func() error {
+		for name, h := range c.live() {
+			s := h.Status()
+			if len(s.Partitions) != 3 {
+				return fmt.Errorf("%s: %d members", name, len(s.Partitions))
+			}
+			for _, p := range s.Partitions {
+				if len(p.Members) != 3 {
+					return fmt.Errorf("%s: partition %d: %+v", name, p.ID, p.Members)
+				}
+			}
+		}
+		return nil
+	})
+	c.healthy()
+	c.kill("h2")
+	c.fill(60, 30, 2)
+	for i := range 90 {
+		key := testKey(i)
+		if err := c.on(key, func(h *Host) error { _, err := h.Get(testContext(t), key); return err }); err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+	}
+}
