@@ -174,6 +174,30 @@ func TestIsolatedLeaderStopsBeforeAnotherServes(t *testing.T) {
 	g.wait("the old leader to follow", func() bool { return old.head("a") == 2 && old.docs.Status().Root == successor.docs.Status().Root })
 }
 
+// TestAnswersDoNotRestOnPendingWrites: a sequence mismatch against a write that is later lost would tell an application of
+// a head that never was. While a write is in flight, whoever loses against it waits for its outcome.
+func TestAnswersDoNotRestOnPendingWrites(t *testing.T) {
+	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat = 300 * time.Millisecond })
+	l := g.serving()
+	must(t, l.create("a"))
+	g.isolate(l)
+	results := make(chan error, 2)
+	for i := range 2 {
+		go func() { _, err := l.append("a", 2, fmt.Sprintf(`{"by":%d}`, i)); results <- err }()
+	}
+	g.wait("a write in flight", func() bool { return l.part.Status().InFlight > 0 || l.part.Status().Serving != Serves })
+	for range 2 {
+		err := <-results
+		if err == nil {
+			t.Fatal("a write without a majority was acknowledged")
+		}
+		var mismatch *store.SeqMismatchError
+		if errors.As(err, &mismatch) {
+			t.Fatalf("told of head %d, which was never committed", mismatch.Head)
+		}
+	}
+}
+
 func TestQuorumReadNeedsTheVoters(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	l := g.serving()
