@@ -350,6 +350,9 @@ type entryExport struct {
 
 func (e *entryExport) spend(size int) {
 	e.behind.After = e.sent
+	if e.sent >= e.doc.Head.HeadSeq {
+		e.behind.After = math.MaxInt64
+	}
 	e.x.spend(e.behind, size)
 }
 

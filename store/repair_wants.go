@@ -19,6 +19,10 @@ const (
 //
 // A document without a gap is described by its head alone. Otherwise the keys of its entries are read.
 func (d *Documents) Wants(bucket uint8, hashes []uint64, from Cursor) ([]Want, error) {
+	return d.wants(bucket, hashes, from, maxWantRanges)
+}
+
+func (d *Documents) wants(bucket uint8, hashes []uint64, from Cursor, room int) ([]Want, error) {
 	if err := d.acquire(); err != nil {
 		return nil, err
 	}
@@ -29,7 +33,7 @@ func (d *Documents) Wants(bucket uint8, hashes []uint64, from Cursor) ([]Want, e
 	if err != nil {
 		return nil, err
 	}
-	w := wanter{snapshot: snapshot, partition: d.partition, bucket: bucket, from: from, deletes: known.deleteRecords > 0, room: maxWantRanges}
+	w := wanter{snapshot: snapshot, partition: d.partition, bucket: bucket, from: from, deletes: known.deleteRecords > 0, room: room}
 	var wants []Want
 	for _, hash := range hashes {
 		if hash < from.Hash {
