@@ -35,7 +35,9 @@ func benchPair(b *testing.B) (*mesh.Mesh, *mesh.Mesh) {
 		mu.Unlock()
 		all = append(all, m)
 	}
-	all[1].Handle(mesh.ServiceHost, mesh.HandlerFunc(func(_ mesh.Identity, r mesh.Request, reply func([]byte, error)) { reply(r.Payload[:min(len(r.Payload), 64)], nil) }))
+	all[1].Handle(mesh.ServiceHost, mesh.HandlerFunc(func(_ mesh.Identity, r mesh.Request, reply func([]byte, error)) {
+		reply(r.Payload[:min(len(r.Payload), 64)], nil)
+	}))
 	return all[0], all[1]
 }
 

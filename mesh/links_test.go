@@ -167,7 +167,10 @@ func (l *lockedBuffer) String() string {
 func TestGarbageOnThePort(t *testing.T) {
 	bed := newTestbed(t)
 	var log lockedBuffer
-	a := bed.start("a", func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	a := bed.start("a", func(o *Options) {
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		o.Timing.Handshake = time.Hour // not the reason
+	})
 	b := bed.start("b")
 	a.Handle(ServiceHost, replyEcho)
 	if _, err := call(t, b, "a", Normal, []byte("x")); err != nil {
@@ -176,7 +179,10 @@ func TestGarbageOnThePort(t *testing.T) {
 	hello := encodeFrame(header{typ: frameHello, class: Urgent}, (&hello{}).append(nil))
 	request := encodeFrame(header{typ: frameRequest, class: Normal}, make([]byte, 100))
 	huge := encodeFrame(header{typ: frameHello, class: Urgent}, make([]byte, maxHandshakeBytes+1))
+	// Only its header: nobody waits for a megabyte from a stranger.
+	big := encodeFrame(header{typ: frameRequest, class: Normal}, make([]byte, 1<<20))[:headerBytes]
 	garbage := map[string][]byte{
+		"big request first":     append([]byte{prefaceLink}, big...),
 		"http":                  []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
 		"tls":                   {0x16, 3, 1, 0, 0xA5, 1, 0, 0, 0xA1, 3, 3},
 		"noise":                 bytes.Repeat([]byte{0xFF, 0x00, 0x13}, 5000),
@@ -317,21 +323,34 @@ func TestHandshakeRefusals(t *testing.T) {
 		t.Error("the refusal was not counted")
 	}
 
-	// A version that is not ours, both ways.
+	// What an acceptor says to diallers that are wrong.
 	h := strangerHello()
-	h.minVersion, h.maxVersion, h.target = 7, 9, "b"
-	raw := rawDial(t, b, append([]byte{prefaceLink}, encodeFrame(header{typ: frameHello, class: Urgent}, h.append(nil))...))
-	typ, payload := rawRead(t, raw)
-	r, err := decodeRefusal(payload)
-	if typ != frameRefusal || err != nil || r.code != refusedVersion || r.maxVersion != protocolMax {
-		t.Errorf("version: %s %+v %v", typ, r, err)
+	h.target = "b"
+	refused := func(code refusalCode, change func(*hello)) refusal {
+		t.Helper()
+		h := h
+		change(&h)
+		typ, payload := rawRead(t, rawDial(t, b, append([]byte{prefaceLink}, encodeFrame(header{typ: frameHello, class: Urgent}, h.append(nil))...)))
+		r, err := decodeRefusal(payload)
+		if typ != frameRefusal || err != nil || r.code != code || r.id != b.Self() {
+			t.Errorf("%s %+v %v, expected a refusal for reason %d", typ, r, err, code)
+		}
+		return r
 	}
+	refused(refusedCluster, func(h *hello) { h.id.Cluster = "elsewhere" })
+	refused(refusedHost, func(h *hello) { h.target = "another" })
+	refused(refusedDuplicate, func(h *hello) { h.id.Host = "b" })
+	refused(refusedSelf, func(h *hello) { h.id, h.instance = b.Self(), b.instance })
+	if n := b.Stats().Conflicts; n != 1 {
+		t.Errorf("%d conflicts", n)
+	}
+	r := refused(refusedVersion, func(h *hello) { h.minVersion, h.maxVersion = 7, 9 })
 	var version *VersionError
 	if err := r.asError("b", "b", a.Self()); !errors.As(err, &version) {
 		t.Errorf("version: %v", err)
 	}
 	// A later version that still speaks ours is welcome.
-	h.minVersion = 1
+	h.maxVersion = 9
 	rawLink(t, b, h)
 }
 
@@ -392,7 +411,7 @@ func TestPortInUse(t *testing.T) {
 
 func TestInsecure(t *testing.T) {
 	o := newTestbed(t).options("a")
-	o.Addr = "0.0.0.0:0"
+	o.Addr, o.GossipKey = "0.0.0.0:0", []byte("0123456789abcdef")
 	var insecure *InsecureError
 	if _, err := Listen(o); !errors.As(err, &insecure) {
 		t.Fatalf("plain listener on every interface: %v", err)

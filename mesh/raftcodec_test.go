@@ -185,9 +185,14 @@ func TestRaftEntryCountIsNotAllocated(t *testing.T) {
 		t.Fatalf("%d bytes allocated", grown)
 	}
 	many := mustAppend(t, &raft.AppendEntriesRequest{RPCHeader: testRPCHeader}, nil)
-	many = append(binary.AppendUvarint(many[:len(many)-1], maxEntries+1), make([]byte, 8*maxEntries)...)
+	many = append(binary.AppendUvarint(many[:len(many)-1], maxEntries+1), make([]byte, minEntryBytes*(maxEntries+1))...)
 	if _, _, err := decodeRequest(many); !errors.Is(err, ErrMalformed) {
 		t.Fatalf("too many entries: %v", err)
+	}
+	most := mustAppend(t, &raft.AppendEntriesRequest{RPCHeader: testRPCHeader}, nil)
+	most = append(binary.AppendUvarint(most[:len(most)-1], maxEntries), make([]byte, minEntryBytes*maxEntries)...)
+	if _, _, err := decodeRequest(most); err != nil {
+		t.Fatalf("as many as there may be: %v", err)
 	}
 }
 

@@ -137,6 +137,10 @@ func TestTLSRefusesForeigners(t *testing.T) {
 	if _, err := call(t, m, "a", Normal, nil); err == nil {
 		t.Fatal("an acceptor took a certificate of another CA")
 	}
+	var unknown x509.UnknownAuthorityError
+	if _, err := call(t, a, "mixed", Normal, nil); !errors.As(err, &unknown) {
+		t.Fatalf("a dialler met a certificate of another CA: %v", err)
+	}
 	// A good certificate of another name.
 	liar := bed.start("liar", withTLS(ca.issue(t.TempDir(), "honest", "")))
 	var refused *RefusedError
@@ -148,9 +152,14 @@ func TestTLSRefusesForeigners(t *testing.T) {
 		t.Fatalf("dialling a name, meeting another certificate: %v", err)
 	}
 	// No certificate, an older TLS, no TLS.
+	good := ca.issue(t.TempDir(), "good", "")
+	pair, err := tls.LoadX509KeyPair(good.CertFile, good.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, conf := range map[string]*tls.Config{
 		"no certificate": {InsecureSkipVerify: true},
-		"TLS 1.2":        {InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12},
+		"TLS 1.2":        {InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}},
 	} {
 		c, err := tls.Dial("tcp", a.Addr(), conf)
 		if err == nil {
