@@ -57,8 +57,6 @@ func (t terms) at(index uint64) (term uint64, ok bool) {
 	return 0, false
 }
 
-func (t terms) clone() terms { return append(terms(nil), t...) }
-
 // harvestPoint is the largest k ≤ min(marker, last) for which the term of the log's own entry k equals the term the
 // marker gives for it. By the Log Matching property everything up to k is then committed (design §5.1). It returns 0
 // when there is none above `applied`. termOf answers the term of the log's own entry, false where it has none.
