@@ -3,7 +3,6 @@ package antientropy
 import (
 	"encoding/binary"
 	"fmt"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -16,35 +15,23 @@ const (
 	compressed = 1
 )
 
-// minCompress is the size below which a reply is not worth compressing.
+// minCompress is the size below which a reply with documents is not worth compressing. Others never are: hashes and sums
+// do not get smaller.
 const minCompress = 1 << 10
 
-// Encoders and decoders are kept for reuse because making one allocates more than a chunk; they have no state between
-// calls and start no goroutines.
-var (
-	encoders = sync.Pool{New: func() any {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
-		if err != nil {
-			panic(err) // the options are constants
-		}
-		return e
-	}}
-	decoders = sync.Pool{New: func() any {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxWindow(8<<20))
-		if err != nil {
-			panic(err)
-		}
-		return d
-	}}
-)
+// newEncoder makes an encoder for EncodeAll. It allocates about 300 KB when it is used first, so a Server keeps a few. The
+// window is small because a reply is compressed alone, and soon forgotten.
+func newEncoder() *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+		zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return e
+}
 
 // compress returns the compressed form of a reply if that saves at least an eighth, or b.
-func compress(b []byte) []byte {
-	if len(b) < minCompress {
-		return b
-	}
-	e := encoders.Get().(*zstd.Encoder)
-	defer encoders.Put(e)
+func compress(e *zstd.Encoder, b []byte) []byte {
 	rest := b[replyHeader:]
 	out := make([]byte, 0, len(b)-len(b)/8)
 	out = append(out, b[0], b[1], compressed)
@@ -69,11 +56,14 @@ func decompress(b []byte, limit int) ([]byte, error) {
 	if n <= 0 || size > uint64(limit) {
 		return nil, fmt.Errorf("%w: reply of %d bytes when uncompressed, over the limit of %d", ErrMessage, size, limit)
 	}
-	d := decoders.Get().(*zstd.Decoder)
-	defer decoders.Put(d)
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		return nil, fmt.Errorf("antientropy: zstd: %w", err)
+	}
+	defer d.Close()
 	out := make([]byte, replyHeader, replyHeader+int(size))
 	out[0], out[1], out[2] = b[0], b[1], plain
-	out, err := d.DecodeAll(b[replyHeader+n:], out)
+	out, err = d.DecodeAll(b[replyHeader+n:], out)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMessage, err)
 	}

@@ -128,6 +128,7 @@ type machine struct {
 	engine  *store.DocEngine
 	members map[uint32]*testMember
 	loop    *Loop
+	server  Server
 	options Options
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -168,10 +169,13 @@ type cluster struct {
 	machines map[string]*machine
 	dead     map[string]bool
 	// intercept may change or refuse what a peer answers. It runs without mu.
-	intercept func(from, to string, partition uint32, request []byte, serve func() ([]byte, error)) ([]byte, error)
+	intercept func(from, to string, partition uint32, request []byte, serve server) ([]byte, error)
 	latency   map[string]time.Duration
 	bytesTo   map[string]int64 // requests and replies of calls that a machine made
 }
+
+// server is the way to a peer's Serve.
+type server func(request []byte) ([]byte, error)
 
 var errDown = errors.New("link down")
 
@@ -343,21 +347,21 @@ func (l caller) Call(ctx context.Context, host string, partition uint32, payload
 	if to == nil || down {
 		return nil, errDown
 	}
-	serve := func() ([]byte, error) {
+	serve := func(payload []byte) ([]byte, error) {
 		c.mu.Lock()
 		p := to.members[partition]
 		c.mu.Unlock()
 		if p == nil {
 			return nil, &refusal{text: "no such partition"}
 		}
-		return Serve(ctx, p.docs, append([]byte(nil), payload...))
+		return to.server.Serve(ctx, p.docs, append([]byte(nil), payload...))
 	}
 	var b []byte
 	var err error
 	if intercept != nil {
 		b, err = intercept(l.from.name, host, partition, payload, serve)
 	} else {
-		b, err = serve()
+		b, err = serve(payload)
 	}
 	c.mu.Lock()
 	c.bytesTo[l.from.name] += int64(len(b))
@@ -412,4 +416,43 @@ func (c *cluster) sameRoots(partition uint32, names ...string) {
 			c.t.Errorf("%s keeps %d delete records", name, s.DeleteRecords)
 		}
 	}
+}
+
+// fuzzDocuments is a small complete member.
+func fuzzDocuments(f *testing.F) *store.Documents {
+	d := fuzzMember(f)
+	h := newHistory(1)
+	h.busy(300, 100, 20)
+	if err := d.Apply(h.slice(1, 300), 300); err != nil {
+		f.Fatal(err)
+	}
+	return d
+}
+
+// fuzzSick is the same with a hole.
+func fuzzSick(f *testing.F) *store.Documents {
+	d := fuzzMember(f)
+	h := newHistory(1)
+	h.busy(300, 100, 20)
+	if err := d.Apply(h.slice(1, 100), 100); err != nil {
+		f.Fatal(err)
+	}
+	if err := d.RecordHole(101, 300); err != nil {
+		f.Fatal(err)
+	}
+	return d
+}
+
+func fuzzMember(f *testing.F) *store.Documents {
+	e, err := store.OpenDocs(store.DocOptions{Dir: "docs", FS: vfs.NewMem(), Cluster: "c", Host: "h", Incarnation: "i", CacheBytes: 1 << 20,
+		MemTableBytes: 1 << 20})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = e.Close() }) // the process ends
+	d, err := e.Member(1, store.FullRange())
+	if err != nil {
+		f.Fatal(err)
+	}
+	return d
 }

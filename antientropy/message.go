@@ -262,10 +262,9 @@ func (r *refusal) appendBody(b []byte) []byte {
 	return append(append(b, r.bucket), r.text[:min(len(r.text), maxText)]...)
 }
 
-// encodeReply compresses what is worth it.
+// encodeReply does not compress.
 func encodeReply(r reply) []byte {
-	b := appendChecksum(r.appendBody([]byte{messageVersion, byte(r.kind()), 0}))
-	return compress(b)
+	return appendChecksum(r.appendBody([]byte{messageVersion, byte(r.kind()), plain}))
 }
 
 // decodeReply decodes an uncompressed reply; see decompress.
@@ -274,7 +273,7 @@ func decodeReply(b []byte) (reply, error) {
 	d.version()
 	d.verify(b)
 	k := kind(d.byte())
-	if d.byte() != 0 {
+	if d.byte() != plain {
 		d.fail("compression")
 	}
 	var out reply

@@ -5,18 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/store"
 )
 
-// Serve answers a request of a peer's loop: a function of the documents alone, whatever state the member is in. A sick
-// member says what it covers, and its peers take no more than that from it.
+// Server answers the requests of peers' loops. It has no state but encoders kept for reuse. The zero value is ready; safe
+// for concurrent use.
+type Server struct{ encoders sync.Pool }
+
+// Serve answers one request; a host that answers many keeps a Server.
+func Serve(ctx context.Context, docs *store.Documents, payload []byte) ([]byte, error) {
+	return new(Server).Serve(ctx, docs, payload)
+}
+
+// Serve answers a request from the documents alone, whatever state the member is in. A sick member says what it covers,
+// and its peers take no more than that from it.
 //
 // A reply never takes more than the asker's limit, nor much more memory than that while it is made. Failures that
 // concern the question (damaged documents, a query that makes no sense) travel in the reply; an error is returned for a
 // request that is not understood and for a context that has ended.
-func Serve(ctx context.Context, docs *store.Documents, payload []byte) ([]byte, error) {
+func (s *Server) Serve(ctx context.Context, docs *store.Documents, payload []byte) ([]byte, error) {
 	r, err := decodeRequest(payload)
 	if err != nil {
 		return nil, err
@@ -33,7 +45,16 @@ func Serve(ctx context.Context, docs *store.Documents, payload []byte) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	return encodeReply(out), nil
+	b := encodeReply(out)
+	if out.kind() == kindPull && len(b) >= minCompress {
+		e, _ := s.encoders.Get().(*zstd.Encoder)
+		if e == nil {
+			e = newEncoder()
+		}
+		b = compress(e, b)
+		s.encoders.Put(e)
+	}
+	return b, nil
 }
 
 // serveCompare answers at the asker's index when it can be, and otherwise at this member's own.
