@@ -42,6 +42,7 @@ func (c *clientFlags) connect(cmd *cobra.Command) (*httpapi.Client, context.Cont
 	if err != nil {
 		return nil, nil, nil, usageError{err}
 	}
+	client.Patience = c.timeout / 2 // the rest is for the answer
 	ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
 	return client, ctx, cancel, nil
 }

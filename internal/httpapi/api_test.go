@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -297,6 +299,33 @@ func TestClientFollowsTheLeader(t *testing.T) {
 	}
 }
 
+// What was refused while leadership moves is asked again, as long as the client has patience; nothing else is.
+func TestClientPatience(t *testing.T) {
+	for _, moving := range []error{&adamant.NotLeaderError{Partition: 3}, &adamant.UnavailableError{Partition: 3, Reason: "no lease"}} {
+		h := newFakeHost("h1")
+		h.setFail(moving)
+		c := start(t, Options{}, h)
+		if err := c.Delete(t.Context(), game); !reflect.DeepEqual(err, moving) || len(h.calls) != 1 {
+			t.Errorf("without patience: %v after %d calls", err, len(h.calls))
+		}
+		c.Patience = 10 * time.Second
+		done := make(chan error, 1)
+		go func() { done <- c.Delete(t.Context(), game) }()
+		waitFor(t, func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.calls) >= 3 })
+		h.setFail(nil)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	h := newFakeHost("h1")
+	h.fail = &adamant.AmbiguousError{Partition: 3, Key: game, Reason: "leadership lost"}
+	c := start(t, Options{}, h)
+	c.Patience = 10 * time.Second
+	if err := c.Delete(t.Context(), game); !reflect.DeepEqual(err, h.fail) || len(h.calls) != 1 {
+		t.Errorf("an unknown outcome: %v after %d calls", err, len(h.calls))
+	}
+}
+
 func TestClientTriesTheNextEndpoint(t *testing.T) {
 	h := newFakeHost("h1")
 	server := httptest.NewServer(New(h, Options{}).Handler())
@@ -420,4 +449,32 @@ func FuzzDelta(f *testing.F) {
 			t.Fatalf("%s became %s, then %s: %v", data, text, second, err)
 		}
 	})
+}
+
+// The reference names every route, and only routes there are.
+func TestReferenceMatchesTheRoutes(t *testing.T) {
+	text, err := os.ReadFile("../../docs/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)(?:^### |, )(GET|POST|DELETE) (/[^ ?,\n]+)`).FindAllStringSubmatch(string(text), -1) {
+		route := m[1] + " " + strings.NewReplacer("SPACE", "{space}", "KEY", "{key}", "ID", "{id}").Replace(m[2])
+		documented[route] = true
+	}
+	source, err := os.ReadFile("routes.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := map[string]bool{}
+	for _, m := range regexp.MustCompile(`mux\.Handle\("(GET|POST|DELETE) ([^"]*)"(\+document(?:\+"([^"]*)")?)?`).FindAllStringSubmatch(string(source), -1) {
+		path := m[2]
+		if m[3] != "" {
+			path += "/v1/documents/{space}/{key}" + m[4]
+		}
+		served[m[1]+" "+path] = true
+	}
+	if len(served) < 15 || !reflect.DeepEqual(served, documented) {
+		t.Errorf("served %v\ndocumented %v", served, documented)
+	}
 }

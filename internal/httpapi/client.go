@@ -26,6 +26,11 @@ const maxAnswer = 1 << 30
 // Client talks to the endpoints of one or more hosts of a cluster. When one answers that another host leads, and that
 // host is among the endpoints, the client asks it. It is safe for concurrent use.
 type Client struct {
+	// Patience is for how long an operation on a document is repeated that was refused before anything happened because
+	// leadership was moving: no leader known, or one that does not serve yet. Set it before the first call; 0 is not at
+	// all.
+	Patience time.Duration
+
 	endpoints []*endpoint
 }
 
@@ -146,6 +151,29 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	return err
 }
 
+// onDocument is call for operations on a document, with patience.
+func (c *Client) onDocument(ctx context.Context, method, path string, in, out any) error {
+	return c.patiently(ctx, func() error { return c.call(ctx, method, path, in, out) })
+}
+
+// patiently repeats do while leadership moves.
+func (c *Client) patiently(ctx context.Context, do func() error) error {
+	for end := time.Now().Add(c.Patience); ; {
+		err := do()
+		var elsewhere *adamant.NotLeaderError
+		var unavailable *adamant.UnavailableError
+		moving := errors.As(err, &elsewhere) && elsewhere.Leader == "" || errors.As(err, &unavailable)
+		if !moving || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // attempt asks the endpoints in turn until one is reached.
 func (c *Client) attempt(ctx context.Context, method, path string, body []byte, out any) error {
 	var err error
@@ -255,12 +283,12 @@ func withQuery(path string, pairs ...string) string {
 	return path + "?" + q.Encode()
 }
 
-// Read asks for a document: with the path "" the whole, with "headpatch" or "rewind" a patch relative to seq. An empty
+// read asks for a document: with the path "" the whole, with "headpatch" or "rewind" a patch relative to seq. An empty
 // consistency means the host's own.
 func (c *Client) read(ctx context.Context, key adamant.Key, rest, consistency string, parameters ...string) (Document, error) {
 	var d Document
 	path := withQuery(documentPath(key, rest), append(parameters, "consistency", consistency)...)
-	return d, c.call(ctx, http.MethodGet, path, nil, &d)
+	return d, c.onDocument(ctx, http.MethodGet, path, nil, &d)
 }
 
 // Get returns the merged document. An empty consistency means the host's own.
@@ -281,7 +309,7 @@ func (c *Client) Rewind(ctx context.Context, key adamant.Key, to int64, consiste
 // Create makes a document with its first delta and returns its head.
 func (c *Client) Create(ctx context.Context, key adamant.Key, d adamant.Delta) (int64, error) {
 	var a headAnswer
-	err := c.call(ctx, http.MethodPost, documentPath(key, ""), Delta(d), &a)
+	err := c.onDocument(ctx, http.MethodPost, documentPath(key, ""), Delta(d), &a)
 	return a.Head, err
 }
 
@@ -294,7 +322,7 @@ func (c *Client) Append(ctx context.Context, key adamant.Key, deltas []adamant.D
 		in.Deltas[i] = Delta(d)
 	}
 	var a headAnswer
-	err := c.call(ctx, http.MethodPost, documentPath(key, "/append"), in, &a)
+	err := c.onDocument(ctx, http.MethodPost, documentPath(key, "/append"), in, &a)
 	return a.Head, err
 }
 
@@ -305,7 +333,7 @@ func (c *Client) Compact(ctx context.Context, key adamant.Key, seq int64, base [
 		History int             `json:"history"`
 		JSON    json.RawMessage `json:"json"`
 	}{seq, history, base}
-	return c.call(ctx, http.MethodPost, documentPath(key, "/compact"), in, nil)
+	return c.onDocument(ctx, http.MethodPost, documentPath(key, "/compact"), in, nil)
 }
 
 // Replace starts the document anew from a base.
@@ -314,12 +342,12 @@ func (c *Client) Replace(ctx context.Context, key adamant.Key, seq int64, base [
 		Seq  int64           `json:"seq"`
 		JSON json.RawMessage `json:"json"`
 	}{seq, base}
-	return c.call(ctx, http.MethodPost, documentPath(key, "/replace"), in, nil)
+	return c.onDocument(ctx, http.MethodPost, documentPath(key, "/replace"), in, nil)
 }
 
 // Delete removes the document.
 func (c *Client) Delete(ctx context.Context, key adamant.Key) error {
-	return c.call(ctx, http.MethodDelete, documentPath(key, ""), nil, nil)
+	return c.onDocument(ctx, http.MethodDelete, documentPath(key, ""), nil, nil)
 }
 
 // Log iterates over the document's stored deltas.
@@ -383,7 +411,8 @@ func (c *Client) Drain(ctx context.Context) error {
 func stream[T any](ctx context.Context, c *Client, path string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		resp, err := c.open(ctx, path)
+		var resp *http.Response
+		err := c.patiently(ctx, func() (err error) { resp, err = c.open(ctx, path); return err })
 		if err != nil {
 			yield(zero, err)
 			return

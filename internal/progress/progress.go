@@ -75,7 +75,7 @@ type Bar struct {
 func (g *Group) Bar(name string) *Bar {
 	b := &Bar{group: g, name: name}
 	if g.bars != nil {
-		b.bar = g.bars.New(1, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
+		b.bar = g.bars.New(0, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
 			mpb.PrependDecorators(decor.Name(name, decor.WC{W: 22, C: decor.DindentRight})),
 			mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.Any(func(decor.Statistics) string { return "  " + b.text() })))
 	}
@@ -92,7 +92,7 @@ func (b *Bar) Set(done, total int64, note string) {
 		return
 	}
 	if b.bar != nil {
-		b.bar.SetTotal(max(total, done, 1), false)
+		b.bar.SetTotal(max(total, done, 1), false) // the bar started with 0, so that reaching a total does not complete it
 		b.bar.SetCurrent(done)
 		return
 	}

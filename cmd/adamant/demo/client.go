@@ -32,7 +32,8 @@ type node interface {
 // that some may be dead. Safe for concurrent use.
 type client struct {
 	nodes func() map[string]node // the live ones now
-	try   time.Duration          // bound of one attempt
+	try   time.Duration          // bound of one attempt to write
+	read  time.Duration          // bound of one attempt to read, which may be a long document
 
 	redirects, unavailable, ambiguous, settled atomic.Int64
 }
@@ -55,7 +56,7 @@ func (v *violation) Unwrap() error { return v.err }
 // create makes a document with its first delta, and returns once that is acknowledged. A create whose outcome was unknown
 // and which is then told that the document exists has succeeded: nobody else writes it.
 func (c *client) create(ctx context.Context, key adamant.Key, d adamant.Delta) error {
-	return c.retry(ctx, key, func(ctx context.Context, n node, unsure bool) error {
+	return c.retry(ctx, key, c.try, func(ctx context.Context, n node, unsure bool) error {
 		err := n.Create(ctx, key, d)
 		var exists *adamant.ExistsError
 		if errors.As(err, &exists) {
@@ -73,7 +74,7 @@ func (c *client) create(ctx context.Context, key adamant.Key, d adamant.Delta) e
 // makes it happen exactly once: if they did take effect the store says so, or names their end as the head.
 func (c *client) append(ctx context.Context, key adamant.Key, deltas []adamant.Delta) error {
 	want := deltas[len(deltas)-1].SeqEnd
-	return c.retry(ctx, key, func(ctx context.Context, n node, unsure bool) error {
+	return c.retry(ctx, key, c.try, func(ctx context.Context, n node, unsure bool) error {
 		head, err := n.Append(ctx, key, deltas)
 		var mismatch *adamant.SeqMismatchError
 		var missing *adamant.NotFoundError
@@ -92,7 +93,7 @@ func (c *client) append(ctx context.Context, key adamant.Key, deltas []adamant.D
 
 // get reads a document at its leader.
 func (c *client) get(ctx context.Context, key adamant.Key) (d adamant.Document, err error) {
-	err = c.retry(ctx, key, func(ctx context.Context, n node, _ bool) error {
+	err = c.retry(ctx, key, c.read, func(ctx context.Context, n node, _ bool) error {
 		d, err = n.Get(ctx, key)
 		return err
 	})
@@ -101,7 +102,7 @@ func (c *client) get(ctx context.Context, key adamant.Key) (d adamant.Document, 
 
 // log reads a document's deltas at its leader.
 func (c *client) log(ctx context.Context, key adamant.Key) (list []adamant.Delta, err error) {
-	err = c.retry(ctx, key, func(ctx context.Context, n node, _ bool) error {
+	err = c.retry(ctx, key, c.read, func(ctx context.Context, n node, _ bool) error {
 		list = nil
 		for e, err := range n.Log(ctx, key) {
 			if err != nil {
@@ -114,9 +115,9 @@ func (c *client) log(ctx context.Context, key adamant.Key) (list []adamant.Delta
 	return list, err
 }
 
-// retry does an operation at the leader until it succeeds, fails for good, or the context ends. unsure tells the operation
+// retry does an operation at the leader until it succeeds, fails for good, or the context ends; each attempt is bounded. unsure tells the operation
 // that an earlier attempt may have taken effect.
-func (c *client) retry(ctx context.Context, key adamant.Key, do func(ctx context.Context, n node, unsure bool) error) error {
+func (c *client) retry(ctx context.Context, key adamant.Key, bound time.Duration, do func(ctx context.Context, n node, unsure bool) error) error {
 	unsure := false
 	pause := firstPause
 	target := ""
@@ -126,7 +127,7 @@ func (c *client) retry(ctx context.Context, key adamant.Key, do func(ctx context
 		if n == nil {
 			err = &adamant.UnavailableError{Reason: "no host is alive"}
 		} else {
-			attempt, cancel := context.WithTimeout(ctx, c.try)
+			attempt, cancel := context.WithTimeout(ctx, bound)
 			err = do(attempt, n, unsure)
 			cancel()
 		}

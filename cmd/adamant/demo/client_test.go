@@ -16,7 +16,7 @@ func step(n int64) adamant.Delta {
 }
 
 func newTestClient(f *fakeCluster) *client {
-	return &client{nodes: f.nodes("h1", "h2", "h3"), try: time.Second}
+	return &client{nodes: f.nodes("h1", "h2", "h3"), try: time.Second, read: time.Second}
 }
 
 func TestClientFindsTheLeader(t *testing.T) {
@@ -145,7 +145,7 @@ func TestClientGivesUp(t *testing.T) {
 	if _, err := newTestClient(f).get(t.Context(), testKey); !errors.As(err, &safe) {
 		t.Errorf("%v", err)
 	}
-	nobody := &client{nodes: func() map[string]node { return nil }, try: time.Second}
+	nobody := &client{nodes: func() map[string]node { return nil }, try: time.Second, read: time.Second}
 	if _, err := nobody.get(ctx, testKey); err == nil {
 		t.Error("an answer of nobody")
 	}

@@ -195,6 +195,12 @@ type second struct {
 	slowest        time.Duration
 }
 
+func (s *second) add(t second) {
+	s.writes += t.writes
+	s.deltas += t.deltas
+	s.slowest = max(s.slowest, t.slowest)
+}
+
 func newCadence(start time.Time) *cadence { return &cadence{start: start} }
 
 // ack notes an acknowledgement at a time, of a write that was first tried `waited` before.

@@ -34,11 +34,17 @@ func Run(ctx context.Context, options Options) error {
 	} else if err := emptyDir(dir); err != nil {
 		return err
 	}
+	interrupt := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("the demo's limit of %v is over", o.Limit))
 	defer cancel()
 	s := &story{o: o, dir: dir, scripts: scripts, begun: time.Now()}
 	err = s.tell(ctx)
 	switch {
+	case interrupt.Err() != nil:
+		err = errors.New("interrupted")
+		if !keep {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
 	case keep || err != nil:
 		s.say("\nEverything the hosts wrote, and their log, is in %s\n", dir)
 	default:
@@ -140,7 +146,7 @@ func (s *story) start(ctx context.Context) error {
 
 // survive is the heart of it: load, a crash, more load, an empty replacement, its repair.
 func (s *story) survive(ctx context.Context) error {
-	s.client = &client{nodes: s.cluster.nodes, try: 2 * time.Second}
+	s.client = &client{nodes: s.cluster.nodes, try: 2 * time.Second, read: time.Minute}
 	s.load = newLoad(s.client, s.scripts, s.o.Writers, s.o.Batch)
 	s.phase("Writing %s with %s", quantity(len(s.scripts), "document"), quantity(s.load.writers, "writer"))
 	ended := make(chan error, 1)
@@ -168,11 +174,11 @@ func (s *story) survive(ctx context.Context) error {
 	if err := s.cluster.run(victim); err != nil {
 		return giveUp(err)
 	}
-	return s.recover(ctx, victim, started, w, ended)
+	return s.mend(ctx, victim, started, w, ended)
 }
 
-// recover lets the load go on while the replacement is healed, and waits for both.
-func (s *story) recover(ctx context.Context, victim string, started time.Time, w *watch, loaded <-chan error) error {
+// mend lets the load go on while the replacement is healed, and waits for both.
+func (s *story) mend(ctx context.Context, victim string, started time.Time, w *watch, loaded <-chan error) error {
 	bars := progress.New(s.o.Out, s.o.Terminal)
 	defer bars.Close()
 	out := s.o.Out
@@ -191,6 +197,7 @@ func (s *story) recover(ctx context.Context, victim string, started time.Time, w
 	}()
 	w.until(ctx, s.o.Load, 1)
 	s.load.end()
+	w.until(ctx, s.o.Limit, 2) // replays go on to their end
 	err := <-loaded
 	loadTime := time.Since(w.begun)
 	if err != nil {
@@ -210,11 +217,33 @@ func (s *story) recover(ctx context.Context, victim string, started time.Time, w
 	return nil
 }
 
-// watch prints a line for every second of the load.
+// watch prints what every second of the load brought.
 type watch struct {
 	story *story
 	begun time.Time
-	next  int // second to print
+	next  int // first second that is not printed yet
+}
+
+// span is how many seconds the next line covers: a long load shall not fill the screen.
+func (w *watch) span() int {
+	if w.next < 20 {
+		return 1
+	}
+	return 10
+}
+
+func (w *watch) line() {
+	var sum second
+	first, n := w.next+1, w.span()
+	for range n {
+		sum.add(w.story.load.cadence.at(w.next))
+		w.next++
+	}
+	when := fmt.Sprintf("second %d", first)
+	if n > 1 {
+		when = fmt.Sprintf("seconds %d to %d", first, w.next)
+	}
+	w.story.say("         %-17s %6s writes, %7s deltas, slowest %s\n", when, count(sum.writes), count(sum.deltas), short(sum.slowest))
 }
 
 // until waits for a time, or for a share of a load that has an end.
@@ -226,10 +255,8 @@ func (w *watch) until(ctx context.Context, d time.Duration, share float64) {
 	for ctx.Err() == nil && !w.story.load.over() {
 		now := time.Now()
 		acked := w.story.load.acked.Load()
-		for w.begun.Add(time.Duration(w.next+1) * time.Second).Before(now) {
-			s := w.story.load.cadence.at(w.next)
-			w.story.say("         second %2d: %6s writes, %7s deltas, slowest %s\n", w.next+1, count(s.writes), count(s.deltas), short(s.slowest))
-			w.next++
+		for w.begun.Add(time.Duration(w.next+w.span()) * time.Second).Before(now) {
+			w.line()
 		}
 		if total > 0 && float64(acked) >= share*float64(total) || total == 0 && now.After(deadline) {
 			return
