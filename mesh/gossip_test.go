@@ -223,6 +223,21 @@ func TestDuplicateHost(t *testing.T) {
 	}
 }
 
+// A host asks at the address that the cluster file gives for it, and finds
+// another one there; that one finds out by being asked. Neither needs gossip.
+func TestDuplicateHostAsksItself(t *testing.T) {
+	bed := newTestbed(t)
+	var atFirst, atSecond conflicts
+	bed.start("b", atFirst.hear)
+	bed.start("b", atSecond.hear)
+	for name, c := range map[string]*conflicts{"the second": &atSecond, "the first": &atFirst} {
+		soon(t, name+" hears of it", func() bool { return c.first() != nil })
+		if dup := c.first(); dup.Host != "b" || !dup.AboutMyself {
+			t.Errorf("%s: %v", name, dup)
+		}
+	}
+}
+
 // Without gossip: two processes of one name that keep linking to a third one.
 func TestDuplicateDiallers(t *testing.T) {
 	bed := newTestbed(t)
