@@ -278,7 +278,7 @@ func (i *importer) neighbours(p place, h *Head, doc *ChunkDoc) (neighbours, erro
 	}
 	r := neighbourReader{it: it, n: &n, key: appendGeneration(nil, i.d.partition, p, kindEntry, h.Generation), valid: true, read: math.MinInt64}
 	for k := range doc.Entries {
-		if err == nil && doc.Entries[k].SeqBegin <= h.HeadSeq+1 {
+		if err == nil && doc.Entries[k].SeqBegin-1 <= h.HeadSeq {
 			err = r.around(doc.Entries[k].SeqBegin-1, doc.Entries[k].SeqEnd)
 		}
 	}
@@ -303,11 +303,8 @@ type neighbourReader struct {
 	read  int64  // SeqEnd of the newest entry in n.marks
 }
 
-// around reads the entries with SeqEnd ≥ from and SeqBegin ≤ to+1. Calls come in ascending order of from, but for the last.
+// around reads the entries with SeqEnd ≥ from and SeqBegin ≤ to+1. Calls come in ascending order of from.
 func (r *neighbourReader) around(from, to int64) error {
-	if from < neutralFloor {
-		from = neutralFloor
-	}
 	if r.read >= from { // the iterator stands behind what was read; what lies between was read too
 		r.valid = r.it.Valid()
 	} else {
@@ -318,10 +315,10 @@ func (r *neighbourReader) around(from, to int64) error {
 		if err != nil {
 			return err
 		}
-		if m.Begin > to+1 {
+		if m.Begin-1 > to {
 			return nil
 		}
-		if m.Begin == to+1 {
+		if m.Begin-1 == to {
 			v, err := r.it.ValueAndErr()
 			if err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"reflect"
 	"testing"
 
@@ -28,7 +29,7 @@ func sampleQuery() *ExportQuery {
 }
 
 // sampleChunk is one that a member with two documents exports.
-func sampleChunk(t testing.TB) (*Chunk, *docsMember) {
+func sampleChunk(t testing.TB) (*Chunk, *scripted) {
 	t.Helper()
 	y, s := newDocsMember(t), newScript()
 	a, b, gone := keyInBucket(FullRange(), 9, 0), keyInBucket(FullRange(), 9, 1), keyInBucket(FullRange(), 9, 2)
@@ -45,7 +46,13 @@ func sampleChunk(t testing.TB) (*Chunk, *docsMember) {
 	for i := 2; i > 0 && wants[i].Hash < wants[i-1].Hash; i-- {
 		wants[i], wants[i-1] = wants[i-1], wants[i]
 	}
-	return exportOver(t, y.Documents, 9, &ExportQuery{Wants: wants, Budget: 1 << 20}, &traffic{}), y
+	return exportOver(t, y.Documents, 9, &ExportQuery{Wants: wants, Budget: 1 << 20}, &traffic{}), &scripted{y, s}
+}
+
+// scripted is a member that has applied a script.
+type scripted struct {
+	*docsMember
+	s *script
 }
 
 func TestRepairEncodingsRoundTrip(t *testing.T) {
@@ -248,5 +255,85 @@ func TestLyingChunks(t *testing.T) {
 	theirs, _ := y.Summary()
 	if mine != theirs {
 		t.Error(fmt.Sprintf("buckets %v differ", merkle.Diff(&mine, &theirs)))
+	}
+}
+
+// Whatever numbers a chunk has, a member that imports it stays consistent with itself, or refuses it.
+func TestMutatedChunks(t *testing.T) {
+	rounds := 3000
+	if slowBuild {
+		rounds = 200
+	}
+	x := newDocsMember(t)
+	valid, y := sampleChunk(t)
+	wire := valid.AppendBinary(nil)
+	for seed := range int64(rounds) {
+		r := newRand(seed)
+		c, err := DecodeChunk(bytes.Clone(wire))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 1 + r.IntN(3) {
+			mutate(r, c)
+		}
+		if err := x.e.Drop(7); err != nil {
+			t.Fatal(err)
+		}
+		d, err := x.e.Member(7, FullRange())
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The member holds some of it, or nothing, and has perhaps a hole.
+		if to := uint64(r.IntN(6)); to > 0 {
+			if err := d.Apply(y.s.log[:to], to); err != nil {
+				t.Fatal(err)
+			}
+			setHoles(t, d, interval.Of(uint64(1+r.IntN(6)), to))
+		}
+		_, err = d.Import(9, c)
+		var bad *ChunkError
+		if err != nil && !errors.As(err, &bad) {
+			t.Fatalf("seed %d: not the chunk's fault: %v", seed, err)
+		}
+		if summary, _ := d.Summary(); summary != rebuild(t, d) {
+			t.Fatalf("seed %d: sums differ from a rebuild", seed)
+		}
+		for info, err := range d.Inventory("") {
+			if h := info.Head; err != nil || h.Entries < 0 || h.Bytes < 0 || h.Span < h.Entries || h.Floor > h.HeadSeq {
+				t.Fatalf("seed %d: %+v, %v", seed, info, err)
+			}
+		}
+	}
+}
+
+// mutate changes one number of a chunk.
+func mutate(r *rand.Rand, c *Chunk) {
+	signed := []int64{-1, 0, 1, 2, 3, 4, 5, 6, math.MaxInt64, math.MaxInt64 - 1}[r.IntN(10)]
+	index := []uint64{0, 1, 2, 3, 4, 5, 6, math.MaxUint64, math.MaxUint64 - 1}[r.IntN(9)]
+	doc := &c.Docs[r.IntN(len(c.Docs))]
+	h := &doc.Head
+	numbers := []*int64{&h.HeadSeq, &h.BaseSeq, &h.BaseBytes, &h.Floor}
+	indexes := []*uint64{&h.Generation, &h.LastIndex, &h.BaseIndex, &c.Applied, &c.Ahead, &c.Absent[0].Deleted}
+	flags := []*bool{&h.HasBase, &h.Dropped, &h.FloorKnown, &doc.HasBase}
+	if n := len(doc.Entries); n > 0 {
+		e := &doc.Entries[r.IntN(n)]
+		numbers = append(numbers, &e.SeqBegin, &e.SeqEnd)
+		indexes = append(indexes, &e.Index)
+		if r.IntN(3) == 0 {
+			e.Chain = Chain{}
+		}
+	}
+	switch r.IntN(4) {
+	case 0:
+		*numbers[r.IntN(len(numbers))] = signed
+	case 1:
+		*indexes[r.IntN(len(indexes))] = index
+	case 2:
+		f := flags[r.IntN(len(flags))]
+		*f = !*f
+	case 3:
+		if n := len(doc.Entries); n > 0 {
+			doc.Entries = append(doc.Entries[:r.IntN(n):n], doc.Entries[r.IntN(n):]...)
+		}
 	}
 }

@@ -222,7 +222,7 @@ func TestDocumentChangesWhileItIsPulled(t *testing.T) {
 func TestDivergenceIsNeverMerged(t *testing.T) {
 	key, other := Key{"space", "doc"}, keyInBucket(FullRange(), FullRange().Bucket(Key{"space", "doc"}.Hash()), 1)
 	bucket := FullRange().Bucket(key.Hash())
-	build := func(length, size int, hole bool) *docsMember {
+	build := func(length, size int, hole uint64) *docsMember {
 		m, s := newDocsMember(t), newScript()
 		s.create(key, 10)
 		s.append(key, 3, 10)
@@ -231,18 +231,27 @@ func TestDivergenceIsNeverMerged(t *testing.T) {
 			s.append(key, 1, 10)
 		}
 		s.create(other, 1)
-		if hole {
-			m.follow(t, s, s.last(), interval.Range{First: s.last(), Last: s.last()})
-		} else {
+		if hole == 0 {
 			m.follow(t, s, s.last())
+			return m
 		}
+		hole = min(hole, s.last())
+		m.follow(t, s, s.last(), interval.Range{First: hole, Last: hole})
 		return m
 	}
-	for name, test := range map[string]struct{ mine, theirs int }{
-		"equally long": {3, 3}, "mine is longer": {5, 3}, "theirs is longer": {3, 5}, "mine ends where they part": {0, 4},
+	for name, test := range map[string]struct {
+		mine, theirs int
+		hole         uint64
+	}{
+		"equally long":              {3, 3, 100},
+		"mine is longer":            {5, 3, 100},
+		"theirs is longer":          {3, 5, 100},
+		"mine ends where they part": {0, 4, 100},
+		"mine begins behind":        {5, 0, 3}, // and theirs fills the gap with something else
+		"theirs begins behind":      {2, 5, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			x, y := build(test.mine, 7, true), build(test.theirs, 8, false)
+			x, y := build(test.mine, 7, test.hole), build(test.theirs, 8, 0)
 			before, _, _ := x.Head(key)
 			session := x.BeginSession(bucket)
 			var moved traffic
@@ -259,7 +268,7 @@ func TestDivergenceIsNeverMerged(t *testing.T) {
 			if after, _, _ := x.Head(key); after != before {
 				t.Errorf("the document changed: %+v, was %+v", after, before)
 			}
-			if _, ok, _ := x.Head(other); !ok && test.theirs >= test.mine {
+			if _, ok, _ := x.Head(other); !ok && test.mine <= test.theirs {
 				t.Error("the other document was not taken")
 			}
 			if _, err := session.Finish(); !errors.Is(err, ErrSessionDiverged) {

@@ -81,7 +81,7 @@ func (v *chunkVerifier) document(doc *ChunkDoc) error {
 		return v.bad(doc.Key, "floor %d, head %d", h.Floor, h.HeadSeq)
 	case !h.HasBase && (doc.HasBase || h.BaseIndex != 0 || h.BaseSeq != 0 || h.BaseBytes != 0):
 		return v.bad(doc.Key, "a base that the head does not have")
-	case h.HasBase && (h.BaseIndex < h.Generation || h.BaseIndex > h.LastIndex || h.BaseSeq > h.HeadSeq):
+	case h.HasBase && (h.BaseSeq < 0 || h.BaseIndex < h.Generation || h.BaseIndex > h.LastIndex || h.BaseSeq > h.HeadSeq):
 		return v.bad(doc.Key, "base at seq %d of index %d, head %d of index %d", h.BaseSeq, h.BaseIndex, h.HeadSeq, h.LastIndex)
 	case doc.HasBase && int64(len(doc.Base)) != h.BaseBytes:
 		return v.bad(doc.Key, "base of %d bytes, the head says %d", len(doc.Base), h.BaseBytes)
