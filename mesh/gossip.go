@@ -30,11 +30,9 @@ type gossip struct {
 	keysMu sync.Mutex // held while keys are changed
 }
 
-// A node's meta is a version, the instance and the incarnation.
-const (
-	metaVersion        = 1
-	maxMetaIncarnation = memberlist.MetaMaxSize - 9
-)
+// A node's meta is a version, the instance and the incarnation: at most 264
+// bytes of the 512 that memberlist allows.
+const metaVersion = 1
 
 func appendMeta(b []byte, instance uint64, incarnation string) []byte {
 	b = append(b, metaVersion)

@@ -252,8 +252,15 @@ func TestDuplicateDiallers(t *testing.T) {
 	}
 	hello := append([]byte{prefaceLink}, encodeFrame(header{typ: frameHello, class: Urgent}, one.append(nil))...)
 	for i := range strikesForConflict {
+		if heard.first() != nil {
+			t.Fatal("what a dead process left behind was called a conflict")
+		}
+		want := refusedBusy
+		if i == strikesForConflict-1 {
+			want = refusedDuplicate
+		}
 		typ, payload := rawRead(t, rawDial(t, a, hello))
-		if r, err := decodeRefusal(payload); typ != frameRefusal || err != nil || r.code != refusedDuplicate {
+		if r, err := decodeRefusal(payload); typ != frameRefusal || err != nil || r.code != want {
 			t.Fatalf("attempt %d of a process that was replaced: %s %+v %v", i, typ, r, err)
 		}
 	}
@@ -282,6 +289,24 @@ func TestDuplicateIsTold(t *testing.T) {
 	})
 	if dup := heard.first(); dup.Host != "b" || !dup.AboutMyself {
 		t.Fatalf("%v", dup)
+	}
+}
+
+// A process that comes back after its successor is gone is welcome.
+func TestFormerProcessReturns(t *testing.T) {
+	bed := newTestbed(t)
+	var heard conflicts
+	a := bed.start("a", heard.hear)
+	one, two := strangerHello(), strangerHello()
+	two.instance = 6
+	for range 2 * strikesForConflict {
+		for _, h := range []hello{one, two} {
+			_ = rawLink(t, a, h).Close()
+			soon(t, "the connection is gone", func() bool { return !a.peerAlive("stranger") })
+		}
+	}
+	if heard.first() != nil {
+		t.Fatal(heard.first())
 	}
 }
 

@@ -112,7 +112,7 @@ const (
 	refusedVersion
 	refusedIdentity // the certificate does not carry the claimed name
 	refusedSelf     // dialler and acceptor are one process
-	refusedBusy
+	refusedBusy     // closing, or another process of the dialler's name is connected
 )
 
 // refusal answers any other hello; it says who answers, too.

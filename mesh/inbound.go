@@ -126,17 +126,22 @@ func (c *inboundCall) release() {
 	c.in.servingBytes.Add(-c.size)
 }
 
-// sessions of a peer, and the processes that spoke for it.
+// inboundPeer is what a peer has connected, and the processes that spoke for it.
 type inboundPeer struct {
 	sessions [linkKinds]*inbound
-	instance uint64   // of the process that speaks for the peer now
-	former   []uint64 // of those before it, oldest first
-	strikes  int      // times that one of those came back
+	instance uint64           // of the process that speaks for the peer now
+	former   []formerInstance // of those before it, oldest first
 }
 
-// strikesForConflict is how often a process that had been replaced by another
-// one under the same name must come back, while the other one is connected,
-// before the two are called duplicates. Once may be a hello that was overtaken.
+// formerInstance is a process that was replaced by another one under its name.
+type formerInstance struct {
+	instance uint64
+	strikes  int // times it came back while the other one was connected
+}
+
+// strikesForConflict is how often a process that was replaced must come back
+// for the two to be called duplicates. One that died may leave a hello for each
+// kind of link behind, which is read after its successor's.
 const strikesForConflict = 3
 
 // formerKept bounds inboundPeer.former.
@@ -151,6 +156,9 @@ func (p *inboundPeer) connected() bool {
 	return false
 }
 
+// errStale refuses a process that was replaced, before it is called a duplicate.
+var errStale = errors.New("another process of this name is connected")
+
 // admit makes in the connection of its kind from its peer. Whatever connection
 // it replaces has stopped reading when admit returns, so that requests stay in
 // order. A process that was replaced by another one, which is still connected,
@@ -162,35 +170,16 @@ func (m *Mesh) admit(in *inbound) error {
 		return ErrClosed
 	}
 	p := &m.peerLocked(in.from.Host).inboundPeer
-	var replaced []*inbound
-	if p.instance != in.instance && p.instance != 0 {
-		if slices.Contains(p.former, in.instance) && p.connected() {
-			p.strikes++
-			strikes, other := p.strikes, p.describe()
-			m.mu.Unlock()
-			dup := &DuplicateHostError{Host: in.from.Host, One: other, Other: in.from.Incarnation + " at " + in.addr}
-			if strikes >= strikesForConflict {
-				m.conflict(dup, in.instance)
-			}
-			return dup
+	if other, strikes := p.strike(in.instance); strikes > 0 {
+		m.mu.Unlock()
+		if strikes < strikesForConflict {
+			return errStale
 		}
-		p.former = slices.DeleteFunc(p.former, func(i uint64) bool { return i == in.instance })
-		p.former = append(p.former, p.instance)
-		if len(p.former) > formerKept {
-			p.former = slices.Delete(p.former, 0, len(p.former)-formerKept)
-		}
-		for i, old := range p.sessions {
-			if old != nil && i != int(in.kind) {
-				replaced = append(replaced, old)
-				p.sessions[i] = nil
-			}
-		}
+		dup := &DuplicateHostError{Host: in.from.Host, One: other, Other: in.from.Incarnation + " at " + in.addr}
+		m.conflict(dup, in.instance)
+		return dup
 	}
-	p.instance = in.instance
-	if old := p.sessions[in.kind]; old != nil {
-		replaced = append(replaced, old)
-	}
-	p.sessions[in.kind] = in
+	replaced := p.replace(in)
 	m.mu.Unlock()
 	for _, old := range replaced {
 		old.stream.kill(errSuperseded)
@@ -200,6 +189,44 @@ func (m *Mesh) admit(in *inbound) error {
 	}
 	m.notices.changed(in.from.Host)
 	return nil
+}
+
+// strike counts the return of a process that was replaced by one that is still
+// connected; zero means that it may come in. Mesh.mu is held.
+func (p *inboundPeer) strike(instance uint64) (other string, strikes int) {
+	if !p.connected() {
+		return "", 0
+	}
+	for i := range p.former {
+		if p.former[i].instance == instance {
+			p.former[i].strikes++
+			return p.describe(), p.former[i].strikes
+		}
+	}
+	return "", 0
+}
+
+// replace puts in in its place, and returns the connections that are to end: the
+// one of its kind, and all of another process. Mesh.mu is held.
+func (p *inboundPeer) replace(in *inbound) (ended []*inbound) {
+	if p.instance != in.instance && p.instance != 0 {
+		p.former = slices.DeleteFunc(p.former, func(f formerInstance) bool { return f.instance == in.instance })
+		p.former = append(p.former, formerInstance{instance: p.instance})
+		if len(p.former) > formerKept {
+			p.former = slices.Delete(p.former, 0, len(p.former)-formerKept)
+		}
+		for i, old := range p.sessions {
+			if old != nil && i != int(in.kind) {
+				ended = append(ended, old)
+				p.sessions[i] = nil
+			}
+		}
+	}
+	if old := p.sessions[in.kind]; old != nil {
+		ended = append(ended, old)
+	}
+	p.instance, p.sessions[in.kind] = in.instance, in
+	return ended
 }
 
 // describe says who is connected; m.mu is held.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -72,6 +73,29 @@ func TestSilentLink(t *testing.T) {
 		_, err := call(t, a, "b", Normal, []byte("x"))
 		return err == nil
 	})
+}
+
+// A write that does not move breaks the link.
+func TestStuckWrite(t *testing.T) {
+	bed := newTestbed(t)
+	b := bed.start("b")
+	b.Handle(ServiceHost, replyEcho)
+	p := newProxy(t, b.Addr())
+	bed.place("b", p.addr())
+	a := bed.start("a", func(o *Options) { o.Timing.Write, o.Timing.Silence = 100*time.Millisecond, time.Hour })
+	if _, err := call(t, a, "b", Normal, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.freeze()
+	var pending []*Pending
+	for range 8 {
+		pending = append(pending, a.Start(Target{Host: "b"}, Request{Service: ServiceHost, Payload: make([]byte, 4<<20)}))
+	}
+	for _, p := range pending {
+		if _, err := p.Result(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // The acceptor finds out, too: a dialler pings.

@@ -218,7 +218,7 @@ func (m *Mesh) greet(id uint64, conn, raw net.Conn, names []string) error {
 	if refused, err := m.judge(&h, peer, names); refused != nil {
 		return m.refuse(conn, refused, err)
 	}
-	w := welcome{version: protocolMax, maxFrame: uint32(m.limits.FrameBytes), instance: m.instance, id: m.opts.Identity, addr: m.addr}
+	w := welcome{version: min(protocolMax, h.maxVersion), maxFrame: uint32(m.limits.FrameBytes), instance: m.instance, id: m.opts.Identity, addr: m.addr}
 	if h.kind == linkProbe {
 		return writeHandshake(conn, frameWelcome, w.append(nil), m.timing.Handshake)
 	}
@@ -227,7 +227,12 @@ func (m *Mesh) greet(id uint64, conn, raw net.Conn, names []string) error {
 	s.quiet.limit = m.timing.silenceTicks(h.kind)
 	in := &inbound{m: m, stream: s, kind: h.kind, from: h.id, instance: h.instance, addr: h.addr, readDone: make(chan struct{})}
 	if err := m.admit(in); err != nil {
-		return m.refuse(conn, m.refusal(refusedDuplicate, err.Error()), err)
+		code := refusedBusy
+		var dup *DuplicateHostError
+		if errors.As(err, &dup) {
+			code = refusedDuplicate
+		}
+		return m.refuse(conn, m.refusal(code, err.Error()), err)
 	}
 	m.conns.identified(id)
 	in.lifetime(w.append(nil))

@@ -158,9 +158,6 @@ func (o *Options) Validate() error {
 			bad("mesh: %s is longer than %d bytes", n.what, maxNameBytes)
 		}
 	}
-	if len(o.Incarnation) > maxMetaIncarnation {
-		bad("mesh: incarnation is longer than %d bytes", maxMetaIncarnation)
-	}
 	for _, a := range []struct{ what, value string }{{"address", o.Addr}, {"advertised address", o.Advertise}} {
 		if a.value == "" && a.what != "address" {
 			continue

@@ -257,8 +257,9 @@ func (o *outbound) ping(now time.Time) {
 		return
 	}
 	o.pingID++
-	o.pingAt = now
-	_ = o.queue.push(outFrame{header: header{typ: framePing, class: Urgent, id: o.pingID}})
+	if o.queue.push(outFrame{header: header{typ: framePing, class: Urgent, id: o.pingID}}) == nil {
+		o.pingAt = now
+	}
 }
 
 func (o *outbound) ponged(id uint64) {
