@@ -42,20 +42,26 @@ type boltLog struct {
 	host    *raftboltdb.BoltStore
 	commits atomic.Uint64
 
-	between  func()                                           // nil but in tests: called between the transactions of a step
-	openFile func(string, int, os.FileMode) (*os.File, error) // nil but in tests: os.OpenFile
+	hooks boltHooks
+}
+
+// boltHooks are for tests.
+type boltHooks struct {
+	between  func() // called between the transactions of a step
+	openFile func(string, int, os.FileMode) (*os.File, error)
+	noSync   bool
 }
 
 // OpenBoltLog opens or creates a log engine that keeps each partition in a raft-boltdb file of its own.
 func OpenBoltLog(o LogOptions) (LogEngine, error) {
-	b, err := openBoltLog(o, nil)
+	b, err := openBoltLog(o, boltHooks{})
 	if err != nil {
 		return nil, err
 	}
 	return b.engine, nil
 }
 
-func openBoltLog(o LogOptions, openFile func(string, int, os.FileMode) (*os.File, error)) (*boltLog, error) {
+func openBoltLog(o LogOptions, hooks boltHooks) (*boltLog, error) {
 	if o.FS != nil && o.FS != vfs.Default {
 		return nil, fmt.Errorf("store: log in %s: bolt files need the operating system's file system", o.Dir)
 	}
@@ -64,19 +70,19 @@ func openBoltLog(o LogOptions, openFile func(string, int, os.FileMode) (*os.File
 		return nil, err
 	}
 	if err := makeLogDir(o.Dir); err != nil {
-		return nil, openError(o.Dir, err)
+		return nil, classifyOpen(o.Dir, err)
 	}
 	if desc, err := pebble.Peek(o.Dir, o.FS); err != nil || desc.Exists {
 		return nil, &OpenError{Dir: o.Dir, Reason: logOpenReason, Err: errors.Join(err, errors.New("found Pebble's files"))}
 	}
 	e := newLogEngine(o, newFailStop("log", o.Logger, o.OnFatal))
-	b := &boltLog{engine: e, openFile: openFile}
+	b := &boltLog{engine: e, hooks: hooks}
 	e.backend = b
 	path := filepath.Join(o.Dir, boltHost)
 	if b.host, err = b.open(path); errors.Is(err, bbolt.ErrTimeout) {
 		return nil, &OpenError{Dir: o.Dir, Reason: OpenLocked, Err: err}
 	} else if err != nil {
-		return nil, openError(o.Dir, err)
+		return nil, classifyOpen(o.Dir, err)
 	}
 	if err := b.stampHost(); err != nil {
 		return nil, errors.Join(err, b.host.Close())
@@ -132,7 +138,7 @@ func (b *boltLog) stampHost() error {
 		return &CorruptionError{Partition: hostPartition, Kind: "log", Err: fmt.Errorf("directory %s has data but no stamp", o.Dir)}
 	}
 	if err := b.host.Set(boltKeyStamp, b.stamp()); err != nil {
-		return openError(o.Dir, err)
+		return classifyOpen(o.Dir, err)
 	}
 	return syncDir(o.Dir)
 }
@@ -145,8 +151,8 @@ func (b *boltLog) stamp() []byte {
 // open opens a raft-boltdb file. Bolt panics on some kinds of damage.
 func (b *boltLog) open(path string) (store *raftboltdb.BoltStore, err error) {
 	defer recoverBolt(&err)
-	return raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true,
-		BoltOptions: &bbolt.Options{Timeout: boltLock, OpenFile: b.openFile}})
+	return raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true, NoSync: b.hooks.noSync,
+		BoltOptions: &bbolt.Options{Timeout: boltLock, OpenFile: b.hooks.openFile}})
 }
 
 // recoverBolt turns bolt's panics, which it has for damaged pages, into an error.

@@ -210,8 +210,8 @@ func (d *boltLogDisk) apply(c *logChange) error {
 		return d.create(steps)
 	}
 	for i, step := range steps {
-		if i > 0 && d.log.between != nil {
-			d.log.between()
+		if i > 0 && d.log.hooks.between != nil {
+			d.log.hooks.between()
 		}
 		if err := d.write(func() error { return step(store) }); err != nil {
 			return err
@@ -250,8 +250,8 @@ func (d *boltLogDisk) create(steps []func(*raftboltdb.BoltStore) error) error {
 			return err
 		}
 	}
-	if d.log.between != nil {
-		d.log.between()
+	if d.log.hooks.between != nil {
+		d.log.hooks.between()
 	}
 	err = d.log.engine.stop.guard(func() error {
 		if err := os.Rename(newborn, d.path); err != nil {

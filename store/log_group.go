@@ -123,7 +123,7 @@ func (g *logGroup) get(index uint64, l *raft.Log) (found bool, err error) {
 		g.mu.RLock()
 		s, cuts, dropped := g.state, g.cuts, g.dropped
 		recent, hit := g.tail.find(index)
-		inside := s.first > 0 && index >= s.first && index <= s.last
+		inside := s.holds(index)
 		if hit && inside {
 			*l = *recent
 		}
@@ -142,7 +142,7 @@ func (g *logGroup) get(index uint64, l *raft.Log) (found bool, err error) {
 		}
 		entry, found, err := g.disk.entry(index)
 		g.mu.RLock()
-		gone, again := index < g.state.first || g.state.first == 0, g.cuts != cuts
+		gone, again := !g.state.holds(index), g.cuts != cuts
 		dropped = g.dropped
 		g.mu.RUnlock()
 		switch {
@@ -152,7 +152,7 @@ func (g *logGroup) get(index uint64, l *raft.Log) (found bool, err error) {
 			continue
 		case err != nil:
 			return false, err
-		case !found && gone: // compacted meanwhile
+		case !found && gone: // truncated meanwhile
 			return false, nil
 		case !found:
 			return false, g.corrupt(fmt.Errorf("entry %d is missing from [%d, %d]", index, s.first, s.last))
@@ -240,7 +240,8 @@ func (g *logGroup) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(v), nil
 }
 
-// step plans one atomic change, brings it to the disk, and only then shows it.
+// step plans one atomic change and brings it to the disk. What it adds is shown once it is durable; what it removes is
+// hidden before, because from then on the disk may not have it. A failure in between is the end of the engine.
 func (g *logGroup) step(what string, plan func(*logState) (*logChange, error)) error {
 	if err := g.engine.acquire(); err != nil {
 		return err
@@ -260,15 +261,19 @@ func (g *logGroup) step(what string, plan func(*logState) (*logChange, error)) e
 	}
 	g.since.Store(max(1, int64(time.Since(g.engine.opened))))
 	defer g.since.Store(0)
+	removal, rest := c.split()
+	if removal.from > 0 {
+		g.show(&removal)
+	}
 	if err := g.disk.apply(c); err != nil {
 		return err
 	}
 	g.engine.count(c)
-	g.show(c)
+	g.show(&rest)
 	return nil
 }
 
-// show makes a durable change visible.
+// show makes a change visible.
 func (g *logGroup) show(c *logChange) {
 	var run *logRun
 	if len(c.entries) > 0 {

@@ -260,9 +260,8 @@ func (d *pebbleLogDisk) entry(index uint64) (raft.Log, bool, error) {
 // apply writes the change as one batch.
 func (d *pebbleLogDisk) apply(c *logChange) error {
 	b := d.log.db.NewBatch()
-	err := d.fill(b, c)
-	if err != nil {
-		return errors.Join(fmt.Errorf("store: log of partition %d: %w", d.partition, err), b.Close())
+	if err := d.log.engine.stop.guard(func() error { return d.fill(b, c) }); err != nil {
+		return err
 	}
 	if err := d.log.commit.commit(b, c.lazy); err != nil {
 		return err
@@ -324,8 +323,11 @@ func (d *pebbleLogDisk) remove(b *pebble.Batch, from, to uint64) error {
 
 func (d *pebbleLogDisk) drop() error {
 	b := d.log.db.NewBatch()
-	if err := b.DeleteRange(appendPartition(nil, d.partition), appendPartition(nil, d.partition+1), nil); err != nil {
-		return errors.Join(err, b.Close())
+	err := d.log.engine.stop.guard(func() error {
+		return b.DeleteRange(appendPartition(nil, d.partition), appendPartition(nil, d.partition+1), nil)
+	})
+	if err != nil {
+		return err
 	}
 	return d.log.commit.commit(b, false)
 }

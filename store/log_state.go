@@ -22,7 +22,7 @@ type logState struct {
 // logChange is one atomic step of a group's durable state.
 type logChange struct {
 	entries    []*raft.Log // stored at the end
-	from, to   uint64      // entries removed, before any are stored; none when from is 0
+	from, to   uint64      // entries removed from the front or the back; none when from is 0
 	compacted  *logPoint   // replaces the record
 	marker     *Marker     // replaces the record
 	vote       *logVote    // replaces the record
@@ -30,6 +30,22 @@ type logChange struct {
 
 	// lazy: need not be durable when it returns, only ordered before what follows.
 	lazy bool
+}
+
+// holds reports whether there is an entry at index.
+func (s *logState) holds(index uint64) bool {
+	return s.first > 0 && index >= s.first && index <= s.last
+}
+
+// split returns what is shown before the change is durable, and what is shown after. The record of what was compacted
+// goes with the removal when it says of an entry of this log what this log said.
+func (c *logChange) split() (removal, rest logChange) {
+	rest = *c
+	removal.from, removal.to, rest.from, rest.to = c.from, c.to, 0, 0
+	if c.compacted != nil && c.marker == nil {
+		removal.compacted, rest.compacted = c.compacted, nil
+	}
+	return removal, rest
 }
 
 // next is the index that the next entry must have.

@@ -1,0 +1,516 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/raft"
+)
+
+// TestLogConformance runs each case on both implementations, each followed by a check of the same state after a reopen.
+func TestLogConformance(t *testing.T) {
+	for _, c := range logCases {
+		forLogKinds(t, func(t *testing.T, k logKind) {
+			t.Run(c.name, func(t *testing.T) {
+				dir := t.TempDir()
+				e := openLog(t, k, logOptions(dir))
+				check := c.run(t, openGroup(t, e, 7))
+				check(t, openGroup(t, e, 7))
+				must(t, e.Close())
+				e = openLog(t, k, logOptions(dir))
+				check(t, openGroup(t, e, 7))
+			})
+		})
+	}
+}
+
+type logCheck func(*testing.T, LogGroup)
+
+func wantLog(compacted, term uint64, entries []*raft.Log) logCheck {
+	return func(t *testing.T, g LogGroup) { t.Helper(); checkLog(t, g, compacted, term, entries) }
+}
+
+var logCases = []struct {
+	name string
+	run  func(*testing.T, LogGroup) logCheck
+}{
+	{"empty", func(t *testing.T, g LogGroup) logCheck {
+		if !g.IsMonotonic() {
+			t.Fatal("not monotonic")
+		}
+		must(t, g.StoreLogs(nil))
+		must(t, g.DeleteRange(1, 10))
+		return func(t *testing.T, g LogGroup) {
+			checkLog(t, g, 0, 0, nil)
+			checkMarker(t, g, nil)
+			checkVote(t, g, 0, "")
+			if _, err := g.Get([]byte("CurrentTerm")); err == nil || err.Error() != "not found" {
+				t.Fatalf("missing key: %v", err)
+			}
+			if v, err := g.GetUint64([]byte("CurrentTerm")); v != 0 || err == nil || err.Error() != "not found" {
+				t.Fatalf("missing number: %v", err)
+			}
+		}
+	}},
+	{"store", func(t *testing.T, g LogGroup) logCheck {
+		logs := logEntries(1, 40, 2)
+		logs[3].Extensions, logs[4].Data, logs[5].Type = []byte("extension"), nil, raft.LogConfiguration
+		logs[6] = &raft.Log{Index: 7, Term: 2, Type: raft.LogBarrier}
+		must(t, g.StoreLog(logs[0]))
+		must(t, g.StoreLogs(logs[1:40]))
+		return wantLog(0, 0, logs)
+	}},
+	{"stored entries are copies", func(t *testing.T, g LogGroup) logCheck {
+		l := logEntry(1, 1)
+		must(t, g.StoreLog(l))
+		clear(l.Data)
+		l.Term = 9
+		return wantLog(0, 0, logEntries(1, 1, 1))
+	}},
+	{"gaps and overlaps are refused", func(t *testing.T, g LogGroup) logCheck {
+		for _, logs := range [][]*raft.Log{logEntries(2, 3, 1), {logEntry(1, 1), logEntry(3, 1)}, {logEntry(0, 1)}, {logEntry(1, 1), logEntry(1, 1)}} {
+			if g.StoreLogs(logs) == nil {
+				t.Fatalf("stored %d entries from %d", len(logs), logs[0].Index)
+			}
+		}
+		checkLog(t, g, 0, 0, nil)
+		must(t, g.StoreLogs(logEntries(1, 3, 1)))
+		for _, first := range []uint64{1, 3, 5} {
+			if g.StoreLogs(logEntries(first, 6, 1)) == nil {
+				t.Fatalf("stored from %d", first)
+			}
+		}
+		return wantLog(0, 0, logEntries(1, 3, 1))
+	}},
+	{"suffix", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.StoreLogs(logEntries(1, 10, 1)))
+		must(t, g.DeleteRange(6, 10))
+		must(t, g.StoreLogs(logEntries(6, 8, 2)))
+		return wantLog(0, 0, append(logEntries(1, 5, 1), logEntries(6, 8, 2)...))
+	}},
+	{"whole log in conflict", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.StoreLogs(logEntries(1, 4, 1)))
+		must(t, g.DeleteRange(1, 4))
+		checkLog(t, g, 0, 0, nil)
+		must(t, g.StoreLogs(logEntries(1, 2, 3)))
+		return wantLog(0, 0, logEntries(1, 2, 3))
+	}},
+	{"prefix", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.StoreLogs(logEntries(1, 20, 3)))
+		must(t, g.SaveMarker(testMarker(15, 3), true))
+		must(t, g.DeleteRange(0, 5))
+		must(t, g.DeleteRange(6, 12))
+		must(t, g.DeleteRange(1, 12))
+		must(t, g.StoreLogs(logEntries(21, 22, 4)))
+		return wantLog(12, 3, append(logEntries(13, 20, 3), logEntries(21, 22, 4)...))
+	}},
+	{"long prefix", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.StoreLogs(logEntries(1, logPointDeletes+100, 3)))
+		must(t, g.SaveMarker(testMarker(logPointDeletes+50, 3), true))
+		must(t, g.DeleteRange(1, logPointDeletes+50))
+		return wantLog(logPointDeletes+50, 3, logEntries(logPointDeletes+51, logPointDeletes+100, 3))
+	}},
+	{"compaction of everything", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.StoreLogs(logEntries(1, 9, 2)))
+		must(t, g.SaveMarker(testMarker(9, 2), true))
+		must(t, g.DeleteRange(1, 9))
+		checkLog(t, g, 9, 2, nil)
+		if g.StoreLog(logEntry(11, 2)) == nil {
+			t.Fatal("stored behind a gap")
+		}
+		must(t, g.StoreLog(logEntry(10, 2)))
+		return wantLog(9, 2, logEntries(10, 10, 2))
+	}},
+	{"removal of everything around the marker", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.StoreLogs(logEntries(1, 9, 2)))
+		must(t, g.SaveMarker(testMarker(5, 2), true))
+		must(t, g.DeleteRange(1, 9))
+		checkLog(t, g, 5, 2, nil)
+		must(t, g.StoreLogs(logEntries(6, 7, 3)))
+		return wantLog(5, 2, logEntries(6, 7, 3))
+	}},
+	{"a range whose removal would leave no log", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.StoreLogs(logEntries(1, 20, 1)))
+		for _, r := range [][2]uint64{{1, 5}, {5, 10}} { // no marker; a hole
+			if g.DeleteRange(r[0], r[1]) == nil {
+				t.Fatalf("deleted %v", r)
+			}
+		}
+		must(t, g.SaveMarker(testMarker(10, 1), true))
+		for _, r := range [][2]uint64{{1, 11}, {10, 20}, {2, 9}} { // above the marker; at it; a hole
+			if g.DeleteRange(r[0], r[1]) == nil {
+				t.Fatalf("deleted %v", r)
+			}
+		}
+		must(t, g.DeleteRange(7, 3))
+		must(t, g.DeleteRange(21, 90))
+		return wantLog(0, 0, logEntries(1, 20, 1))
+	}},
+	{"marker kept with the log", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.StoreLogs(logEntries(1, 20, 1)))
+		m := testMarker(12, 1)
+		must(t, g.SaveMarker(testMarker(10, 1), true))
+		must(t, g.SaveMarker(m, true))
+		return func(t *testing.T, g LogGroup) {
+			checkMarker(t, g, &m)
+			checkLog(t, g, 0, 0, logEntries(1, 20, 1))
+		}
+	}},
+	{"marker at the compacted entry", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.SaveMarker(testMarker(12, 4), false))
+		must(t, g.StoreLogs(logEntries(13, 15, 4)))
+		m := testMarker(12, 4)
+		m.Payload = []byte("once more")
+		must(t, g.SaveMarker(m, true))
+		return func(t *testing.T, g LogGroup) {
+			checkMarker(t, g, &m)
+			checkLog(t, g, 12, 4, logEntries(13, 15, 4))
+		}
+	}},
+	{"marker drops", func(t *testing.T, g LogGroup) logCheck {
+		for i, keep := range []bool{false, true, true, true} {
+			base := uint64(100 * (i + 1))
+			must(t, g.StoreLogs(logEntries(next(t, g), base+20, 1)))
+			m := testMarker(base+10, 1)
+			switch i {
+			case 1: // another term at the marker
+				m.Term = 2
+			case 2: // beyond the log
+				m.Index = base + 50
+			case 3: // far beyond
+				m.Index = base + 90
+			}
+			must(t, g.SaveMarker(m, keep))
+			checkMarker(t, g, &m)
+			checkLog(t, g, m.Index, m.Term, nil)
+			if g.StoreLog(logEntry(m.Index+2, 3)) == nil {
+				t.Fatal("stored behind a gap")
+			}
+		}
+		must(t, g.StoreLogs(logEntries(491, 495, 5)))
+		return wantLog(490, 1, logEntries(491, 495, 5))
+	}},
+	{"marker on an empty log", func(t *testing.T, g LogGroup) logCheck {
+		m := testMarker(1000, 7)
+		must(t, g.SaveMarker(m, true))
+		return func(t *testing.T, g LogGroup) { checkMarker(t, g, &m); checkLog(t, g, 1000, 7, nil) }
+	}},
+	{"refused markers", func(t *testing.T, g LogGroup) logCheck {
+		m := testMarker(10, 3)
+		must(t, g.SaveMarker(m, false))
+		must(t, g.StoreLogs(logEntries(11, 12, 3)))
+		older, term, zero, config, big := testMarker(9, 3), testMarker(10, 2), testMarker(0, 0), testMarker(20, 3), testMarker(20, 3)
+		config.ConfigurationIndex = 21
+		big.Payload = make([]byte, maxMarkerPayload+1)
+		for _, bad := range []Marker{older, term, zero, config, big} {
+			if g.SaveMarker(bad, false) == nil {
+				t.Fatalf("saved a marker at %d, term %d", bad.Index, bad.Term)
+			}
+		}
+		return func(t *testing.T, g LogGroup) { checkMarker(t, g, &m); checkLog(t, g, 10, 3, logEntries(11, 12, 3)) }
+	}},
+	{"stub of a configuration", func(t *testing.T, g LogGroup) logCheck {
+		logs := logEntries(1, 5, 1)
+		logs[0].Type, logs[0].Data = raft.LogConfiguration, testMarker(1, 1).Configuration
+		must(t, g.StoreLogs(logs))
+		must(t, g.SaveMarker(testMarker(5, 1), true))
+		must(t, g.DeleteRange(1, 1))
+		return func(t *testing.T, g LogGroup) {
+			var l raft.Log
+			must(t, g.GetLog(1, &l))
+			if l.Type != raft.LogConfiguration || string(l.Data) != string(logs[0].Data) {
+				t.Fatalf("stub of the first configuration is %+v", l)
+			}
+		}
+	}},
+	{"stub of a marker's configuration", func(t *testing.T, g LogGroup) logCheck {
+		m := testMarker(8, 2)
+		m.ConfigurationIndex = 8
+		must(t, g.SaveMarker(m, false))
+		return func(t *testing.T, g LogGroup) {
+			var l raft.Log
+			must(t, g.GetLog(8, &l))
+			if l.Type != raft.LogConfiguration || string(l.Data) != string(m.Configuration) {
+				t.Fatalf("stub is %+v", l)
+			}
+		}
+	}},
+	{"stable values", func(t *testing.T, g LogGroup) logCheck {
+		must(t, g.SetUint64([]byte("CurrentTerm"), 3))
+		must(t, g.SetUint64([]byte("CurrentTerm"), 1<<63))
+		must(t, g.Set([]byte("k"), []byte("v")))
+		must(t, g.Set([]byte("empty"), nil))
+		return func(t *testing.T, g LogGroup) {
+			if v, err := g.GetUint64([]byte("CurrentTerm")); v != 1<<63 || err != nil {
+				t.Fatal(v, err)
+			}
+			if v, err := g.Get([]byte("k")); string(v) != "v" || err != nil {
+				t.Fatal(v, err)
+			}
+			if v, err := g.Get([]byte("empty")); len(v) != 0 || err != nil {
+				t.Fatal(v, err)
+			}
+			if _, err := g.GetUint64([]byte("k")); err == nil {
+				t.Fatal("one byte taken for a number")
+			}
+		}
+	}},
+	{"vote", func(t *testing.T, g LogGroup) logCheck {
+		must(t, saveVote(g, 4, "a@1"))
+		must(t, saveVote(g, 6, "b@1"))
+		must(t, g.SetUint64([]byte(logKeyVoteTerm), 9)) // the second half never comes
+		return func(t *testing.T, g LogGroup) { checkVote(t, g, 6, "b@1") }
+	}},
+	{"everything at once", func(t *testing.T, g LogGroup) logCheck {
+		must(t, saveVote(g, 4, "a@1"))
+		must(t, g.SetUint64([]byte("CurrentTerm"), 4))
+		must(t, g.StoreLogs(logEntries(1, 9, 4)))
+		m := testMarker(6, 4)
+		must(t, g.SaveMarker(m, true))
+		must(t, g.DeleteRange(1, 3))
+		return func(t *testing.T, g LogGroup) {
+			checkVote(t, g, 4, "a@1")
+			checkMarker(t, g, &m)
+			checkLog(t, g, 3, 4, logEntries(4, 9, 4))
+		}
+	}},
+}
+
+func next(t *testing.T, g LogGroup) uint64 {
+	last, err := g.LastIndex()
+	must(t, err)
+	compacted, _ := g.Compacted()
+	return max(last, compacted) + 1
+}
+
+func TestLogGroupsAndDrop(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		dir := t.TempDir()
+		e := openLog(t, k, logOptions(dir))
+		groups := func(want ...uint32) {
+			t.Helper()
+			if list, err := e.Groups(); err != nil || !slices.Equal(list, want) {
+				t.Fatalf("groups are %v (%v), want %v", list, err, want)
+			}
+		}
+		if _, err := e.Group(hostPartition); err == nil {
+			t.Fatal("reserved number accepted")
+		}
+		for _, p := range []uint32{3, 1, 0, 1 << 31} {
+			g := openGroup(t, e, p)
+			if again := openGroup(t, e, p); again != g {
+				t.Fatal("two groups of one partition")
+			}
+			groups() // nothing written yet
+		}
+		must(t, openGroup(t, e, 1).StoreLogs(logEntries(1, 5, 1)))
+		must(t, saveVote(openGroup(t, e, 3), 1, "x"))
+		must(t, openGroup(t, e, 1<<31).SaveMarker(testMarker(5, 5), false))
+		must(t, openGroup(t, e, 0).SetUint64([]byte("CurrentTerm"), 1))
+		groups(0, 1, 3, 1<<31)
+		old := openGroup(t, e, 1)
+		must(t, e.Drop(1))
+		must(t, e.Drop(2)) // never existed
+		groups(0, 3, 1<<31)
+		for what, err := range map[string]error{"store": old.StoreLog(logEntry(6, 1)), "read": old.GetLog(3, &raft.Log{}), "vote": saveVote(old, 2, "x")} {
+			if !errors.Is(err, ErrDropped) {
+				t.Fatalf("%s of a dropped group: %v", what, err)
+			}
+		}
+		must(t, e.Close())
+		e = openLog(t, k, logOptions(dir))
+		groups(0, 3, 1<<31)
+		must(t, e.Drop(3)) // not opened in this run
+		groups(0, 1<<31)
+		g := openGroup(t, e, 1)
+		checkLog(t, g, 0, 0, nil)
+		must(t, g.StoreLogs(logEntries(1, 2, 9)))
+		must(t, e.Close())
+		e = openLog(t, k, logOptions(dir))
+		groups(0, 1, 1<<31)
+		checkLog(t, openGroup(t, e, 1), 0, 0, logEntries(1, 2, 9))
+	})
+}
+
+func TestLogClosed(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		e := openLog(t, k, logOptions(t.TempDir()))
+		g := openGroup(t, e, 1)
+		must(t, g.StoreLogs(logEntries(1, 3, 1)))
+		must(t, e.Close())
+		_, openErr := e.Group(2)
+		_, listErr := e.Groups()
+		_, firstErr := g.FirstIndex()
+		_, lastErr := g.LastIndex()
+		_, _, markerErr := g.Marker()
+		_, getErr := g.Get([]byte("k"))
+		for i, err := range []error{e.Close(), e.Drop(1), openErr, listErr, firstErr, lastErr, markerErr, getErr, g.StoreLog(logEntry(4, 1)),
+			g.DeleteRange(3, 3), g.GetLog(1, &raft.Log{}), g.SetUint64([]byte("k"), 1), g.SaveMarker(testMarker(3, 1), true)} {
+			if !errors.Is(err, ErrClosed) {
+				t.Errorf("call %d after Close: %v", i, err)
+			}
+		}
+		e.Stats()
+	})
+}
+
+// TestLogConcurrency has many groups written, read, truncated and closed at once; its point is -race.
+func TestLogConcurrency(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		dir := t.TempDir()
+		o := logOptions(dir)
+		o.EntryCacheBytes = 8 << 10 // some reads come from the disk
+		e := openLog(t, k, o)
+		const groups, rounds = 6, 20
+		var wg sync.WaitGroup
+		for p := range uint32(groups) {
+			g := openGroup(t, e, p)
+			stop := make(chan struct{})
+			wg.Go(func() {
+				defer close(stop)
+				for i := range uint64(rounds) {
+					if err := errors.Join(g.StoreLogs(logEntries(5*i+1, 5*i+5, 1)), g.SaveMarker(testMarker(5*i+5, 1), true)); err != nil {
+						t.Error(err)
+						return
+					}
+					if i%3 == 2 {
+						if err := g.DeleteRange(0, 5*i-5); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				}
+			})
+			wg.Go(func() {
+				for n := uint64(0); ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					var l raft.Log
+					first, _ := g.FirstIndex()
+					last, _ := g.LastIndex()
+					if last == 0 {
+						continue
+					}
+					i := first + n%(last-first+1)
+					if err := g.GetLog(i, &l); err == raft.ErrLogNotFound {
+						if now, _ := g.FirstIndex(); now <= i {
+							t.Errorf("entry %d is missing", i)
+						}
+					} else if err != nil || !sameLog(&l, logEntry(i, 1)) {
+						if c, _ := g.Compacted(); c != i {
+							t.Errorf("entry %d: %v %+v", i, err, l)
+						}
+					}
+					e.Stats()
+				}
+			})
+		}
+		wg.Wait()
+		for p := range uint32(groups) {
+			g := openGroup(t, e, p)
+			first, err := g.FirstIndex()
+			must(t, err)
+			checkLog(t, g, first-1, 1, logEntries(first, 5*rounds, 1))
+		}
+		if s := e.Stats(); s.ReadsDisk == 0 {
+			t.Errorf("nothing was read from the disk: %+v", s)
+		}
+		must(t, e.Close())
+		e = openLog(t, k, o)
+		for p := range uint32(groups) {
+			g := openGroup(t, e, p)
+			first, err := g.FirstIndex()
+			must(t, err)
+			checkLog(t, g, first-1, 1, logEntries(first, 5*rounds, 1))
+		}
+	})
+}
+
+func TestLogCacheIsBounded(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		o := logOptions(t.TempDir())
+		o.EntryCacheBytes = 32 << 10
+		e := openLog(t, k, o)
+		a, b := openGroup(t, e, 1), openGroup(t, e, 2)
+		must(t, a.StoreLogs(logEntries(1, 20, 1)))
+		for i := range uint64(60) {
+			must(t, b.StoreLogs(logEntries(10*i+1, 10*i+10, 1)))
+			if s := e.Stats(); s.CacheBytes > o.EntryCacheBytes {
+				t.Fatalf("cache holds %d bytes", s.CacheBytes)
+			}
+		}
+		checkLog(t, a, 0, 0, logEntries(1, 20, 1))
+		checkLog(t, b, 0, 0, logEntries(1, 600, 1))
+		before := e.Stats()
+		for i := uint64(580); i <= 600; i++ {
+			must(t, b.GetLog(i, &raft.Log{}))
+		}
+		if s := e.Stats(); s.ReadsDisk != before.ReadsDisk || s.Reads != before.Reads+21 {
+			t.Fatalf("recent entries were read from the disk: %+v, before %+v", s, before)
+		}
+		must(t, b.DeleteRange(1, 600))
+		must(t, a.DeleteRange(1, 20))
+		if s := e.Stats(); s.CacheBytes != 0 {
+			t.Fatalf("%d bytes cached of empty logs", s.CacheBytes)
+		}
+	})
+}
+
+func TestLogRefusesTheOtherKind(t *testing.T) {
+	for i, k := range logKinds {
+		dir := t.TempDir()
+		e := openLog(t, k, logOptions(dir))
+		must(t, saveVote(openGroup(t, e, 1), 1, "x"))
+		must(t, e.Close())
+		var open *OpenError
+		if _, err := logKinds[1-i].open(logOptions(dir)); !errors.As(err, &open) {
+			t.Fatalf("a %s directory opened as the other kind: %v", k.name, err)
+		}
+	}
+}
+
+func TestLogWrongOwner(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		dir := t.TempDir()
+		e := openLog(t, k, logOptions(dir))
+		must(t, saveVote(openGroup(t, e, 1), 1, "x"))
+		must(t, e.Close())
+		for i, change := range []func(*LogOptions){func(o *LogOptions) { o.Cluster = "d" }, func(o *LogOptions) { o.Host = "j" }, func(o *LogOptions) { o.Incarnation = "k" }} {
+			o := logOptions(dir)
+			change(&o)
+			var wrong *WrongOwnerError
+			if _, err := k.open(o); !errors.As(err, &wrong) || wrong.What != [...]string{"cluster", "host", "incarnation"}[i] {
+				t.Fatalf("opened by another owner: %v", err)
+			}
+		}
+		checkVote(t, openGroup(t, openLog(t, k, logOptions(dir)), 1), 1, "x")
+	})
+}
+
+func TestLogLocked(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		dir := t.TempDir()
+		openLog(t, k, logOptions(dir))
+		var open *OpenError
+		if _, err := k.open(logOptions(dir)); !errors.As(err, &open) || open.Reason != OpenLocked {
+			t.Fatalf("second open: %v", err)
+		}
+	})
+}
+
+func TestLogOptions(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		if _, err := k.open(LogOptions{}); err == nil {
+			t.Fatal("opened without a directory")
+		}
+		dir := fmt.Sprintf("%s/a/b/log", t.TempDir()) // created
+		e := openLog(t, k, logOptions(dir))
+		must(t, openGroup(t, e, 1).StoreLog(logEntry(1, 1)))
+	})
+}
