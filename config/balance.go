@@ -76,12 +76,13 @@ func (l *layout) balanceVoters() {
 // to any of its voters), one partition is passed on along each step of a shortest path. Because the cost is convex,
 // no such path means the balance is the best possible.
 func (l *layout) balanceLeads() {
-	for h := 0; h < l.hosts; {
-		if !l.relieve(int32(h)) {
-			h++
-			continue
+	for again := true; again; {
+		again = false // until a pass finds nothing: who receives leads may become able to pass more on
+		for h := range int32(l.hosts) {
+			for l.leads[h] >= slices.Min(l.leads)+2 && l.relieve(h) {
+				again = true
+			}
 		}
-		h = 0 // a host that received leads may have become able to pass more on
 	}
 }
 

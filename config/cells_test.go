@@ -76,4 +76,24 @@ func TestCellsFollowTheOldLayout(t *testing.T) {
 			}
 		}
 	}
+
+	// Partitions that are new go where they were settled, too.
+	parts := make([]part, 4)
+	for p := range parts {
+		parts[p] = part{slots: []int32{vacant, vacant, vacant}, voters: 3, lead: vacant, oldLead: vacant}
+	}
+	l = newLayout(make([]int32, 6), parts, 2)
+	l.cell = []int32{1, 1, 1, 0, 0, 0}
+	home = l.settle(l.cell)
+	if want := []int32{0, 1, 0, 1}; !slices.Equal(home, want) {
+		t.Errorf("settled %v, want %v", home, want)
+	}
+	l.fill(home)
+	for p := range l.parts {
+		for _, h := range l.parts[p].slots {
+			if l.cell[h] != home[p] {
+				t.Errorf("new partition %d has a member outside of its cell: %v", p, l.parts[p].slots)
+			}
+		}
+	}
 }
