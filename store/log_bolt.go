@@ -70,9 +70,9 @@ func openBoltLog(o LogOptions, hooks boltHooks) (*boltLog, error) {
 		return nil, err
 	}
 	if err := makeLogDir(o.Dir); err != nil {
-		return nil, classifyOpen(o.Dir, err)
+		return nil, openError(o.Dir, err)
 	}
-	if desc, err := pebble.Peek(o.Dir, o.FS); err != nil || desc.Exists {
+	if desc, err := pebble.Peek(o.Dir, vfs.Default); err != nil || desc.Exists {
 		return nil, &OpenError{Dir: o.Dir, Reason: logOpenReason, Err: errors.Join(err, errors.New("found Pebble's files"))}
 	}
 	e := newLogEngine(o, newFailStop("log", o.Logger, o.OnFatal))
@@ -82,7 +82,7 @@ func openBoltLog(o LogOptions, hooks boltHooks) (*boltLog, error) {
 	if b.host, err = b.open(path); errors.Is(err, bbolt.ErrTimeout) {
 		return nil, &OpenError{Dir: o.Dir, Reason: OpenLocked, Err: err}
 	} else if err != nil {
-		return nil, classifyOpen(o.Dir, err)
+		return nil, openError(o.Dir, err)
 	}
 	if err := b.stampHost(); err != nil {
 		return nil, errors.Join(err, b.host.Close())
@@ -109,7 +109,11 @@ func syncDir(dir string) error {
 
 // findBoltLog returns the name of a bolt file in the directory.
 func findBoltLog(o LogOptions) (string, error) {
-	names, err := o.FS.List(o.Dir)
+	files := o.FS
+	if files == nil {
+		files = vfs.Default
+	}
+	names, err := files.List(o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -138,7 +142,7 @@ func (b *boltLog) stampHost() error {
 		return &CorruptionError{Partition: hostPartition, Kind: "log", Err: fmt.Errorf("directory %s has data but no stamp", o.Dir)}
 	}
 	if err := b.host.Set(boltKeyStamp, b.stamp()); err != nil {
-		return classifyOpen(o.Dir, err)
+		return openError(o.Dir, err)
 	}
 	return syncDir(o.Dir)
 }

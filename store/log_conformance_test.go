@@ -17,11 +17,11 @@ func TestLogConformance(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				dir := t.TempDir()
 				e := openLog(t, k, logOptions(dir))
-				check := c.run(t, openGroup(t, e, 7))
-				check(t, openGroup(t, e, 7))
-				must(t, e.Close())
+				check := c.run(t, openLogGroup(t, e, 7))
+				check(t, openLogGroup(t, e, 7))
+				mustLog(t, e.Close())
 				e = openLog(t, k, logOptions(dir))
-				check(t, openGroup(t, e, 7))
+				check(t, openLogGroup(t, e, 7))
 			})
 		})
 	}
@@ -41,12 +41,12 @@ var logCases = []struct {
 		if !g.IsMonotonic() {
 			t.Fatal("not monotonic")
 		}
-		must(t, g.StoreLogs(nil))
-		must(t, g.DeleteRange(1, 10))
+		mustLog(t, g.StoreLogs(nil))
+		mustLog(t, g.DeleteRange(1, 10))
 		return func(t *testing.T, g LogGroup) {
 			checkLog(t, g, 0, 0, nil)
-			checkMarker(t, g, nil)
-			checkVote(t, g, 0, "")
+			checkLogMarker(t, g, nil)
+			checkLogVote(t, g, 0, "")
 			if _, err := g.Get([]byte("CurrentTerm")); err == nil || err.Error() != "not found" {
 				t.Fatalf("missing key: %v", err)
 			}
@@ -59,13 +59,13 @@ var logCases = []struct {
 		logs := logEntries(1, 40, 2)
 		logs[3].Extensions, logs[4].Data, logs[5].Type = []byte("extension"), nil, raft.LogConfiguration
 		logs[6] = &raft.Log{Index: 7, Term: 2, Type: raft.LogBarrier}
-		must(t, g.StoreLog(logs[0]))
-		must(t, g.StoreLogs(logs[1:40]))
+		mustLog(t, g.StoreLog(logs[0]))
+		mustLog(t, g.StoreLogs(logs[1:40]))
 		return wantLog(0, 0, logs)
 	}},
 	{"stored entries are copies", func(t *testing.T, g LogGroup) logCheck {
 		l := logEntry(1, 1)
-		must(t, g.StoreLog(l))
+		mustLog(t, g.StoreLog(l))
 		clear(l.Data)
 		l.Term = 9
 		return wantLog(0, 0, logEntries(1, 1, 1))
@@ -77,7 +77,7 @@ var logCases = []struct {
 			}
 		}
 		checkLog(t, g, 0, 0, nil)
-		must(t, g.StoreLogs(logEntries(1, 3, 1)))
+		mustLog(t, g.StoreLogs(logEntries(1, 3, 1)))
 		for _, first := range []uint64{1, 3, 5} {
 			if g.StoreLogs(logEntries(first, 6, 1)) == nil {
 				t.Fatalf("stored from %d", first)
@@ -86,95 +86,95 @@ var logCases = []struct {
 		return wantLog(0, 0, logEntries(1, 3, 1))
 	}},
 	{"suffix", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.StoreLogs(logEntries(1, 10, 1)))
-		must(t, g.DeleteRange(6, 10))
-		must(t, g.StoreLogs(logEntries(6, 8, 2)))
+		mustLog(t, g.StoreLogs(logEntries(1, 10, 1)))
+		mustLog(t, g.DeleteRange(6, 10))
+		mustLog(t, g.StoreLogs(logEntries(6, 8, 2)))
 		return wantLog(0, 0, append(logEntries(1, 5, 1), logEntries(6, 8, 2)...))
 	}},
 	{"whole log in conflict", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.StoreLogs(logEntries(1, 4, 1)))
-		must(t, g.DeleteRange(1, 4))
+		mustLog(t, g.StoreLogs(logEntries(1, 4, 1)))
+		mustLog(t, g.DeleteRange(1, 4))
 		checkLog(t, g, 0, 0, nil)
-		must(t, g.StoreLogs(logEntries(1, 2, 3)))
+		mustLog(t, g.StoreLogs(logEntries(1, 2, 3)))
 		return wantLog(0, 0, logEntries(1, 2, 3))
 	}},
 	{"prefix", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.StoreLogs(logEntries(1, 20, 3)))
-		must(t, g.SaveMarker(testMarker(15, 3), true))
-		must(t, g.DeleteRange(0, 5))
-		must(t, g.DeleteRange(6, 12))
-		must(t, g.DeleteRange(1, 12))
-		must(t, g.StoreLogs(logEntries(21, 22, 4)))
+		mustLog(t, g.StoreLogs(logEntries(1, 20, 3)))
+		mustLog(t, g.SaveMarker(logTestMarker(15, 3), true))
+		mustLog(t, g.DeleteRange(0, 5))
+		mustLog(t, g.DeleteRange(6, 12))
+		mustLog(t, g.DeleteRange(1, 12))
+		mustLog(t, g.StoreLogs(logEntries(21, 22, 4)))
 		return wantLog(12, 3, append(logEntries(13, 20, 3), logEntries(21, 22, 4)...))
 	}},
 	{"long prefix", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.StoreLogs(logEntries(1, logPointDeletes+100, 3)))
-		must(t, g.SaveMarker(testMarker(logPointDeletes+50, 3), true))
-		must(t, g.DeleteRange(1, logPointDeletes+50))
+		mustLog(t, g.StoreLogs(logEntries(1, logPointDeletes+100, 3)))
+		mustLog(t, g.SaveMarker(logTestMarker(logPointDeletes+50, 3), true))
+		mustLog(t, g.DeleteRange(1, logPointDeletes+50))
 		return wantLog(logPointDeletes+50, 3, logEntries(logPointDeletes+51, logPointDeletes+100, 3))
 	}},
 	{"compaction of everything", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.StoreLogs(logEntries(1, 9, 2)))
-		must(t, g.SaveMarker(testMarker(9, 2), true))
-		must(t, g.DeleteRange(1, 9))
+		mustLog(t, g.StoreLogs(logEntries(1, 9, 2)))
+		mustLog(t, g.SaveMarker(logTestMarker(9, 2), true))
+		mustLog(t, g.DeleteRange(1, 9))
 		checkLog(t, g, 9, 2, nil)
 		if g.StoreLog(logEntry(11, 2)) == nil {
 			t.Fatal("stored behind a gap")
 		}
-		must(t, g.StoreLog(logEntry(10, 2)))
+		mustLog(t, g.StoreLog(logEntry(10, 2)))
 		return wantLog(9, 2, logEntries(10, 10, 2))
 	}},
 	{"removal of everything around the marker", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.StoreLogs(logEntries(1, 9, 2)))
-		must(t, g.SaveMarker(testMarker(5, 2), true))
-		must(t, g.DeleteRange(1, 9))
+		mustLog(t, g.StoreLogs(logEntries(1, 9, 2)))
+		mustLog(t, g.SaveMarker(logTestMarker(5, 2), true))
+		mustLog(t, g.DeleteRange(1, 9))
 		checkLog(t, g, 5, 2, nil)
-		must(t, g.StoreLogs(logEntries(6, 7, 3)))
+		mustLog(t, g.StoreLogs(logEntries(6, 7, 3)))
 		return wantLog(5, 2, logEntries(6, 7, 3))
 	}},
 	{"a range whose removal would leave no log", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.StoreLogs(logEntries(1, 20, 1)))
+		mustLog(t, g.StoreLogs(logEntries(1, 20, 1)))
 		for _, r := range [][2]uint64{{1, 5}, {5, 10}} { // no marker; a hole
 			if g.DeleteRange(r[0], r[1]) == nil {
 				t.Fatalf("deleted %v", r)
 			}
 		}
-		must(t, g.SaveMarker(testMarker(10, 1), true))
+		mustLog(t, g.SaveMarker(logTestMarker(10, 1), true))
 		for _, r := range [][2]uint64{{1, 11}, {10, 20}, {2, 9}} { // above the marker; at it; a hole
 			if g.DeleteRange(r[0], r[1]) == nil {
 				t.Fatalf("deleted %v", r)
 			}
 		}
-		must(t, g.DeleteRange(7, 3))
-		must(t, g.DeleteRange(21, 90))
+		mustLog(t, g.DeleteRange(7, 3))
+		mustLog(t, g.DeleteRange(21, 90))
 		return wantLog(0, 0, logEntries(1, 20, 1))
 	}},
 	{"marker kept with the log", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.StoreLogs(logEntries(1, 20, 1)))
-		m := testMarker(12, 1)
-		must(t, g.SaveMarker(testMarker(10, 1), true))
-		must(t, g.SaveMarker(m, true))
+		mustLog(t, g.StoreLogs(logEntries(1, 20, 1)))
+		m := logTestMarker(12, 1)
+		mustLog(t, g.SaveMarker(logTestMarker(10, 1), true))
+		mustLog(t, g.SaveMarker(m, true))
 		return func(t *testing.T, g LogGroup) {
-			checkMarker(t, g, &m)
+			checkLogMarker(t, g, &m)
 			checkLog(t, g, 0, 0, logEntries(1, 20, 1))
 		}
 	}},
 	{"marker at the compacted entry", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.SaveMarker(testMarker(12, 4), false))
-		must(t, g.StoreLogs(logEntries(13, 15, 4)))
-		m := testMarker(12, 4)
+		mustLog(t, g.SaveMarker(logTestMarker(12, 4), false))
+		mustLog(t, g.StoreLogs(logEntries(13, 15, 4)))
+		m := logTestMarker(12, 4)
 		m.Payload = []byte("once more")
-		must(t, g.SaveMarker(m, true))
+		mustLog(t, g.SaveMarker(m, true))
 		return func(t *testing.T, g LogGroup) {
-			checkMarker(t, g, &m)
+			checkLogMarker(t, g, &m)
 			checkLog(t, g, 12, 4, logEntries(13, 15, 4))
 		}
 	}},
 	{"marker drops", func(t *testing.T, g LogGroup) logCheck {
 		for i, keep := range []bool{false, true, true, true} {
 			base := uint64(100 * (i + 1))
-			must(t, g.StoreLogs(logEntries(next(t, g), base+20, 1)))
-			m := testMarker(base+10, 1)
+			mustLog(t, g.StoreLogs(logEntries(nextLog(t, g), base+20, 1)))
+			m := logTestMarker(base+10, 1)
 			switch i {
 			case 1: // another term at the marker
 				m.Term = 2
@@ -183,26 +183,26 @@ var logCases = []struct {
 			case 3: // far beyond
 				m.Index = base + 90
 			}
-			must(t, g.SaveMarker(m, keep))
-			checkMarker(t, g, &m)
+			mustLog(t, g.SaveMarker(m, keep))
+			checkLogMarker(t, g, &m)
 			checkLog(t, g, m.Index, m.Term, nil)
 			if g.StoreLog(logEntry(m.Index+2, 3)) == nil {
 				t.Fatal("stored behind a gap")
 			}
 		}
-		must(t, g.StoreLogs(logEntries(491, 495, 5)))
+		mustLog(t, g.StoreLogs(logEntries(491, 495, 5)))
 		return wantLog(490, 1, logEntries(491, 495, 5))
 	}},
 	{"marker on an empty log", func(t *testing.T, g LogGroup) logCheck {
-		m := testMarker(1000, 7)
-		must(t, g.SaveMarker(m, true))
-		return func(t *testing.T, g LogGroup) { checkMarker(t, g, &m); checkLog(t, g, 1000, 7, nil) }
+		m := logTestMarker(1000, 7)
+		mustLog(t, g.SaveMarker(m, true))
+		return func(t *testing.T, g LogGroup) { checkLogMarker(t, g, &m); checkLog(t, g, 1000, 7, nil) }
 	}},
 	{"refused markers", func(t *testing.T, g LogGroup) logCheck {
-		m := testMarker(10, 3)
-		must(t, g.SaveMarker(m, false))
-		must(t, g.StoreLogs(logEntries(11, 12, 3)))
-		older, term, zero, config, big := testMarker(9, 3), testMarker(10, 2), testMarker(0, 0), testMarker(20, 3), testMarker(20, 3)
+		m := logTestMarker(10, 3)
+		mustLog(t, g.SaveMarker(m, false))
+		mustLog(t, g.StoreLogs(logEntries(11, 12, 3)))
+		older, term, zero, config, big := logTestMarker(9, 3), logTestMarker(10, 2), logTestMarker(0, 0), logTestMarker(20, 3), logTestMarker(20, 3)
 		config.ConfigurationIndex = 21
 		big.Payload = make([]byte, maxMarkerPayload+1)
 		for _, bad := range []Marker{older, term, zero, config, big} {
@@ -210,39 +210,39 @@ var logCases = []struct {
 				t.Fatalf("saved a marker at %d, term %d", bad.Index, bad.Term)
 			}
 		}
-		return func(t *testing.T, g LogGroup) { checkMarker(t, g, &m); checkLog(t, g, 10, 3, logEntries(11, 12, 3)) }
+		return func(t *testing.T, g LogGroup) { checkLogMarker(t, g, &m); checkLog(t, g, 10, 3, logEntries(11, 12, 3)) }
 	}},
 	{"stub of a configuration", func(t *testing.T, g LogGroup) logCheck {
 		logs := logEntries(1, 5, 1)
-		logs[0].Type, logs[0].Data = raft.LogConfiguration, testMarker(1, 1).Configuration
-		must(t, g.StoreLogs(logs))
-		must(t, g.SaveMarker(testMarker(5, 1), true))
-		must(t, g.DeleteRange(1, 1))
+		logs[0].Type, logs[0].Data = raft.LogConfiguration, logTestMarker(1, 1).Configuration
+		mustLog(t, g.StoreLogs(logs))
+		mustLog(t, g.SaveMarker(logTestMarker(5, 1), true))
+		mustLog(t, g.DeleteRange(1, 1))
 		return func(t *testing.T, g LogGroup) {
 			var l raft.Log
-			must(t, g.GetLog(1, &l))
+			mustLog(t, g.GetLog(1, &l))
 			if l.Type != raft.LogConfiguration || string(l.Data) != string(logs[0].Data) {
 				t.Fatalf("stub of the first configuration is %+v", l)
 			}
 		}
 	}},
 	{"stub of a marker's configuration", func(t *testing.T, g LogGroup) logCheck {
-		m := testMarker(8, 2)
+		m := logTestMarker(8, 2)
 		m.ConfigurationIndex = 8
-		must(t, g.SaveMarker(m, false))
+		mustLog(t, g.SaveMarker(m, false))
 		return func(t *testing.T, g LogGroup) {
 			var l raft.Log
-			must(t, g.GetLog(8, &l))
+			mustLog(t, g.GetLog(8, &l))
 			if l.Type != raft.LogConfiguration || string(l.Data) != string(m.Configuration) {
 				t.Fatalf("stub is %+v", l)
 			}
 		}
 	}},
 	{"stable values", func(t *testing.T, g LogGroup) logCheck {
-		must(t, g.SetUint64([]byte("CurrentTerm"), 3))
-		must(t, g.SetUint64([]byte("CurrentTerm"), 1<<63))
-		must(t, g.Set([]byte("k"), []byte("v")))
-		must(t, g.Set([]byte("empty"), nil))
+		mustLog(t, g.SetUint64([]byte("CurrentTerm"), 3))
+		mustLog(t, g.SetUint64([]byte("CurrentTerm"), 1<<63))
+		mustLog(t, g.Set([]byte("k"), []byte("v")))
+		mustLog(t, g.Set([]byte("empty"), nil))
 		return func(t *testing.T, g LogGroup) {
 			if v, err := g.GetUint64([]byte("CurrentTerm")); v != 1<<63 || err != nil {
 				t.Fatal(v, err)
@@ -259,29 +259,29 @@ var logCases = []struct {
 		}
 	}},
 	{"vote", func(t *testing.T, g LogGroup) logCheck {
-		must(t, saveVote(g, 4, "a@1"))
-		must(t, saveVote(g, 6, "b@1"))
-		must(t, g.SetUint64([]byte(logKeyVoteTerm), 9)) // the second half never comes
-		return func(t *testing.T, g LogGroup) { checkVote(t, g, 6, "b@1") }
+		mustLog(t, saveLogVote(g, 4, "a@1"))
+		mustLog(t, saveLogVote(g, 6, "b@1"))
+		mustLog(t, g.SetUint64([]byte(logKeyVoteTerm), 9)) // the second half never comes
+		return func(t *testing.T, g LogGroup) { checkLogVote(t, g, 6, "b@1") }
 	}},
 	{"everything at once", func(t *testing.T, g LogGroup) logCheck {
-		must(t, saveVote(g, 4, "a@1"))
-		must(t, g.SetUint64([]byte("CurrentTerm"), 4))
-		must(t, g.StoreLogs(logEntries(1, 9, 4)))
-		m := testMarker(6, 4)
-		must(t, g.SaveMarker(m, true))
-		must(t, g.DeleteRange(1, 3))
+		mustLog(t, saveLogVote(g, 4, "a@1"))
+		mustLog(t, g.SetUint64([]byte("CurrentTerm"), 4))
+		mustLog(t, g.StoreLogs(logEntries(1, 9, 4)))
+		m := logTestMarker(6, 4)
+		mustLog(t, g.SaveMarker(m, true))
+		mustLog(t, g.DeleteRange(1, 3))
 		return func(t *testing.T, g LogGroup) {
-			checkVote(t, g, 4, "a@1")
-			checkMarker(t, g, &m)
+			checkLogVote(t, g, 4, "a@1")
+			checkLogMarker(t, g, &m)
 			checkLog(t, g, 3, 4, logEntries(4, 9, 4))
 		}
 	}},
 }
 
-func next(t *testing.T, g LogGroup) uint64 {
+func nextLog(t *testing.T, g LogGroup) uint64 {
 	last, err := g.LastIndex()
-	must(t, err)
+	mustLog(t, err)
 	compacted, _ := g.Compacted()
 	return max(last, compacted) + 1
 }
@@ -300,47 +300,47 @@ func TestLogGroupsAndDrop(t *testing.T) {
 			t.Fatal("reserved number accepted")
 		}
 		for _, p := range []uint32{3, 1, 0, 1 << 31} {
-			g := openGroup(t, e, p)
-			if again := openGroup(t, e, p); again != g {
+			g := openLogGroup(t, e, p)
+			if again := openLogGroup(t, e, p); again != g {
 				t.Fatal("two groups of one partition")
 			}
 			groups() // nothing written yet
 		}
-		must(t, openGroup(t, e, 1).StoreLogs(logEntries(1, 5, 1)))
-		must(t, saveVote(openGroup(t, e, 3), 1, "x"))
-		must(t, openGroup(t, e, 1<<31).SaveMarker(testMarker(5, 5), false))
-		must(t, openGroup(t, e, 0).SetUint64([]byte("CurrentTerm"), 1))
+		mustLog(t, openLogGroup(t, e, 1).StoreLogs(logEntries(1, 5, 1)))
+		mustLog(t, saveLogVote(openLogGroup(t, e, 3), 1, "x"))
+		mustLog(t, openLogGroup(t, e, 1<<31).SaveMarker(logTestMarker(5, 5), false))
+		mustLog(t, openLogGroup(t, e, 0).SetUint64([]byte("CurrentTerm"), 1))
 		groups(0, 1, 3, 1<<31)
-		old := openGroup(t, e, 1)
-		must(t, e.Drop(1))
-		must(t, e.Drop(2)) // never existed
+		old := openLogGroup(t, e, 1)
+		mustLog(t, e.Drop(1))
+		mustLog(t, e.Drop(2)) // never existed
 		groups(0, 3, 1<<31)
-		for what, err := range map[string]error{"store": old.StoreLog(logEntry(6, 1)), "read": old.GetLog(3, &raft.Log{}), "vote": saveVote(old, 2, "x")} {
+		for what, err := range map[string]error{"store": old.StoreLog(logEntry(6, 1)), "read": old.GetLog(3, &raft.Log{}), "vote": saveLogVote(old, 2, "x")} {
 			if !errors.Is(err, ErrDropped) {
 				t.Fatalf("%s of a dropped group: %v", what, err)
 			}
 		}
-		must(t, e.Close())
+		mustLog(t, e.Close())
 		e = openLog(t, k, logOptions(dir))
 		groups(0, 3, 1<<31)
-		must(t, e.Drop(3)) // not opened in this run
+		mustLog(t, e.Drop(3)) // not opened in this run
 		groups(0, 1<<31)
-		g := openGroup(t, e, 1)
+		g := openLogGroup(t, e, 1)
 		checkLog(t, g, 0, 0, nil)
-		must(t, g.StoreLogs(logEntries(1, 2, 9)))
-		must(t, e.Close())
+		mustLog(t, g.StoreLogs(logEntries(1, 2, 9)))
+		mustLog(t, e.Close())
 		e = openLog(t, k, logOptions(dir))
 		groups(0, 1, 1<<31)
-		checkLog(t, openGroup(t, e, 1), 0, 0, logEntries(1, 2, 9))
+		checkLog(t, openLogGroup(t, e, 1), 0, 0, logEntries(1, 2, 9))
 	})
 }
 
 func TestLogClosed(t *testing.T) {
 	forLogKinds(t, func(t *testing.T, k logKind) {
 		e := openLog(t, k, logOptions(t.TempDir()))
-		g := openGroup(t, e, 1)
-		must(t, g.StoreLogs(logEntries(1, 3, 1)))
-		must(t, e.Close())
+		g := openLogGroup(t, e, 1)
+		mustLog(t, g.StoreLogs(logEntries(1, 3, 1)))
+		mustLog(t, e.Close())
 		_, openErr := e.Group(2)
 		_, listErr := e.Groups()
 		_, firstErr := g.FirstIndex()
@@ -348,7 +348,7 @@ func TestLogClosed(t *testing.T) {
 		_, _, markerErr := g.Marker()
 		_, getErr := g.Get([]byte("k"))
 		for i, err := range []error{e.Close(), e.Drop(1), openErr, listErr, firstErr, lastErr, markerErr, getErr, g.StoreLog(logEntry(4, 1)),
-			g.DeleteRange(3, 3), g.GetLog(1, &raft.Log{}), g.SetUint64([]byte("k"), 1), g.SaveMarker(testMarker(3, 1), true)} {
+			g.DeleteRange(3, 3), g.GetLog(1, &raft.Log{}), g.SetUint64([]byte("k"), 1), g.SaveMarker(logTestMarker(3, 1), true)} {
 			if !errors.Is(err, ErrClosed) {
 				t.Errorf("call %d after Close: %v", i, err)
 			}
@@ -367,12 +367,12 @@ func TestLogConcurrency(t *testing.T) {
 		const groups, rounds = 6, 20
 		var wg sync.WaitGroup
 		for p := range uint32(groups) {
-			g := openGroup(t, e, p)
+			g := openLogGroup(t, e, p)
 			stop := make(chan struct{})
 			wg.Go(func() {
 				defer close(stop)
 				for i := range uint64(rounds) {
-					if err := errors.Join(g.StoreLogs(logEntries(5*i+1, 5*i+5, 1)), g.SaveMarker(testMarker(5*i+5, 1), true)); err != nil {
+					if err := errors.Join(g.StoreLogs(logEntries(5*i+1, 5*i+5, 1)), g.SaveMarker(logTestMarker(5*i+5, 1), true)); err != nil {
 						t.Error(err)
 						return
 					}
@@ -413,20 +413,20 @@ func TestLogConcurrency(t *testing.T) {
 		}
 		wg.Wait()
 		for p := range uint32(groups) {
-			g := openGroup(t, e, p)
+			g := openLogGroup(t, e, p)
 			first, err := g.FirstIndex()
-			must(t, err)
+			mustLog(t, err)
 			checkLog(t, g, first-1, 1, logEntries(first, 5*rounds, 1))
 		}
 		if s := e.Stats(); s.ReadsDisk == 0 {
 			t.Errorf("nothing was read from the disk: %+v", s)
 		}
-		must(t, e.Close())
+		mustLog(t, e.Close())
 		e = openLog(t, k, o)
 		for p := range uint32(groups) {
-			g := openGroup(t, e, p)
+			g := openLogGroup(t, e, p)
 			first, err := g.FirstIndex()
-			must(t, err)
+			mustLog(t, err)
 			checkLog(t, g, first-1, 1, logEntries(first, 5*rounds, 1))
 		}
 	})
@@ -437,10 +437,10 @@ func TestLogCacheIsBounded(t *testing.T) {
 		o := logOptions(t.TempDir())
 		o.EntryCacheBytes = 32 << 10
 		e := openLog(t, k, o)
-		a, b := openGroup(t, e, 1), openGroup(t, e, 2)
-		must(t, a.StoreLogs(logEntries(1, 20, 1)))
+		a, b := openLogGroup(t, e, 1), openLogGroup(t, e, 2)
+		mustLog(t, a.StoreLogs(logEntries(1, 20, 1)))
 		for i := range uint64(60) {
-			must(t, b.StoreLogs(logEntries(10*i+1, 10*i+10, 1)))
+			mustLog(t, b.StoreLogs(logEntries(10*i+1, 10*i+10, 1)))
 			if s := e.Stats(); s.CacheBytes > o.EntryCacheBytes {
 				t.Fatalf("cache holds %d bytes", s.CacheBytes)
 			}
@@ -449,13 +449,13 @@ func TestLogCacheIsBounded(t *testing.T) {
 		checkLog(t, b, 0, 0, logEntries(1, 600, 1))
 		before := e.Stats()
 		for i := uint64(580); i <= 600; i++ {
-			must(t, b.GetLog(i, &raft.Log{}))
+			mustLog(t, b.GetLog(i, &raft.Log{}))
 		}
 		if s := e.Stats(); s.ReadsDisk != before.ReadsDisk || s.Reads != before.Reads+21 {
 			t.Fatalf("recent entries were read from the disk: %+v, before %+v", s, before)
 		}
-		must(t, b.DeleteRange(1, 600))
-		must(t, a.DeleteRange(1, 20))
+		mustLog(t, b.DeleteRange(1, 600))
+		mustLog(t, a.DeleteRange(1, 20))
 		if s := e.Stats(); s.CacheBytes != 0 {
 			t.Fatalf("%d bytes cached of empty logs", s.CacheBytes)
 		}
@@ -466,8 +466,8 @@ func TestLogRefusesTheOtherKind(t *testing.T) {
 	for i, k := range logKinds {
 		dir := t.TempDir()
 		e := openLog(t, k, logOptions(dir))
-		must(t, saveVote(openGroup(t, e, 1), 1, "x"))
-		must(t, e.Close())
+		mustLog(t, saveLogVote(openLogGroup(t, e, 1), 1, "x"))
+		mustLog(t, e.Close())
 		var open *OpenError
 		if _, err := logKinds[1-i].open(logOptions(dir)); !errors.As(err, &open) {
 			t.Fatalf("a %s directory opened as the other kind: %v", k.name, err)
@@ -479,8 +479,8 @@ func TestLogWrongOwner(t *testing.T) {
 	forLogKinds(t, func(t *testing.T, k logKind) {
 		dir := t.TempDir()
 		e := openLog(t, k, logOptions(dir))
-		must(t, saveVote(openGroup(t, e, 1), 1, "x"))
-		must(t, e.Close())
+		mustLog(t, saveLogVote(openLogGroup(t, e, 1), 1, "x"))
+		mustLog(t, e.Close())
 		for i, change := range []func(*LogOptions){func(o *LogOptions) { o.Cluster = "d" }, func(o *LogOptions) { o.Host = "j" }, func(o *LogOptions) { o.Incarnation = "k" }} {
 			o := logOptions(dir)
 			change(&o)
@@ -489,7 +489,7 @@ func TestLogWrongOwner(t *testing.T) {
 				t.Fatalf("opened by another owner: %v", err)
 			}
 		}
-		checkVote(t, openGroup(t, openLog(t, k, logOptions(dir)), 1), 1, "x")
+		checkLogVote(t, openLogGroup(t, openLog(t, k, logOptions(dir)), 1), 1, "x")
 	})
 }
 
@@ -511,6 +511,6 @@ func TestLogOptions(t *testing.T) {
 		}
 		dir := fmt.Sprintf("%s/a/b/log", t.TempDir()) // created
 		e := openLog(t, k, logOptions(dir))
-		must(t, openGroup(t, e, 1).StoreLog(logEntry(1, 1)))
+		mustLog(t, openLogGroup(t, e, 1).StoreLog(logEntry(1, 1)))
 	})
 }

@@ -73,7 +73,7 @@ type Marker struct {
 // LogOptions configure a log engine. Dir and the stamp are required, the rest has defaults.
 type LogOptions struct {
 	Dir string // bolt: one file per partition in it
-	FS  vfs.FS // default: the disk; OpenBoltLog knows no other
+	FS  vfs.FS // default: the disk, with Pebble's watch for slow operations; OpenBoltLog knows no other
 
 	// The stamp written when the directory is created; another one is refused with a *WrongOwnerError.
 	Cluster, Host, Incarnation string
@@ -110,9 +110,6 @@ type LogStats struct {
 func (o LogOptions) withDefaults() (LogOptions, error) {
 	if o.Dir == "" {
 		return o, errors.New("store: log engine: Dir is empty")
-	}
-	if o.FS == nil {
-		o.FS = vfs.Default
 	}
 	if o.MemTableBytes <= 0 {
 		o.MemTableBytes = 64 << 20

@@ -41,7 +41,7 @@ func openLog(t testing.TB, k logKind, o LogOptions) LogEngine {
 	return e
 }
 
-func openGroup(t testing.TB, e LogEngine, partition uint32) LogGroup {
+func openLogGroup(t testing.TB, e LogEngine, partition uint32) LogGroup {
 	t.Helper()
 	g, err := e.Group(partition)
 	if err != nil {
@@ -50,7 +50,7 @@ func openGroup(t testing.TB, e LogEngine, partition uint32) LogGroup {
 	return g
 }
 
-func must(t testing.TB, err error) {
+func mustLog(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func sameLog(a, b *raft.Log) bool {
 		bytes.Equal(a.Extensions, b.Extensions) && a.AppendedAt.Equal(b.AppendedAt)
 }
 
-func testMarker(index, term uint64) Marker {
+func logTestMarker(index, term uint64) Marker {
 	return Marker{Index: index, Term: term, ConfigurationIndex: 1, Configuration: raft.EncodeConfiguration(raft.Configuration{
 		Servers: []raft.Server{{ID: "h@i", Address: "h@i"}}}), Payload: fmt.Appendf(nil, "terms up to %d", index)}
 }
@@ -88,9 +88,9 @@ func checkLog(t testing.TB, g LogGroup, compacted, compactedTerm uint64, want []
 		first, last = want[0].Index, want[len(want)-1].Index
 	}
 	haveFirst, err := g.FirstIndex()
-	must(t, err)
+	mustLog(t, err)
 	haveLast, err := g.LastIndex()
-	must(t, err)
+	mustLog(t, err)
 	if haveFirst != first || haveLast != last {
 		t.Fatalf("log is [%d, %d], want [%d, %d]", haveFirst, haveLast, first, last)
 	}
@@ -114,7 +114,7 @@ func checkLog(t testing.TB, g LogGroup, compacted, compactedTerm uint64, want []
 	}
 	if compacted > 0 {
 		var l raft.Log
-		must(t, g.GetLog(compacted, &l))
+		mustLog(t, g.GetLog(compacted, &l))
 		if l.Index != compacted || l.Term != compactedTerm {
 			t.Fatalf("stub is %+v", l)
 		}
@@ -122,10 +122,10 @@ func checkLog(t testing.TB, g LogGroup, compacted, compactedTerm uint64, want []
 }
 
 // checkMarker verifies the marker; nil for none.
-func checkMarker(t testing.TB, g LogGroup, want *Marker) {
+func checkLogMarker(t testing.TB, g LogGroup, want *Marker) {
 	t.Helper()
 	m, ok, err := g.Marker()
-	must(t, err)
+	mustLog(t, err)
 	if ok != (want != nil) || ok && !sameMarker(m, *want) {
 		t.Fatalf("marker is %+v (%v), want %+v", m, ok, want)
 	}
@@ -137,7 +137,7 @@ func sameMarker(a, b Marker) bool {
 }
 
 // saveVote writes a vote as Raft does.
-func saveVote(g LogGroup, term uint64, candidate string) error {
+func saveLogVote(g LogGroup, term uint64, candidate string) error {
 	if err := g.SetUint64([]byte(logKeyVoteTerm), term); err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func saveVote(g LogGroup, term uint64, candidate string) error {
 }
 
 // checkVote verifies the vote; term 0 for none.
-func checkVote(t testing.TB, g LogGroup, term uint64, candidate string) {
+func checkLogVote(t testing.TB, g LogGroup, term uint64, candidate string) {
 	t.Helper()
 	have, err := g.GetUint64([]byte(logKeyVoteTerm))
 	who, whoErr := g.Get([]byte(logKeyVoteCandidate))
@@ -155,23 +155,23 @@ func checkVote(t testing.TB, g LogGroup, term uint64, candidate string) {
 		}
 		return
 	}
-	must(t, err)
-	must(t, whoErr)
+	mustLog(t, err)
+	mustLog(t, whoErr)
 	if have != term || string(who) != candidate {
 		t.Fatalf("vote is for %q in term %d, want %q in term %d", who, have, candidate, term)
 	}
 }
 
-// copyDir copies a directory of plain files: the disk as a crash would leave it.
-func copyDir(t testing.TB, from, to string) {
+// copyLogDir copies a directory of plain files: the disk as a crash would leave it.
+func copyLogDir(t testing.TB, from, to string) {
 	t.Helper()
-	must(t, os.MkdirAll(to, 0o755))
+	mustLog(t, os.MkdirAll(to, 0o755))
 	files, err := os.ReadDir(from)
-	must(t, err)
+	mustLog(t, err)
 	for _, f := range files {
 		b, err := os.ReadFile(filepath.Join(from, f.Name()))
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(to, f.Name()), b, 0o600))
+		mustLog(t, err)
+		mustLog(t, os.WriteFile(filepath.Join(to, f.Name()), b, 0o600))
 	}
 }
 

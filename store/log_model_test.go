@@ -196,7 +196,7 @@ func (h *logMachine) pick(t *rapid.T) (*logModel, LogGroup) {
 	return h.models[p], g
 }
 
-func agree(t *rapid.T, legal bool, err error) {
+func agreeLog(t *rapid.T, legal bool, err error) {
 	if legal != (err == nil) {
 		t.Fatalf("the model says legal = %v, the engine %v", legal, err)
 	}
@@ -219,7 +219,7 @@ func (h *logMachine) actions() map[string]func(*rapid.T) {
 			n, term := rapid.IntRange(1, 12).Draw(t, "n"), rapid.Uint64Range(1, 4).Draw(t, "term")
 			logs := logEntries(from, from+uint64(n)-1, term)
 			logs[0].Data = bytes.Repeat([]byte{byte(n)}, rapid.IntRange(0, 900).Draw(t, "size"))
-			agree(t, m.store(logs), g.StoreLogs(logs))
+			agreeLog(t, m.store(logs), g.StoreLogs(logs))
 		},
 		"delete": func(t *rapid.T) {
 			m, g := h.pick(t)
@@ -231,7 +231,7 @@ func (h *logMachine) actions() map[string]func(*rapid.T) {
 			case 1:
 				high = last
 			}
-			agree(t, m.deleteRange(low, high), g.DeleteRange(low, high))
+			agreeLog(t, m.deleteRange(low, high), g.DeleteRange(low, high))
 		},
 		"marker": func(t *rapid.T) {
 			m, g := h.pick(t)
@@ -240,19 +240,19 @@ func (h *logMachine) actions() map[string]func(*rapid.T) {
 			if !known || rapid.IntRange(0, 4).Draw(t, "foreign") == 0 {
 				term = rapid.Uint64Range(1, 4).Draw(t, "term")
 			}
-			k, keep := testMarker(index, term), rapid.IntRange(0, 3).Draw(t, "keep") > 0
-			agree(t, m.saveMarker(k, keep), g.SaveMarker(k, keep))
+			k, keep := logTestMarker(index, term), rapid.IntRange(0, 3).Draw(t, "keep") > 0
+			agreeLog(t, m.saveMarker(k, keep), g.SaveMarker(k, keep))
 		},
 		"vote": func(t *rapid.T) {
 			m, g := h.pick(t)
 			if rapid.Bool().Draw(t, "term first") {
 				term := rapid.Uint64Range(1, 9).Draw(t, "term")
-				agree(t, true, g.SetUint64([]byte(logKeyVoteTerm), term))
+				agreeLog(t, true, g.SetUint64([]byte(logKeyVoteTerm), term))
 				m.stagedTerm = &term
 			}
 			if rapid.Bool().Draw(t, "candidate") && (m.stagedTerm != nil || m.voteTerm > 0) {
 				who := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "who")
-				agree(t, true, g.Set([]byte(logKeyVoteCandidate), []byte(who)))
+				agreeLog(t, true, g.Set([]byte(logKeyVoteCandidate), []byte(who)))
 				if m.stagedTerm != nil {
 					m.voteTerm, m.stagedTerm = *m.stagedTerm, nil
 				}
@@ -262,7 +262,7 @@ func (h *logMachine) actions() map[string]func(*rapid.T) {
 		"set": func(t *rapid.T) {
 			m, g := h.pick(t)
 			key, value := rapid.SampledFrom([]string{"CurrentTerm", "k"}).Draw(t, "key"), rapid.StringN(0, 5, 10).Draw(t, "value")
-			agree(t, true, g.Set([]byte(key), []byte(value)))
+			agreeLog(t, true, g.Set([]byte(key), []byte(value)))
 			m.stable[key], m.everWrittenInto = value, true
 		},
 		"drop": func(t *rapid.T) {
@@ -270,7 +270,7 @@ func (h *logMachine) actions() map[string]func(*rapid.T) {
 			if rapid.IntRange(0, 3).Draw(t, "really") > 0 {
 				return
 			}
-			agree(t, true, h.engine.Drop(p))
+			agreeLog(t, true, h.engine.Drop(p))
 			h.models[p] = newLogModel()
 		},
 		"reopen": func(t *rapid.T) { h.reopen(t) },

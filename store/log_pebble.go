@@ -62,10 +62,9 @@ func OpenPebbleLog(o LogOptions) (LogEngine, error) {
 	cache := pebble.NewCache(16 << 20)
 	defer cache.Unref() // the engine holds its own reference
 	db, err := openPebble(o.Dir, o.FS, stop, &pebble.Options{
-		Cache:                       cache,
-		MemTableSize:                uint64(o.MemTableBytes),
-		MemTableStopWritesThreshold: 4,
-		EventListener:               DocEvents{}.listener(o.Logger),
+		Cache:         cache,
+		MemTableSize:  uint64(o.MemTableBytes),
+		EventListener: DocEvents{}.listener(o.Logger),
 	})
 	if err != nil {
 		return nil, err
