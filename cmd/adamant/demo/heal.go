@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/adamantdb/adamant"
@@ -15,9 +16,11 @@ type healing struct {
 	members  int // partitions the cluster file gives it
 	open     int // members that run
 	complete int // members without holes
-	voters   int // members that vote, as the partition's leader has it
-	clean    int // partitions whose Raft configuration is exactly what the cluster file says
 	buckets  int // healed, of 256 for each member
+	// voters are the partitions whose leader counts it as the voter, or replica, that it should be; clean those whose
+	// Raft configuration is exactly what the cluster file says, every member complete. Only leaders know, and there may
+	// be none at the moment, so once seen counts.
+	voters, clean map[uint32]bool
 
 	documents int64 // held
 }
@@ -25,13 +28,13 @@ type healing struct {
 const bucketsPerMember = 256
 
 func (h *healing) healthy() bool {
-	return h.open == h.members && h.complete == h.members && h.voters == h.members && h.clean == h.members
+	return h.open == h.members && h.complete == h.members && len(h.voters) == h.members && len(h.clean) == h.members
 }
 
 // assess looks at a replacement from the inside, and at its place in each partition through the partition's leader. It is
 // a function of statuses alone.
 func assess(c *config.Cluster, name string, own adamant.Status, all map[string]adamant.Status) healing {
-	var h healing
+	h := healing{voters: map[uint32]bool{}, clean: map[uint32]bool{}}
 	wanted := map[uint32]*config.Partition{}
 	for i := range c.Partitions {
 		if p := &c.Partitions[i]; p.HasMember(name) {
@@ -60,31 +63,35 @@ func assess(c *config.Cluster, name string, own adamant.Status, all map[string]a
 		for i := range s.Partitions {
 			p := &s.Partitions[i]
 			if want := wanted[p.ID]; want != nil && p.Role == adamant.RoleLeader && p.Serving {
-				voter, clean := standing(p, want, name, own.Incarnation)
-				h.voters += voter
-				h.clean += clean
+				h.standing(p, want, name, own.Incarnation)
 			}
 		}
 	}
 	return h
 }
 
-// standing reports, as numbers to add up, whether the incarnation of a host votes in a partition, and whether the
-// partition has exactly the members that the cluster file wants, each complete.
-func standing(p *adamant.PartitionStatus, want *config.Partition, name, incarnation string) (voter, clean int) {
-	clean = 1
-	if len(p.Members) != len(want.Members()) {
-		clean = 0
-	}
+// standing notes whether the incarnation of a host has its place in a partition, and whether the partition has exactly the
+// members that the cluster file wants, each complete.
+func (h *healing) standing(p *adamant.PartitionStatus, want *config.Partition, name, incarnation string) {
+	clean := len(p.Members) == len(want.Members())
 	for _, m := range p.Members {
-		if m.Host == name && m.Incarnation == incarnation && m.Voter == want.HasVoter(name) {
-			voter = 1
+		mine := m.Host == name && m.Incarnation == incarnation
+		if mine && m.Voter == want.HasVoter(name) {
+			h.voters[p.ID] = true
 		}
-		if !want.HasMember(m.Host) || m.Voter != want.HasVoter(m.Host) || !m.Complete || !m.Alive || m.Host == name && m.Incarnation != incarnation {
-			clean = 0
+		if !want.HasMember(m.Host) || m.Voter != want.HasVoter(m.Host) || !m.Complete || !m.Alive || m.Host == name && !mine {
+			clean = false
 		}
 	}
-	return voter, clean
+	if clean {
+		h.clean[p.ID] = true
+	}
+}
+
+// remember adds what an earlier look saw.
+func (h *healing) remember(earlier *healing) {
+	maps.Copy(h.voters, earlier.voters)
+	maps.Copy(h.clean, earlier.clean)
 }
 
 // repaired is what healing a replacement took.
@@ -121,12 +128,15 @@ func (c *cluster) heal(ctx context.Context, name string, started time.Time, bars
 		place.Finish()
 	}()
 	var r repaired
+	var earlier healing
 	quiet := started
 	n := c.node(name)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		h, m := c.assess(name, n)
+		h.remember(&earlier)
+		earlier = h
 		now := time.Now()
 		if m.Repair.ImportedBytes == 0 {
 			quiet = now
@@ -134,14 +144,14 @@ func (c *cluster) heal(ctx context.Context, name string, started time.Time, bars
 		r.note(&h, &m, started, quiet, now)
 		buckets.Set(int64(h.buckets), int64(h.members*bucketsPerMember), fmt.Sprintf("%s at %s", size(r.bytes), rate(r.bytes, r.pulling)))
 		complete.Set(int64(h.complete), int64(h.members), quantity(int(h.documents), "document"))
-		place.Set(int64(h.clean), int64(h.members), fmt.Sprintf("%d vote", h.voters))
+		place.Set(int64(len(h.clean)), int64(h.members), fmt.Sprintf("%d vote", len(h.voters)))
 		if h.healthy() {
 			return r, nil
 		}
 		select {
 		case <-ctx.Done():
 			return r, fmt.Errorf("host %s is not whole: of %d members %d run, %d are complete, %d vote, %d partitions are as the cluster file says: %w",
-				name, h.members, h.open, h.complete, h.voters, h.clean, context.Cause(ctx))
+				name, h.members, h.open, h.complete, len(h.voters), len(h.clean), context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
