@@ -252,16 +252,13 @@ func (a *application) putDeltas(prior Chain) error {
 }
 
 // RecordHole makes it durable that the member skips the indexes [first, last]: it received a marker instead of the
-// entries (design §5). Everything applied before is synced first, so the hole starts where durable knowledge ends.
-// first must be Applied+1.
+// entries (design §5). first must be Applied+1. The hole's fsync covers everything applied before, which lies before it
+// in the write-ahead log: a hole never is on disk without what it begins after.
 func (d *Documents) RecordHole(first, last uint64) error {
 	if err := d.acquire(); err != nil {
 		return err
 	}
 	defer d.engine.release()
-	if err := d.engine.Sync(); err != nil {
-		return err
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	applied := d.meta.state.applied

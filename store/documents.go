@@ -167,8 +167,8 @@ func (d *Documents) Head(key Key) (Head, bool, error) {
 
 // cachedHead reads through the cache. The cache must never give an older head than the engine: a leader that evaluates
 // against one would propose a command that contradicts the log. The writer therefore removes the heads it is about to
-// change, with epoch odd, and stores the new ones after the commit; a reader stores what it read only if epoch is the
-// same even number as before it read, that is, if no commit ran in between.
+// change, with epoch odd, and stores the new ones after the commit; a reader stores what it read only if no commit was
+// running when it read, nor began since.
 func (d *Documents) cachedHead(p place) (Head, bool, error) {
 	if h, ok := d.engine.heads.get(d.partition, p); ok {
 		return h, true, nil
@@ -178,10 +178,15 @@ func (d *Documents) cachedHead(p place) (Head, bool, error) {
 	if err != nil || !ok {
 		return Head{}, false, err
 	}
+	d.cacheHead(p, h, before)
+	return h, true, nil
+}
+
+// cacheHead stores a head that was read after epoch was seen at a value.
+func (d *Documents) cacheHead(p place, h Head, before uint64) {
 	if before%2 == 0 {
 		d.engine.heads.put(d.partition, p, h, func() bool { return d.epoch.Load() == before })
 	}
-	return h, true, nil
 }
 
 // readHead reads a head record; false when there is none.

@@ -235,6 +235,24 @@ func TestFailureReleasesWaitingSyncs(t *testing.T) {
 	close(block)
 }
 
+// A call that was inside of Pebble when it failed may never come back; Close does not wait for it.
+func TestFailureEndsClose(t *testing.T) {
+	r := newFaultRun(t)
+	v, err := r.d.View(createAt(1).Key)
+	must(t, err)
+	closed := make(chan error)
+	go func() { closed <- r.e.Close() }()
+	for !errors.Is(r.e.Sync(), ErrClosed) { // until Close has begun
+		time.Sleep(time.Millisecond)
+	}
+	start := time.Now()
+	r.e.stop.fail(errors.New("disk gone"))
+	if err := <-closed; Code(err) != CodeEngineFailed || time.Since(start) > 5*time.Second {
+		t.Errorf("after %s: %v", time.Since(start), err)
+	}
+	must(t, v.Close())
+}
+
 func TestPanicOfOursIsNotHidden(t *testing.T) {
 	f := newFailStop("documents", testLogger(), nil)
 	defer func() {

@@ -16,6 +16,8 @@ type headShard struct {
 	limit int
 	byKey map[headRef]*list.Element // of *cachedHead
 	order *list.List                // most recently used first
+
+	hits, misses uint64
 }
 
 type headRef struct {
@@ -45,8 +47,10 @@ func (c *headCache) get(partition uint32, p place) (Head, bool) {
 	defer s.mu.Unlock()
 	element, ok := s.byKey[headRef{partition, p.key}]
 	if !ok {
+		s.misses++
 		return Head{}, false
 	}
+	s.hits++
 	s.order.MoveToFront(element)
 	return element.Value.(*cachedHead).head, true
 }
@@ -81,6 +85,16 @@ func (c *headCache) drop(partition uint32, p place) {
 		s.order.Remove(element)
 		delete(s.byKey, element.Value.(*cachedHead).ref)
 	}
+}
+
+func (c *headCache) counts() (hits, misses uint64) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		hits, misses = hits+s.hits, misses+s.misses
+		s.mu.Unlock()
+	}
+	return hits, misses
 }
 
 // dropPartition forgets a whole member.

@@ -68,6 +68,13 @@ func (g *syncGroup) serve(fsync func() error) {
 	}
 }
 
+// total is the number of fsyncs so far.
+func (g *syncGroup) total() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.count
+}
+
 func (g *syncGroup) run(fsync func() error) error {
 	err := fsync()
 	g.mu.Lock()

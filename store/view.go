@@ -31,16 +31,25 @@ func (d *Documents) View(key Key) (*View, error) {
 		return nil, err
 	}
 	snapshot := d.engine.db.NewSnapshot()
-	h, ok, err := readHead(snapshot, d.partition, p)
-	if err == nil && !ok {
-		err = &NotFoundError{Key: key}
-	}
+	v, err := d.viewAt(p, snapshot)
 	if err != nil {
 		err = errors.Join(err, snapshot.Close())
 		d.engine.release()
 		return nil, err
 	}
-	return &View{Head: h, Key: key, engine: d.engine, partition: d.partition, place: p, snapshot: snapshot}, nil
+	return v, nil
+}
+
+// viewAt makes the view of an instant. The head comes from the snapshot too, never from the cache, which may be ahead.
+func (d *Documents) viewAt(p place, snapshot *pebble.Snapshot) (*View, error) {
+	h, ok, err := readHead(snapshot, d.partition, p)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, &NotFoundError{Key: p.key}
+	}
+	return &View{Head: h, Key: p.key, engine: d.engine, partition: d.partition, place: p, snapshot: snapshot}, nil
 }
 
 // Close releases the view. Closing twice is harmless.

@@ -1,0 +1,58 @@
+package store
+
+// DocMetrics are counters and sizes of the document engine since it was opened.
+type DocMetrics struct {
+	Syncs       uint64 // fsyncs that Sync caused; callers share them
+	HeadHits    uint64 // heads that were in the cache
+	HeadMisses  uint64
+	Members     int
+	OpenViews   int64 // views, and calls that are running
+	DiskBytes   uint64
+	LogBytesIn  uint64 // given to the write-ahead log
+	LogBytes    uint64 // written by it
+	MemTables   int64
+	MemTable    uint64 // bytes
+	Tables      uint64 // live tables
+	Flushes     int64
+	Compactions int64
+	Debt        uint64 // bytes that compactions will have to rewrite, an estimate
+	ReadAmp     int
+	CacheBytes  int64
+	CacheHits   int64
+	CacheMisses int64
+	OpenIters   int64
+	Tombstones  uint64 // deletes that are not yet compacted away
+}
+
+// Metrics returns the engine's counters; the zero value when it is closed or has failed.
+func (e *DocEngine) Metrics() DocMetrics {
+	if err := e.acquire(); err != nil {
+		return DocMetrics{}
+	}
+	defer e.release()
+	p := e.db.Metrics()
+	m := DocMetrics{
+		Syncs:       e.syncs.total(),
+		OpenViews:   e.refs.Load() - 2, // not the engine's own, nor this call
+		DiskBytes:   p.DiskSpaceUsage(),
+		LogBytesIn:  p.WAL.BytesIn,
+		LogBytes:    p.WAL.BytesWritten,
+		MemTables:   p.MemTable.Count,
+		MemTable:    p.MemTable.Size,
+		Tables:      p.Table.Local.LiveCount,
+		Flushes:     p.Flush.Count,
+		Compactions: p.Compact.Count,
+		Debt:        p.Compact.EstimatedDebt,
+		ReadAmp:     p.ReadAmp(),
+		CacheBytes:  p.BlockCache.Size,
+		CacheHits:   p.BlockCache.Hits,
+		CacheMisses: p.BlockCache.Misses,
+		OpenIters:   p.TableIters,
+		Tombstones:  p.Keys.TombstoneCount,
+	}
+	m.HeadHits, m.HeadMisses = e.heads.counts()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m.Members = len(e.members)
+	return m
+}
