@@ -203,8 +203,13 @@ func testRaftGroup(t *testing.T, fab fabric) {
 	g.servers = slices.Delete(slices.Clone(all), i, i+1)
 	g.propose(20)
 
-	// It comes back empty, under another incarnation, and is sent a marker.
-	leader = g.led("a snapshot is taken", func(leader *server) error { return leader.raft.Snapshot().Error() })
+	// It comes back empty, under another incarnation, and is sent a marker, by
+	// whoever leads then.
+	for _, s := range g.servers {
+		if err := s.raft.Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	joiner := startServer(t, fab.start(t, hosts[i].Self().Host, "2"), nil, mesh.RaftOptions{})
 	g.led("a server is removed", func(leader *server) error {
 		return leader.raft.RemoveServer(raft.ServerID(all[i].transport.LocalAddr()), 0, 0).Error()
@@ -214,8 +219,12 @@ func testRaftGroup(t *testing.T, fab fabric) {
 	})
 	g.servers = append(g.servers, joiner)
 	g.propose(5)
-	if in, out := joiner.transport.Stats().SnapshotBytesIn, leader.transport.Stats().SnapshotBytesOut; in == 0 || out == 0 {
-		t.Errorf("a marker of %d bytes was sent, one of %d received", out, in)
+	var out uint64
+	for _, s := range g.servers {
+		out += s.transport.Stats().SnapshotBytesOut
+	}
+	if in := joiner.transport.Stats().SnapshotBytesIn; in == 0 || out < in {
+		t.Errorf("%d bytes of markers were sent, %d received", out, in)
 	}
 }
 
