@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -120,7 +121,7 @@ func (m *Mesh) introduce(s *stream, host, addr string, kind linkKind) (w welcome
 }
 
 // errSelf answers a host that dials itself.
-var errSelf = fmt.Errorf("this host itself answers")
+var errSelf = errors.New("this host itself answers")
 
 // turnedAway is the error for a refusal; being told that another process has
 // this host's name is a conflict.

@@ -30,8 +30,9 @@
 //     after the other one was read for the last time.
 //   - A request for host@incarnation is served by that incarnation or not at all:
 //     the handshake says who answers, before anything is sent.
-//   - An urgent frame waits for at most one normal frame that is being written,
-//     and never for a bulk one.
+//   - An urgent frame waits for what the writer has already taken (256 KB of
+//     frames, or one longer frame), not for normal frames that are queued, and
+//     never for a bulk one.
 //   - Bytes that are not the protocol (docs/wire-format.md) end the connection
 //     they came over, and disturb no other.
 //
@@ -43,7 +44,8 @@
 // (pings, silence, timeouts, idle links), notices (callbacks), verifier (are
 // there two hosts of one name?), gossip's join loop and packet reader, and
 // memberlist's own. Close waits for all of them but memberlist's, which it tells
-// to end. Handlers run on the goroutine that reads from the peer.
+// to end. Handlers run on the goroutine that reads from the peer. A RaftTransport
+// adds one per pipeline, and one per request while Raft answers it.
 //
 // # Locks
 //
