@@ -1,6 +1,7 @@
 // Package mesh connects the hosts of a cluster: who is there, and requests and
 // replies between any two of them. Raft and repair of every partition travel
-// over it; it knows nothing of either.
+// over it. The Mesh knows nothing of either; RaftTransport, on top of it, is
+// the small per-partition face that hashicorp/raft needs.
 //
 // # Ideas
 //
