@@ -121,11 +121,16 @@ func (d *Documents) Export(bucket uint8, q *ExportQuery) (*Chunk, error) {
 	defer d.engine.release()
 	snapshot := d.engine.db.NewSnapshot()
 	defer func() { _ = snapshot.Close() }()
-	known, err := readBucketMeta(snapshot, d.partition, bucket)
+	return d.exportFrom(snapshot, bucket, q)
+}
+
+// exportFrom reads everything from one reader.
+func (d *Documents) exportFrom(r pebble.Reader, bucket uint8, q *ExportQuery) (*Chunk, error) {
+	known, err := readBucketMeta(r, d.partition, bucket)
 	if err != nil {
 		return nil, err
 	}
-	x := exporter{snapshot: snapshot, partition: d.partition, bucket: bucket, from: q.From, budget: q.Budget,
+	x := exporter{reader: r, partition: d.partition, bucket: bucket, from: q.From, budget: q.Budget,
 		deleteRecords: known.deleteRecords > 0,
 		chunk:         &Chunk{Bucket: bucket, Coverage: known.coverage, Applied: known.applied, Ahead: known.ahead}}
 	for i := range q.Wants {
@@ -163,7 +168,7 @@ func (d *Documents) checkWants(bucket uint8, wants []Want) error {
 
 // exporter fills one chunk.
 type exporter struct {
-	snapshot      *pebble.Snapshot
+	reader        pebble.Reader
 	partition     uint32
 	bucket        uint8
 	deleteRecords bool // the bucket has some
@@ -247,7 +252,7 @@ func (x *exporter) candidates(w *Want) ([]candidate, error) {
 
 // scan visits the heads or delete records of one hash.
 func (x *exporter) scan(kind recordKind, hash uint64, visit func(Key, []byte) error) error {
-	s, err := newKindScan(x.snapshot, x.partition, x.bucket, kind, hash, hash)
+	s, err := newKindScan(x.reader, x.partition, x.bucket, kind, hash, hash)
 	if err != nil {
 		return err
 	}
@@ -319,7 +324,7 @@ func (x *exporter) document(c *candidate) error {
 }
 
 func (x *exporter) base(c *candidate, h *Head) ([]byte, error) {
-	v, ok, err := get(x.snapshot, appendGeneration(nil, x.partition, c.place, kindBase, h.Generation))
+	v, ok, err := get(x.reader, appendGeneration(nil, x.partition, c.place, kindBase, h.Generation))
 	if err != nil {
 		return nil, readError(x.partition, c.key, kindBase, err)
 	}
@@ -428,7 +433,7 @@ func (e *entryExport) seek(seq int64) (bool, error) {
 	key := appendEntry(nil, e.x.partition, e.c.place, e.doc.Head.Generation, seq)
 	if e.it == nil {
 		lower, upper := prefixRange(appendGeneration(nil, e.x.partition, e.c.place, kindEntry, e.doc.Head.Generation))
-		it, err := e.x.snapshot.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+		it, err := e.x.reader.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 		if err != nil {
 			return false, readError(e.x.partition, e.c.key, kindEntry, err)
 		}

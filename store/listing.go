@@ -77,10 +77,15 @@ func (d *Documents) List(bucket uint8, q ListQuery) (*Listing, error) {
 	defer d.engine.release()
 	snapshot := d.engine.db.NewSnapshot()
 	defer func() { _ = snapshot.Close() }()
+	return d.listFrom(snapshot, bucket, q)
+}
+
+// listFrom reads everything from one reader.
+func (d *Documents) listFrom(r pebble.Reader, bucket uint8, q ListQuery) (*Listing, error) {
 	if q.To == 0 {
 		q.To = math.MaxUint64
 	}
-	known, err := readBucketMeta(snapshot, d.partition, bucket)
+	known, err := readBucketMeta(r, d.partition, bucket)
 	if err != nil {
 		return nil, err
 	}
@@ -89,14 +94,14 @@ func (d *Documents) List(bucket uint8, q ListQuery) (*Listing, error) {
 	if q.From > q.To {
 		return l, nil
 	}
-	heads, err := newKindScan(snapshot, d.partition, bucket, kindHead, q.From, q.To)
+	heads, err := newKindScan(r, d.partition, bucket, kindHead, q.From, q.To)
 	if err != nil {
 		return nil, err
 	}
 	defer heads.close()
 	var deletes *kindScan
 	if known.deleteRecords > 0 {
-		if deletes, err = newKindScan(snapshot, d.partition, bucket, kindDelete, q.From, q.To); err != nil {
+		if deletes, err = newKindScan(r, d.partition, bucket, kindDelete, q.From, q.To); err != nil {
 			return nil, err
 		}
 		defer deletes.close()

@@ -147,7 +147,7 @@ func TestListingIsOfOneInstant(t *testing.T) {
 	a, b := keyInBucket(FullRange(), 9, 0), keyInBucket(FullRange(), 9, 1)
 	s.create(a, 10)
 	s.create(b, 10)
-	for range 400 {
+	for range 2000 {
 		s.append(a, 1, 5)
 		s.append(b, 1, 5)
 	}
@@ -180,6 +180,48 @@ func TestListingIsOfOneInstant(t *testing.T) {
 				t.Fatalf("row of %d at %d", l.Rows[i].LastIndex, l.Applied)
 			}
 		}
+	}
+}
+
+// Nothing that is applied after the snapshot shows, in what is read nor in what it stands for.
+func TestListingAndExportReadTheirSnapshotOnly(t *testing.T) {
+	m, s := newDocsMember(t), newScript()
+	key, other := keyInBucket(FullRange(), 9, 0), keyInBucket(FullRange(), 9, 1)
+	s.create(key, 10)
+	s.append(key, 3, 10)
+	s.compact(key, 2, []byte("base"))
+	s.append(key, 1, 10)
+	s.create(other, 1)
+	m.follow(t, s, 3)
+	m.markAll(t, interval.Of(2, 2))
+	snapshot := m.e.db.NewSnapshot()
+	defer func() { _ = snapshot.Close() }()
+	read := func() (*Listing, *Chunk) {
+		l, err := m.listFrom(snapshot, 9, ListQuery{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := m.exportFrom(snapshot, 9, &ExportQuery{Wants: []Want{{Hash: key.Hash()}}, Budget: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l, c
+	}
+	list, chunk := read()
+	m.follow(t, s, 5)
+	if err := m.RecordHole(6, 9); err != nil {
+		t.Fatal(err)
+	}
+	m.markAll(t, interval.Of(7, 7))
+	listAgain, chunkAgain := read()
+	if !reflect.DeepEqual(listAgain, list) || list.Applied != 3 || !list.Coverage.Equal(interval.Of(1, 3)) {
+		t.Errorf("listed %+v, and later %+v", list, listAgain)
+	}
+	if !reflect.DeepEqual(chunkAgain, chunk) || chunk.Applied != 3 || len(chunk.Docs[0].Entries) != 2 {
+		t.Errorf("exported %+v, and later %+v", chunk, chunkAgain)
+	}
+	if now := pageOf(t, m.Documents, 9, ListQuery{}); now.Applied != 9 || !now.Coverage.Equal(interval.Set{{First: 1, Last: 5}, {First: 7, Last: 7}}) {
+		t.Errorf("now %+v", now)
 	}
 }
 

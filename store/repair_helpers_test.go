@@ -68,7 +68,7 @@ func (s *script) delete(key Key) {
 type docsMember struct {
 	*Documents
 	e    *DocEngine
-	room int // for ranges in its queries
+	room wantRoom // of its queries
 }
 
 func newDocsMember(t testing.TB) *docsMember {
@@ -86,7 +86,7 @@ func newDocsMember(t testing.TB) *docsMember {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &docsMember{d, e, maxWantRanges}
+	return &docsMember{d, e, wantRoom{maxWantRanges, maxWantScan}}
 }
 
 // follow applies the script up to an index, except for the holes, each of which it records.

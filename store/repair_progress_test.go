@@ -254,7 +254,7 @@ func openCrash(t testing.TB, fs *vfs.MemFS) *docsMember {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &docsMember{d, e, maxWantRanges}
+	return &docsMember{d, e, wantRoom{maxWantRanges, maxWantScan}}
 }
 
 // verifyAfterCrash: what is marked as healed is there; and repair goes on with the rest only.

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -115,9 +116,15 @@ func TestOnlyMissingEntriesAreSent(t *testing.T) {
 
 // More gaps than one query can describe are described one part after the other, also when the peer cannot fill them.
 func TestMoreGapsThanAQueryDescribes(t *testing.T) {
+	for _, room := range []wantRoom{{ranges: 10, scan: 1000}, {ranges: 1000, scan: 10}, {ranges: 1, scan: 1}} {
+		t.Run(fmt.Sprintf("%+v", room), func(t *testing.T) { testMoreGaps(t, room) })
+	}
+}
+
+func testMoreGaps(t *testing.T, room wantRoom) {
 	const gaps = 95
 	x, y, s := newDocsMember(t), newDocsMember(t), newScript()
-	x.room = 10
+	x.room = room
 	key := Key{"space", "doc"}
 	s.create(key, 1)
 	for range 2 * gaps {
@@ -140,7 +147,7 @@ func TestMoreGapsThanAQueryDescribes(t *testing.T) {
 		setHoles(t, m.Documents, holes)
 	}
 	bucket := FullRange().Bucket(key.Hash())
-	if moved := x.pullBucket(t, y, bucket, 1<<20); moved.report.Entries != 0 || moved.chunks != 10 {
+	if moved := x.pullBucket(t, y, bucket, 1<<20); moved.report.Entries != 0 || moved.chunks != (gaps+min(room.ranges, room.scan))/min(room.ranges, room.scan) {
 		t.Errorf("from a peer with the same gaps: %+v in %d chunks", moved.report, moved.chunks)
 	}
 	full := newDocsMember(t)

@@ -11,6 +11,7 @@ import (
 const (
 	maxWants      = 1024  // hashes
 	maxWantRanges = 16384 // held ranges, of all documents together
+	maxWantScan   = 65536 // entries read to find them: a query asks for little of a long document at a time anyway
 )
 
 // Wants describes what this member has under some hashes of a bucket (ascending; from a Plan, or wherever documents
@@ -19,10 +20,15 @@ const (
 //
 // A document without a gap is described by its head alone. Otherwise the keys of its entries are read.
 func (d *Documents) Wants(bucket uint8, hashes []uint64, from Cursor) ([]Want, error) {
-	return d.wants(bucket, hashes, from, maxWantRanges)
+	return d.wants(bucket, hashes, from, wantRoom{ranges: maxWantRanges, scan: maxWantScan})
 }
 
-func (d *Documents) wants(bucket uint8, hashes []uint64, from Cursor, room int) ([]Want, error) {
+// wantRoom is what is left of the bounds of a call.
+type wantRoom struct{ ranges, scan int }
+
+func (r *wantRoom) used() bool { return r.ranges <= 0 || r.scan <= 0 }
+
+func (d *Documents) wants(bucket uint8, hashes []uint64, from Cursor, room wantRoom) ([]Want, error) {
 	if err := d.acquire(); err != nil {
 		return nil, err
 	}
@@ -39,7 +45,7 @@ func (d *Documents) wants(bucket uint8, hashes []uint64, from Cursor, room int) 
 		if hash < from.Hash {
 			continue
 		}
-		if len(wants) > 0 && (len(wants) == maxWants || w.room <= 0) {
+		if len(wants) > 0 && (len(wants) == maxWants || w.room.used()) {
 			break
 		}
 		have, err := w.under(hash)
@@ -58,7 +64,7 @@ type wanter struct {
 	bucket    uint8
 	from      Cursor
 	deletes   bool // the bucket has delete records
-	room      int  // ranges left
+	room      wantRoom
 }
 
 // under describes all documents and delete records of one hash.
@@ -111,7 +117,7 @@ func (w *wanter) hold(have *Have, p place, h *Head) error {
 		return nil
 	}
 	if !h.Gap() {
-		w.room--
+		w.room.ranges--
 		have.Held = []SeqRange{{First: h.Floor + 1, Last: h.HeadSeq, Chain: h.Chain}}
 		return nil
 	}
@@ -122,21 +128,21 @@ func (w *wanter) hold(have *Have, p place, h *Head) error {
 		return readError(w.partition, p.key, kindEntry, err)
 	}
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		if w.room.used() && len(have.Held) > 0 {
+			have.Upto = have.Held[len(have.Held)-1].Last
+			break
+		}
 		var mark Mark
 		if mark, err = readMark(it); err != nil {
 			err = &CorruptionError{Partition: w.partition, Key: p.key, Kind: kindEntry.String(), Err: err}
 			break
 		}
+		w.room.scan--
 		if n := len(have.Held); n > 0 && have.Held[n-1].Last+1 == mark.Begin {
 			have.Held[n-1].Last, have.Held[n-1].Chain = mark.End, mark.Chain
 			continue
 		}
-		// The last range must be whole, so it is only known to be the last when the next one begins.
-		if w.room <= 0 && len(have.Held) > 0 {
-			have.Upto = have.Held[len(have.Held)-1].Last
-			break
-		}
-		w.room--
+		w.room.ranges--
 		have.Held = append(have.Held, SeqRange{First: mark.Begin, Last: mark.End, Chain: mark.Chain})
 	}
 	if closeErr := it.Close(); err == nil && closeErr != nil {
