@@ -84,6 +84,7 @@ func singleCluster(partitions int) *config.Cluster {
 func (h *Host) adopt(next *config.Cluster) {
 	h.config.Store(next)
 	h.keepLastGood(next)
+	h.counts.configChanges.Add(1)
 	h.note(nil, "config", fmt.Sprintf("version %d in force", next.Version))
 	h.log.Info("configuration in force", "version", next.Version)
 	h.events.ConfigChanged(next.Version)

@@ -10,10 +10,11 @@ import (
 // counts are the counters a host keeps itself.
 type counts struct {
 	leaderships   atomic.Uint64
-	lostWith      atomic.Uint64
 	catastrophes  atomic.Uint64
 	divergences   atomic.Uint64
 	configChanges atomic.Uint64
+	served        atomic.Uint64 // repair requests of other hosts
+	servedBytes   atomic.Uint64 // in the replies to them
 
 	mu   sync.Mutex  // guards gone
 	gone RaftMetrics // of transports that were closed
@@ -36,7 +37,7 @@ func (m *RaftMetrics) add(s mesh.RaftStats) {
 
 // Metrics returns the host's counters since it was opened.
 func (h *Host) Metrics() Metrics {
-	m := Metrics{Operations: h.meter.snapshot(), Leaderships: h.counts.leaderships.Load(), LostWith: h.counts.lostWith.Load(),
+	m := Metrics{Operations: h.meter.snapshot(), Leaderships: h.counts.leaderships.Load(),
 		Catastrophes: h.counts.catastrophes.Load(), Divergences: h.counts.divergences.Load(), ConfigChanges: h.counts.configChanges.Load()}
 	logs := h.logs.Stats()
 	m.Log = EngineMetrics{Syncs: logs.Syncs, Written: logs.Bytes, Entries: logs.Entries, DiskBytes: logs.DiskBytes,
@@ -54,13 +55,26 @@ func (h *Host) Metrics() Metrics {
 		if s, ok := member.raftStats(); ok {
 			m.Raft.add(s)
 		}
+		if p := member.running(); p != nil {
+			c := p.Counts()
+			m.MarkersTaken += c.Markers
+			m.AlreadyThere += c.AlreadyThere
+			m.LostWith += c.LostWith
+		}
 	}
 	m.Repair = h.repairMetrics()
 	return m
 }
 
 func (h *Host) documentMetrics() EngineMetrics {
-	return EngineMetrics{}
+	d := h.docs.Metrics()
+	m := EngineMetrics{Syncs: d.Syncs, Written: d.LogBytes, DiskBytes: d.DiskBytes, CacheHits: uint64(d.CacheHits), CacheMiss: uint64(d.CacheMisses)}
+	for _, member := range h.allMembers() {
+		if p := member.running(); p != nil {
+			m.Entries += p.Counts().Commands
+		}
+	}
+	return m
 }
 
 // raftStats are those of the member's running transport.

@@ -128,7 +128,8 @@ func (h *Host) open() error {
 
 func (h *Host) openEngines(cluster string) error {
 	docs, err := store.OpenDocs(store.DocOptions{Dir: h.opts.path(documentsDir), FS: h.opts.FS, Cluster: cluster, Host: h.name,
-		Incarnation: h.incarnation, CacheBytes: h.opts.CacheBytes, Logger: h.log, OnFatal: h.fail})
+		Incarnation: h.incarnation, CacheBytes: h.opts.CacheBytes, HeadCache: h.opts.HeadCache,
+		Logger: h.log, OnFatal: h.fail})
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func (h *Host) openEngines(cluster string) error {
 		open = store.OpenBoltLog
 	}
 	logs, err := open(store.LogOptions{Dir: h.opts.path(logDir), FS: h.opts.FS, Cluster: cluster, Host: h.name,
-		Incarnation: h.incarnation, Logger: h.log, OnFatal: h.fail})
+		Incarnation: h.incarnation, MemTableBytes: h.opts.LogMemoryBytes, EntryCacheBytes: h.opts.LogMemoryBytes, Logger: h.log, OnFatal: h.fail})
 	if err != nil {
 		return err
 	}

@@ -76,15 +76,14 @@ type LinkMetrics struct {
 
 // RepairMetrics counts anti-entropy's work.
 type RepairMetrics struct {
-	Compares, Lists, Pulls         uint64 // requests sent
-	Differences                    uint64 // comparisons at one index that found a difference
-	DocumentsIn, EntriesIn         uint64 // imported
-	ImportedBytes                  uint64 // of the bases and deltas imported
-	BytesIn, BytesOut              uint64 // on the wire, of all requests and answers
-	HolesClosed                    uint64
-	Errors                         uint64
-	ServedCompares, ServedPulls    uint64
-	DocumentsServed, EntriesServed uint64
+	Compares, Lists, Pulls uint64 // requests sent
+	Differences            uint64 // comparisons at one index that found a difference
+	DocumentsIn, EntriesIn uint64 // imported
+	ImportedBytes          uint64 // of the bases and deltas imported
+	BytesIn                uint64 // on the wire, of this host's requests and the answers to them
+	Served, BytesOut       uint64 // requests of other hosts, and the bytes of the answers
+	HolesClosed            uint64
+	Errors                 uint64
 }
 
 // operation numbers the operations that are measured.

@@ -43,7 +43,12 @@ func (h *Host) serveRepair(_ mesh.Identity, r mesh.Request, reply func([]byte, e
 		reply(nil, fmt.Errorf("partition %d: host %s is not a member", r.Partition, h.name))
 		return
 	}
-	h.repairPool.run(func() { reply(antientropy.Serve(h.context, m.docs, r.Payload)) }, func() { reply(nil, mesh.ErrQueueFull) })
+	h.repairPool.run(func() {
+		b, err := antientropy.Serve(h.context, m.docs, r.Payload)
+		h.counts.served.Add(1)
+		h.counts.servedBytes.Add(uint64(len(b)))
+		reply(b, err)
+	}, func() { reply(nil, mesh.ErrQueueFull) })
 }
 
 // repairMembers lists this host's members for the repair loop.
@@ -122,6 +127,6 @@ func (h *Host) repairMetrics() RepairMetrics {
 	s := h.repair.Stats()
 	return RepairMetrics{Compares: uint64(s.Compares), Lists: uint64(s.Listings), Pulls: uint64(s.Pulls), Differences: uint64(s.Divergences),
 		DocumentsIn: uint64(s.ImportedDocuments), EntriesIn: uint64(s.ImportedEntries), ImportedBytes: uint64(s.ImportedBytes),
-		BytesIn: uint64(s.CompareBytes + s.ListingBytes + s.PulledBytes), HolesClosed: uint64(s.Healed),
+		BytesIn: uint64(s.CompareBytes + s.ListingBytes + s.PulledBytes), Served: h.counts.served.Load(), BytesOut: h.counts.servedBytes.Load(), HolesClosed: uint64(s.Healed),
 		Errors: uint64(s.Liars + s.Unreachable + s.Refused)}
 }

@@ -101,6 +101,9 @@ func (p *Partition) ended(reason string) {
 	if l.drained != nil {
 		close(l.drained)
 	}
+	if len(l.waiting) > 0 {
+		p.lostWith.Add(1)
+	}
 	for _, pr := range l.waiting {
 		p.finish(pr, &AmbiguousError{Partition: p.o.ID, Key: pr.key, Reason: reason})
 	}

@@ -30,6 +30,8 @@ type Partition struct {
 	closing  chan struct{}
 	watching sync.WaitGroup
 
+	markers, alreadyThere, lostWith atomic.Uint64
+
 	mu   sync.Mutex
 	lead *leadership // non-nil while Raft leads here, as far as watch has heard
 	// proposals numbers commands for the life of the process, never anew within a term: two stays in office may be seen
@@ -193,6 +195,7 @@ func (p *Partition) install(m store.Marker) error {
 		p.fail(err)
 		return err
 	}
+	p.markers.Add(1)
 	p.o.Logger.Info("marker taken over", "partition", p.o.ID, "index", m.Index, "applied", before, "holes", p.o.Documents.Status().Holes.String())
 	p.wake()
 	return nil

@@ -52,6 +52,7 @@ func (p *Partition) Do(ctx context.Context, op Operation) (head int64, err error
 				return 0, ctx.Err() // nothing was proposed
 			}
 		case pr == nil:
+			p.alreadyThere.Add(1)
 			return v.head, nil
 		default:
 			select {

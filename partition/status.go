@@ -53,6 +53,19 @@ func (p *Partition) Status() Status {
 	return s
 }
 
+// Counts are counters of a member since it was opened.
+type Counts struct {
+	Commands     uint64 // commands on documents that Raft brought
+	Markers      uint64 // markers taken over in place of entries
+	AlreadyThere uint64 // operations acknowledged because they had taken effect before
+	LostWith     uint64 // leaderships that ended with writes in flight
+}
+
+// Counts returns them.
+func (p *Partition) Counts() Counts {
+	return Counts{Commands: p.fsm.applied(), Markers: p.markers.Load(), AlreadyThere: p.alreadyThere.Load(), LostWith: p.lostWith.Load()}
+}
+
 // Leader returns who leads, as Raft here knows it; "" when unknown.
 func (p *Partition) Leader() (raft.ServerID, uint64) {
 	_, id := p.raft.Load().LeaderWithID()

@@ -127,10 +127,10 @@ func newCollector(host Host, version string) *collector {
 		},
 		repair: repairDescs{
 			requests:    newDesc("repair_requests_total", "Anti-entropy requests sent.", "call"),
-			served:      newDesc("repair_served_total", "Anti-entropy requests answered.", "call"),
+			served:      newDesc("repair_served_total", "Anti-entropy requests answered."),
 			differences: newDesc("repair_differences_total", "Comparisons at one index that found a difference."),
-			documents:   newDesc("repair_documents_total", "Documents that repair moved.", "direction"),
-			entries:     newDesc("repair_entries_total", "Deltas that repair moved.", "direction"),
+			documents:   newDesc("repair_documents_total", "Documents imported."),
+			entries:     newDesc("repair_entries_total", "Deltas imported."),
 			imported:    newDesc("repair_imported_bytes_total", "Bytes of the bases and deltas that repair brought."),
 			bytes:       newDesc("repair_bytes_total", "Bytes on the wire of anti-entropy's requests and answers.", "direction"),
 			holes:       newDesc("repair_holes_closed_total", "Holes closed."),
@@ -239,11 +239,10 @@ func (c *collector) collectRepair(e emitter, m *adamant.RepairMetrics) {
 	e.counter(d.requests, m.Compares, "compare")
 	e.counter(d.requests, m.Lists, "list")
 	e.counter(d.requests, m.Pulls, "pull")
-	e.counter(d.served, m.ServedCompares, "compare")
-	e.counter(d.served, m.ServedPulls, "pull")
+	e.counter(d.served, m.Served)
 	e.counter(d.differences, m.Differences)
-	e.both(d.documents, m.DocumentsIn, m.DocumentsServed)
-	e.both(d.entries, m.EntriesIn, m.EntriesServed)
+	e.counter(d.documents, m.DocumentsIn)
+	e.counter(d.entries, m.EntriesIn)
 	e.counter(d.imported, m.ImportedBytes)
 	e.both(d.bytes, m.BytesIn, m.BytesOut)
 	e.counter(d.holes, m.HolesClosed)
