@@ -69,7 +69,7 @@ func openBoltLog(o LogOptions, hooks boltHooks) (*boltLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeLogDir(o.Dir); err != nil {
+	if err := makeLogDir(vfs.Default, o.Dir); err != nil {
 		return nil, openError(o.Dir, err)
 	}
 	if desc, err := pebble.Peek(o.Dir, vfs.Default); err != nil || desc.Exists {
@@ -91,29 +91,9 @@ func openBoltLog(o LogOptions, hooks boltHooks) (*boltLog, error) {
 	return b, nil
 }
 
-func makeLogDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(dir))
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
 // findBoltLog returns the name of a bolt file in the directory.
-func findBoltLog(o LogOptions) (string, error) {
-	files := o.FS
-	if files == nil {
-		files = vfs.Default
-	}
-	names, err := files.List(o.Dir)
+func findBoltLog(files vfs.FS, dir string) (string, error) {
+	names, err := files.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -144,7 +124,7 @@ func (b *boltLog) stampHost() error {
 	if err := b.host.Set(boltKeyStamp, b.stamp()); err != nil {
 		return openError(o.Dir, err)
 	}
-	return syncDir(o.Dir)
+	return syncLogDir(vfs.Default, o.Dir)
 }
 
 func (b *boltLog) stamp() []byte {

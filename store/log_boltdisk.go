@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
@@ -257,7 +257,7 @@ func (d *boltLogDisk) create(steps []func(*raftboltdb.BoltStore) error) error {
 		if err := os.Rename(newborn, d.path); err != nil {
 			return err
 		}
-		return syncDir(filepath.Dir(d.path))
+		return syncLogDir(vfs.Default, d.log.engine.opts.Dir)
 	})
 	if err == nil {
 		d.store = store
@@ -297,7 +297,7 @@ func (d *boltLogDisk) drop() error {
 		if err := os.Remove(d.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return syncDir(filepath.Dir(d.path))
+		return syncLogDir(vfs.Default, d.log.engine.opts.Dir)
 	})
 	return err
 }

@@ -181,7 +181,9 @@ func (e *logEngine) Close() error {
 	select {
 	case <-e.idle:
 	case <-e.stop.failed:
-		return e.stop.check()
+	}
+	if err := e.stop.check(); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

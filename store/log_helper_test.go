@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -174,6 +173,3 @@ func copyLogDir(t testing.TB, from, to string) {
 		mustLog(t, os.WriteFile(filepath.Join(to, f.Name()), b, 0o600))
 	}
 }
-
-// crashLog returns what a crash leaves of a crashable file system; nothing unsynced survives.
-func crashLog(fs *vfs.MemFS) *vfs.MemFS { return fs.CrashClone(vfs.CrashCloneCfg{}) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
@@ -55,7 +56,14 @@ func OpenPebbleLog(o LogOptions) (LogEngine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if name, err := findBoltLog(o); err != nil || name != "" {
+	files := o.FS
+	if files == nil {
+		files = vfs.Default
+	}
+	if err := makeLogDir(files, o.Dir); err != nil {
+		return nil, openError(o.Dir, err)
+	}
+	if name, err := findBoltLog(files, o.Dir); err != nil || name != "" {
 		return nil, &OpenError{Dir: o.Dir, Reason: logOpenReason, Err: errors.Join(err, fmt.Errorf("found %s", name))}
 	}
 	stop := newFailStop("log", o.Logger, o.OnFatal)

@@ -1,0 +1,216 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+// fillLog writes a log with everything in it and returns its digest.
+func fillLog(t testing.TB, g LogGroup) string {
+	t.Helper()
+	mustLog(t, g.SetUint64([]byte("CurrentTerm"), 3))
+	mustLog(t, saveLogVote(g, 3, "a@1"))
+	for i := range uint64(6) {
+		mustLog(t, g.StoreLogs(logEntries(5*i+1, 5*i+5, 3)))
+	}
+	mustLog(t, g.SaveMarker(logTestMarker(20, 3), true))
+	mustLog(t, g.DeleteRange(1, 8))
+	mustLog(t, g.StoreLogs(logEntries(31, 34, 3)))
+	return logDigest(t, g)
+}
+
+// readLog opens a directory and returns the digest of its group, or why it cannot be read.
+func readLog(t testing.TB, k logKind, o LogOptions, partition uint32) (string, error) {
+	t.Helper()
+	e, err := k.open(o)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = e.Close() }()
+	g, err := e.Group(partition)
+	if err != nil {
+		return "", err
+	}
+	return logDigest(t, g), nil
+}
+
+// TestLogDamageIsNotCutAway flips bytes all over the files of a cleanly closed engine. A log that opens must be the whole one.
+func TestLogDamageIsNotCutAway(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		dir := t.TempDir()
+		e := openLog(t, k, logOptions(dir))
+		want := fillLog(t, openLogGroup(t, e, 3))
+		mustLog(t, e.Close())
+		files, err := os.ReadDir(dir)
+		mustLog(t, err)
+		opened, refused := 0, 0
+		for _, f := range files {
+			info, err := f.Info()
+			mustLog(t, err)
+			step := max(1, info.Size()/60) | 1
+			for at := step / 2; at < info.Size(); at += step {
+				damaged := t.TempDir()
+				copyLogDir(t, dir, damaged)
+				flipByte(t, filepath.Join(damaged, f.Name()), at)
+				have, err := readLog(t, k, logOptions(damaged), 3)
+				switch {
+				case err == nil && have != want:
+					t.Errorf("%s with byte %d flipped:\n%s\nwant\n%s", f.Name(), at, have, want)
+				case err == nil:
+					opened++
+				default:
+					refused++
+				}
+			}
+		}
+		t.Logf("%d kinds of damage were harmless, %d refused", opened, refused)
+		if refused == 0 {
+			t.Error("no damage was noticed")
+		}
+	})
+}
+
+func flipByte(t testing.TB, path string, at int64) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	mustLog(t, err)
+	b[at] ^= 0x10
+	mustLog(t, os.WriteFile(path, b, 0o600))
+}
+
+// TestLogTornTail: what no fsync covered may be cut, whatever it is.
+func TestLogTornTail(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	o := logOptions("/log")
+	o.FS = mem
+	e := openLog(t, logKinds[0], o)
+	g := openLogGroup(t, e, 3)
+	want := fillLog(t, g)
+	for name, tail := range map[string][]byte{"nothing": nil, "zeros": make([]byte, 200), "garbage": []byte(strings.Repeat("\xa5garbage", 40))} {
+		crashed := mem.CrashClone(vfs.CrashCloneCfg{})
+		names, err := crashed.List("/log")
+		mustLog(t, err)
+		for _, n := range names {
+			if strings.HasSuffix(n, ".log") {
+				appendMem(t, crashed, "/log/"+n, tail)
+			}
+		}
+		o.FS = crashed
+		if have, err := readLog(t, logKinds[0], o, 3); err != nil || have != want {
+			t.Errorf("%s after the last fsync: %v\n%s\nwant\n%s", name, err, have, want)
+		}
+	}
+}
+
+func appendMem(t testing.TB, files *vfs.MemFS, name string, tail []byte) {
+	t.Helper()
+	f, err := files.Open(name)
+	mustLog(t, err)
+	info, err := f.Stat()
+	mustLog(t, err)
+	b := make([]byte, info.Size())
+	_, err = f.ReadAt(b, 0)
+	mustLog(t, errors.Join(err, f.Close()))
+	f, err = files.Create(name, vfs.WriteCategoryUnspecified)
+	mustLog(t, err)
+	_, err = f.Write(append(b, tail...))
+	mustLog(t, errors.Join(err, f.Sync(), f.Close()))
+}
+
+// TestLogDamageNamesThePartition damages records as Pebble would return them: each is a clear error of that partition's
+// Group, and no other partition suffers.
+func TestLogDamageNamesThePartition(t *testing.T) {
+	entry := func(i uint64) []byte { return appendLogEntryKey(nil, 3, i) }
+	record := func(kind byte) []byte { return appendLogKey(nil, 3, kind) }
+	foreign := logTestMarker(20, 9)
+	for name, damage := range map[string]func(b *pebble.Batch) error{
+		"missing entry":        func(b *pebble.Batch) error { return b.Delete(entry(15), nil) },
+		"missing first entry":  func(b *pebble.Batch) error { return b.Delete(entry(9), nil) },
+		"missing up to marker": func(b *pebble.Batch) error { return b.DeleteRange(entry(12), entry(40), nil) },
+		"garbage entry":        func(b *pebble.Batch) error { return b.Set(entry(15), []byte("garbage"), nil) },
+		"misplaced entry":      func(b *pebble.Batch) error { return b.Set(entry(15), appendLogEntry(nil, logEntry(16, 3)), nil) },
+		"short key":            func(b *pebble.Batch) error { return b.Set(entry(15)[:9], nil, nil) },
+		"garbage marker":       func(b *pebble.Batch) error { return b.Set(record(logKindMarker), []byte{1, 2}, nil) },
+		"marker of other term": func(b *pebble.Batch) error { return b.Set(record(logKindMarker), foreign.AppendBinary(nil), nil) },
+		"missing marker":       func(b *pebble.Batch) error { return b.Delete(record(logKindMarker), nil) },
+		"garbage compacted":    func(b *pebble.Batch) error { return b.Set(record(logKindCompacted), []byte{9}, nil) },
+		"missing compacted":    func(b *pebble.Batch) error { return b.Delete(record(logKindCompacted), nil) },
+		"garbage vote":         func(b *pebble.Batch) error { return b.Set(record(logKindVote), []byte{1}, nil) },
+		"compacted beyond last": func(b *pebble.Batch) error {
+			return b.Set(record(logKindCompacted), appendLogPoint(nil, logPoint{index: 90, term: 3, kind: raft.LogNoop}), nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := logOptions("/log")
+			o.FS = vfs.NewMem()
+			e := openLog(t, logKinds[0], o)
+			fillLog(t, openLogGroup(t, e, 3))
+			want := fillLog(t, openLogGroup(t, e, 4))
+			db := e.(*logEngine).backend.(*pebbleLog).db
+			b := db.NewBatch()
+			mustLog(t, errors.Join(damage(b), db.Apply(b, pebble.Sync), e.Close()))
+			e = openLog(t, logKinds[0], o)
+			var corrupt *CorruptionError
+			if _, err := e.Group(3); !errors.As(err, &corrupt) || corrupt.Partition != 3 || !strings.Contains(err.Error(), "/log") {
+				t.Errorf("damaged group opened: %v", err)
+			}
+			if have := logDigest(t, openLogGroup(t, e, 4)); have != want {
+				t.Errorf("the other group is %s, want %s", have, want)
+			}
+		})
+	}
+}
+
+// TestLogDamagedTableNamesThePartition damages an entry after it was flushed: Pebble's checksum finds it.
+func TestLogDamagedTableNamesThePartition(t *testing.T) {
+	dir := t.TempDir()
+	o := logOptions(dir)
+	e := openLog(t, logKinds[0], o)
+	g := openLogGroup(t, e, 3)
+	logs := logEntries(1, 40, 1)
+	for i, l := range logs {
+		l.Data = fmt.Appendf(nil, "%0900d", i*7919)
+	}
+	mustLog(t, g.StoreLogs(logs))
+	mustLog(t, e.Close())
+	mustLog(t, openLog(t, logKinds[0], o).Close()) // replaying the write-ahead log flushes it
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	mustLog(t, err)
+	if len(tables) != 1 {
+		t.Fatalf("tables: %v", tables)
+	}
+	flipByte(t, tables[0], 3000)
+	e = openLog(t, logKinds[0], o)
+	if _, err := e.Group(3); err == nil || !strings.Contains(err.Error(), "partition 3") {
+		t.Fatalf("damaged group opened: %v", err)
+	}
+	mustLog(t, openLogGroup(t, e, 4).StoreLog(logEntry(1, 1)))
+}
+
+// TestLogUnwritableDirectory: the error says what is in the way.
+func TestLogUnwritableDirectory(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		file := filepath.Join(t.TempDir(), "file")
+		mustLog(t, os.WriteFile(file, nil, 0o600))
+		var open *OpenError
+		if _, err := k.open(logOptions(filepath.Join(file, "log"))); !errors.As(err, &open) || !strings.Contains(err.Error(), file) {
+			t.Errorf("below a file: %v", err)
+		}
+		if os.Getuid() == 0 {
+			t.Skip("root may write everywhere")
+		}
+		dir := t.TempDir()
+		mustLog(t, os.Chmod(dir, 0o500))
+		if _, err := k.open(logOptions(filepath.Join(dir, "log"))); !errors.As(err, &open) || open.Reason != OpenReadOnly {
+			t.Errorf("in a read-only directory: %v", err)
+		}
+	})
+}
