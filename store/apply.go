@@ -15,12 +15,11 @@ import (
 // The chain after each delta is computed from the one before it where that is known. Where it is not (this member lacks
 // the predecessor, and the mutation has no Prior), only the last delta gets a chain, the command's.
 func (d *Documents) Apply(batch []Mutation, last uint64) error {
-	if err := d.acquire(); err != nil {
+	unlock, err := d.lock()
+	if err != nil {
 		return err
 	}
-	defer d.engine.release()
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer unlock()
 	applied := d.meta.state.applied
 	if err := checkOrder(batch, last); err != nil {
 		return fmt.Errorf("store: partition %d: %w", d.partition, err)
@@ -255,12 +254,11 @@ func (a *application) putDeltas(prior Chain) error {
 // entries (design §5). first must be Applied+1. The hole's fsync covers everything applied before, which lies before it
 // in the write-ahead log: a hole never is on disk without what it begins after.
 func (d *Documents) RecordHole(first, last uint64) error {
-	if err := d.acquire(); err != nil {
+	unlock, err := d.lock()
+	if err != nil {
 		return err
 	}
-	defer d.engine.release()
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer unlock()
 	applied := d.meta.state.applied
 	if first != applied+1 || last < first {
 		return fmt.Errorf("store: partition %d: hole [%d, %d] does not follow the applied index %d", d.partition, first, last, applied)

@@ -90,6 +90,24 @@ func (d *Documents) acquire() error {
 	return nil
 }
 
+// lock precedes every write. Only under mu is it certain that the member is not dropped: a write that has passed acquire
+// and then waited for Drop would bring back, with its next record, what Drop removed.
+func (d *Documents) lock() (unlock func(), err error) {
+	if err := d.acquire(); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	unlock = func() {
+		d.mu.Unlock()
+		d.engine.release()
+	}
+	if d.dropped.Load() {
+		unlock()
+		return nil, ErrDropped
+	}
+	return unlock, nil
+}
+
 // place validates a key and computes where it lives.
 func (d *Documents) place(key Key) (place, error) {
 	if err := key.Validate(); err != nil {

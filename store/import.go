@@ -48,12 +48,11 @@ func (d *Documents) importChunk(bucket uint8, c *Chunk, session *Session) (Impor
 	if err := verifyChunk(d.hashes, c); err != nil {
 		return ImportReport{}, err
 	}
-	if err := d.acquire(); err != nil {
+	unlock, err := d.lock()
+	if err != nil {
 		return ImportReport{}, err
 	}
-	defer d.engine.release()
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer unlock()
 	if session != nil && d.sessions[bucket] != session {
 		return ImportReport{}, ErrSessionLost
 	}

@@ -29,12 +29,11 @@ func (d *Documents) MarkHealed(bucket uint8, healed interval.Set, seen uint64) e
 // markHealed ends the session on whose behalf it is called. That the session is still the bucket's is verified under
 // the same lock that imports take: none can slip in between.
 func (d *Documents) markHealed(bucket uint8, healed interval.Set, seen uint64, session *Session) error {
-	if err := d.acquire(); err != nil {
+	unlock, err := d.lock()
+	if err != nil {
 		return err
 	}
-	defer d.engine.release()
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer unlock()
 	if session != nil && d.sessions[bucket] != session {
 		return ErrSessionLost
 	}
@@ -76,8 +75,11 @@ func (d *Documents) CloseHoles() (interval.Set, error) {
 	if err := d.engine.Sync(); err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	unlock, err := d.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	holes := d.meta.holes.Minus(closed)
 	b := d.begin()
 	defer b.close()
