@@ -290,8 +290,10 @@ func TestWatcherPolls(t *testing.T) {
 				if w.Current().Version != 8 {
 					t.Error("polled after its end")
 				}
-				if w.Close() != nil || w.Close() != nil {
-					t.Error("closing again failed")
+				for range 2 {
+					if err := w.Close(); err != nil {
+						t.Errorf("closing again: %v", err)
+					}
 				}
 				if w.Start(ctx) == nil {
 					t.Error("started after Close")

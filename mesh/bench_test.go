@@ -152,7 +152,7 @@ func BenchmarkAppendEntries(b *testing.B) {
 					<-p.Consumer()
 					flying--
 				}
-				if _, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: header, Term: 1, Leader: header.Addr, Entries: []*raft.Log{entry}}, &raft.AppendEntriesResponse{}); err != nil {
+				if _, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: header, Term: 1, Entries: []*raft.Log{entry}}, &raft.AppendEntriesResponse{}); err != nil {
 					b.Error(err)
 					return
 				}

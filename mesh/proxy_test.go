@@ -15,7 +15,6 @@ type proxy struct {
 	mu     sync.Mutex
 	frozen chan struct{} // closed: not frozen
 	conns  []net.Conn
-	count  int
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -55,7 +54,6 @@ func (p *proxy) run() {
 			continue
 		}
 		p.mu.Lock()
-		p.count++
 		p.conns = append(p.conns, in, out)
 		p.mu.Unlock()
 		wg.Go(func() { p.copy(in, out) })
@@ -107,10 +105,4 @@ func (p *proxy) cut() {
 		_ = c.Close()
 	}
 	p.conns = nil
-}
-
-func (p *proxy) connections() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.count
 }

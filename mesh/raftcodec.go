@@ -110,14 +110,14 @@ func (d *decoder) entry(e *raft.Log) {
 	}
 }
 
-// appendRequest appends an RPC to b; data is the snapshot of an InstallSnapshot.
+// appendRequest appends an RPC to b; data is the snapshot of an InstallSnapshot. Raft's deprecated fields that repeat the
+// header's address (Leader of AppendEntries, Candidate) do not travel.
 func appendRequest(b []byte, command any, data []byte) ([]byte, error) {
 	switch r := command.(type) {
 	case *raft.AppendEntriesRequest:
 		b = append(b, byte(rpcAppendEntries))
 		b = appendRPCHeader(b, &r.RPCHeader)
 		b = binary.AppendUvarint(b, r.Term)
-		b = appendBytes(b, r.Leader)
 		b = binary.AppendUvarint(b, r.PrevLogEntry)
 		b = binary.AppendUvarint(b, r.PrevLogTerm)
 		b = binary.AppendUvarint(b, r.LeaderCommitIndex)
@@ -129,7 +129,6 @@ func appendRequest(b []byte, command any, data []byte) ([]byte, error) {
 		b = append(b, byte(rpcRequestVote))
 		b = appendRPCHeader(b, &r.RPCHeader)
 		b = binary.AppendUvarint(b, r.Term)
-		b = appendBytes(b, r.Candidate)
 		b = binary.AppendUvarint(b, r.LastLogIndex)
 		b = binary.AppendUvarint(b, r.LastLogTerm)
 		b = appendBool(b, r.LeadershipTransfer)
@@ -168,7 +167,7 @@ func decodeRequest(payload []byte) (command any, data []byte, err error) {
 		command = d.appendEntries()
 	case rpcRequestVote:
 		command = &raft.RequestVoteRequest{
-			RPCHeader: d.rpcHeader(), Term: d.uvarint("term"), Candidate: d.bytes("candidate", maxServerBytes),
+			RPCHeader: d.rpcHeader(), Term: d.uvarint("term"),
 			LastLogIndex: d.uvarint("last index"), LastLogTerm: d.uvarint("last term"), LeadershipTransfer: d.boolean("transfer"),
 		}
 	case rpcRequestPreVote:
@@ -191,7 +190,7 @@ func decodeRequest(payload []byte) (command any, data []byte, err error) {
 
 func (d *decoder) appendEntries() *raft.AppendEntriesRequest {
 	r := &raft.AppendEntriesRequest{
-		RPCHeader: d.rpcHeader(), Term: d.uvarint("term"), Leader: d.bytes("leader", maxServerBytes),
+		RPCHeader: d.rpcHeader(), Term: d.uvarint("term"),
 		PrevLogEntry: d.uvarint("previous index"), PrevLogTerm: d.uvarint("previous term"),
 		LeaderCommitIndex: d.uvarint("commit index"),
 	}

@@ -17,9 +17,9 @@ var testRPCHeader = raft.RPCHeader{ProtocolVersion: 3, ID: []byte("h1@i"), Addr:
 
 // testRequests uses every field of every RPC.
 var testRequests = []any{
-	&raft.AppendEntriesRequest{RPCHeader: testRPCHeader, Term: 5, Leader: []byte("h1@i")},
+	&raft.AppendEntriesRequest{RPCHeader: testRPCHeader, Term: 5},
 	&raft.AppendEntriesRequest{
-		RPCHeader: testRPCHeader, Term: 1 << 60, Leader: []byte("h1@i"), PrevLogEntry: 9, PrevLogTerm: 8, LeaderCommitIndex: 7,
+		RPCHeader: testRPCHeader, Term: 1 << 60, PrevLogEntry: 9, PrevLogTerm: 8, LeaderCommitIndex: 7,
 		Entries: []*raft.Log{
 			{Index: 10, Term: 5, Type: raft.LogCommand, Data: []byte("data"), Extensions: []byte("ext"), AppendedAt: time.Unix(1700000000, 123456789)},
 			{Index: 11, Term: 5, Type: raft.LogNoop, AppendedAt: time.Unix(-5, 1)},
@@ -27,7 +27,7 @@ var testRequests = []any{
 			{Index: 13, Term: 6, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a@1", Address: "a@1"}}})},
 		},
 	},
-	&raft.RequestVoteRequest{RPCHeader: testRPCHeader, Term: 6, Candidate: []byte("h1@i"), LastLogIndex: 5, LastLogTerm: 4, LeadershipTransfer: true},
+	&raft.RequestVoteRequest{RPCHeader: testRPCHeader, Term: 6, LastLogIndex: 5, LastLogTerm: 4, LeadershipTransfer: true},
 	&raft.RequestPreVoteRequest{RPCHeader: testRPCHeader, Term: 6, LastLogIndex: 5, LastLogTerm: 4},
 	&raft.TimeoutNowRequest{RPCHeader: testRPCHeader},
 	&raft.InstallSnapshotRequest{
