@@ -129,7 +129,6 @@ type machine struct {
 	members map[uint32]*testMember
 	loop    *Loop
 	server  Server
-	options Options
 	cancel  context.CancelFunc
 	done    chan struct{}
 }

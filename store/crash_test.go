@@ -70,11 +70,10 @@ func (c *crashRecorder) acknowledged(n int) {
 
 // crashRun is a member whose every state is remembered.
 type crashRun struct {
-	t       *testing.T
-	rec     *crashRecorder
-	m       *member
-	states  []*modelMember
-	durable int
+	t      *testing.T
+	rec    *crashRecorder
+	m      *member
+	states []*modelMember
 }
 
 func crashSeeds() uint64 {

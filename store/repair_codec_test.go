@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -254,7 +253,7 @@ func TestLyingChunks(t *testing.T) {
 	mine, _ := x.Summary()
 	theirs, _ := y.Summary()
 	if mine != theirs {
-		t.Error(fmt.Sprintf("buckets %v differ", merkle.Diff(&mine, &theirs)))
+		t.Errorf("buckets %v differ", merkle.Diff(&mine, &theirs))
 	}
 }
 

@@ -138,22 +138,32 @@ func (n *diskNode) check() error {
 
 // diskSession pulls one group of buckets: the one with documents by a Session, the empty ones by marking them alike.
 type diskSession struct {
-	x, y    *diskNode
-	group   int
-	bucket  uint8
-	s       *Session
-	since   uint64
-	listed  uint64 // hashes up to here, if begun
-	begun   bool
-	done    bool // listing
-	hashes  []uint64
-	from    Cursor
-	applied uint64
-	covered interval.Set
+	x, y   *diskNode
+	group  int
+	bucket uint8
+	s      *Session
+	since  uint64
+	listed uint64 // hashes up to here, if begun
+	begun  bool
+	done   bool // listing
+	hashes []uint64
+	from   Cursor
+
+	applied  uint64       // here, when the session began
+	answered bool         // and
+	covered  interval.Set // what the peer covered in all of its answers
+}
+
+// answer keeps the books that the Session should keep.
+func (s *diskSession) answer(coverage interval.Set) {
+	if !s.answered {
+		s.answered, s.covered = true, coverage
+	}
+	s.covered = s.covered.Intersect(coverage)
 }
 
 func (n *diskNode) begin(peer node, group int) pulling {
-	s := &diskSession{x: n, y: peer.(*diskNode), group: group, bucket: n.l.buckets[group]}
+	s := &diskSession{x: n, y: peer.(*diskNode), group: group, bucket: n.l.buckets[group], applied: n.d.Applied()}
 	s.s = n.d.BeginSession(s.bucket)
 	if holes := n.d.Status().Holes; !holes.Empty() && n.l.r.IntN(3) > 0 {
 		s.since = holes.Min() - 1
@@ -180,6 +190,9 @@ func (s *diskSession) step() bool {
 		return true
 	}
 	try(0, err)
+	if want := s.covered.Intersect(interval.Of(1, s.applied)); !healed.Equal(want) {
+		panic(failed{fmt.Errorf("healed %s: the peer covered %s, and %d was applied when the session began", healed, s.covered, s.applied)})
+	}
 	for b := range 256 {
 		if b%s.x.groups == s.group && uint8(b) != s.bucket && !s.isUsed(uint8(b)) {
 			try(0, s.x.d.MarkHealed(uint8(b), healed, s.s.seen))
@@ -206,6 +219,7 @@ func (s *diskSession) list() {
 	theirs := try(DecodeListing(try(s.y.d.List(s.bucket, q)).AppendBinary(nil)))
 	q.To, q.Limit, q.Also = theirs.To, 0, theirs.Hashes()
 	s.s.Answer(theirs.Coverage, theirs.Applied, theirs.Ahead)
+	s.answer(theirs.Coverage)
 	plan := try(Compare(try(s.x.d.List(s.bucket, q)), theirs))
 	if plan.FullNeeded {
 		s.since, s.begun, s.hashes = 0, false, nil
@@ -220,6 +234,7 @@ func (s *diskSession) pull() error {
 	wants := try(s.x.d.Wants(s.bucket, s.hashes, s.from))
 	q := try(DecodeExportQuery((&ExportQuery{Wants: wants, From: s.from, Budget: 1 + s.x.l.r.IntN(400)}).AppendBinary(nil)))
 	chunk := try(DecodeChunk(try(s.y.d.Export(s.bucket, q)).AppendBinary(nil)))
+	s.answer(chunk.Coverage)
 	report, err := s.s.Import(chunk)
 	if err != nil {
 		return err

@@ -55,14 +55,14 @@ func TestViewIsOneInstant(t *testing.T) {
 
 func TestViewBoundaries(t *testing.T) {
 	r := newRuleRun(t)
-	h := Head{Generation: 1, HeadSeq: 2}
 	create := createAt(1) // [0,2], [3,5], [6,8]
 	create.Key, create.HeadSeq = r.key, 2
 	create.Deltas = []Delta{{SeqBegin: 0, SeqEnd: 2}}
 	create.Chain = SeedChain(r.key).Next(create.Deltas[0].AppendBinary(nil))
 	r.apply(create)
 	for i := uint64(2); i <= 3; i++ {
-		h, _, _ = r.d.Head(r.key)
+		h, _, err := r.d.Head(r.key)
+		must(t, err)
 		r.apply(appendAt(i, r.key, h, 3))
 	}
 	if h := r.head(); h.Floor != -1 || h.Span != 9 || h.Gap() {
