@@ -177,9 +177,9 @@ func (c *cluster) close() error {
 	return errors.Join(errs...)
 }
 
-// busiest names the host that leads most of the documents, as the hosts see it: losing it hurts most.
+// busiest names the host that leads most of what is still to be written, as the hosts see it: losing it hurts most.
 func (c *cluster) busiest(records []*record) string {
-	lead := map[string]int{}
+	lead := map[string]int64{}
 	best := ""
 	live := c.nodes()
 	names := slices.Sorted(maps.Keys(live))
@@ -191,7 +191,7 @@ func (c *cluster) busiest(records []*record) string {
 		if live[leader] == nil {
 			continue
 		}
-		lead[leader]++
+		lead[leader] += r.left.Load()
 	}
 	for _, name := range names {
 		if best == "" || lead[name] > lead[best] {

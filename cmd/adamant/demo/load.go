@@ -21,6 +21,14 @@ type record struct {
 	head   int64 // their last seq; 0 when nothing was acknowledged
 	// unknown are deltas whose outcome the client never learned: they may be there or not, all or none.
 	unknown []adamant.Delta
+
+	left atomic.Int64 // deltas still to be acknowledged; 1 for ever when the script has no end
+}
+
+func newRecord(s script) *record {
+	r := &record{script: s}
+	r.left.Store(int64(max(1, s.length())))
+	return r
 }
 
 // load drives scripts: every document belongs to one writer, so it has one append in flight.
@@ -43,7 +51,7 @@ const gameBatch = 3
 func newLoad(c *client, scripts []script, writers, batch int) *load {
 	l := &load{client: c, writers: max(1, min(writers, len(scripts))), batch: batch, cadence: newCadence(time.Now()), stop: make(chan struct{}), done: make(chan struct{})}
 	for _, s := range scripts {
-		l.records = append(l.records, &record{script: s})
+		l.records = append(l.records, newRecord(s))
 	}
 	// Neighbours in hash order share a partition. A writer gets neighbours, so that a partition without a leader stops
 	// the writers of its documents and no others: what independent clients would see.
@@ -160,6 +168,9 @@ func (l *load) step(ctx context.Context, r *record, batch int) (more bool, err e
 	r.unknown = nil
 	r.writes++
 	r.deltas += len(deltas)
+	if n := r.script.length(); n > 0 {
+		r.left.Store(int64(n - r.deltas))
+	}
 	r.head = deltas[len(deltas)-1].SeqEnd
 	l.acked.Add(int64(len(deltas)))
 	return true, nil

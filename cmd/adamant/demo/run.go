@@ -163,7 +163,7 @@ func (s *story) survive(ctx context.Context) error {
 	w.until(ctx, s.o.Load, 0.3)
 	victim := s.cluster.busiest(s.load.records)
 	s.report.killed = time.Since(begun)
-	s.phase("Killing %s without warning, the leader of most documents", victim)
+	s.phase("Killing %s without warning, the leader of most of what is being written", victim)
 	if err := s.cluster.kill(victim); err != nil {
 		return giveUp(err)
 	}
