@@ -53,9 +53,13 @@ func (e *DocEngine) empty() (bool, error) {
 	return !found, nil
 }
 
-// encodeStamp returns cluster, host and incarnation, each with its length, and a checksum.
+// formatVersion is that of everything in a directory. Most records carry none of their own, so a program that does not
+// know a directory's version must not touch it.
+const formatVersion = 1
+
+// encodeStamp returns the version, then cluster, host and incarnation, each with its length, and a checksum.
 func encodeStamp(cluster, host, incarnation string) []byte {
-	b := appendLengthed(nil, []byte(cluster))
+	b := appendLengthed([]byte{formatVersion}, []byte(cluster))
 	b = appendLengthed(b, []byte(host))
 	return seal(appendLengthed(b, []byte(incarnation)))
 }
@@ -67,6 +71,9 @@ func decodeStamp(v []byte) (cluster, host, incarnation string, err error) {
 	}
 	const limit = 1 << 10
 	r := reader{b: body}
+	if v := r.byte(); r.err == nil && v != formatVersion {
+		r.fail(fmt.Sprintf("format version %d, this program knows %d", v, formatVersion))
+	}
 	cluster, host, incarnation = string(r.lengthed(limit)), string(r.lengthed(limit)), string(r.lengthed(limit))
 	return cluster, host, incarnation, r.end()
 }
