@@ -129,6 +129,9 @@ func (b *docBatch) publish() {
 		}
 	}
 	d.tracker.Advance(b.state.applied)
+	if !b.holes.Covers(d.meta.holes) {
+		d.forgetPast()
+	}
 	d.meta.state, d.meta.holes = b.state, b.holes
 	for bucket, state := range b.buckets {
 		d.meta.buckets[bucket] = *state
@@ -140,6 +143,15 @@ func (b *docBatch) publish() {
 			d.meta.healed[bucket] = healed
 		}
 	}
+}
+
+// forgetPast makes the present index the oldest of which the sums are known. When a hole closes, the member covers
+// indexes at which it was not what the log prescribes: it had not applied them, or had applied what followed to a wrong
+// state, and a later command made that good before repair had to. As the sums of a complete member these would be taken
+// for a divergence.
+func (d *Documents) forgetPast() {
+	sums, index := d.tracker.Current()
+	d.tracker = merkle.NewTracker(*sums, index, d.engine.opts.Ring)
 }
 
 func (b *docBatch) metaFailed(err error) error {

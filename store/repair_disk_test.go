@@ -112,6 +112,15 @@ func (n *diskNode) check() error {
 	if summary := want.summary(n.d.Range()); got != summary {
 		return fmt.Errorf("root %s, should be %s", got.Root(), summary.Root())
 	}
+	for i := n.d.Applied(); i > 0; i-- { // what it would be compared by
+		past, ok := n.d.SummaryAt(i)
+		if !ok {
+			break
+		}
+		if past != n.l.states[i].summary(n.d.Range()) {
+			return fmt.Errorf("the past at %d, told at %d, is not what the log prescribes", i, n.d.Applied())
+		}
+	}
 	status := n.d.Status()
 	if status.Documents != int64(len(want.docs)) || status.DeleteRecords != 0 {
 		return fmt.Errorf("%d documents, should be %d; %d delete records", status.Documents, len(want.docs), status.DeleteRecords)

@@ -290,3 +290,40 @@ func verifyAfterCrash(t *testing.T, x, y *docsMember, s *script, done bool) {
 		t.Errorf("status %+v", x.Status())
 	}
 }
+
+// A member that was healed answers for the past only where it was what the log prescribes. Here the hole hides a creation;
+// the deletion, applied at 5, has made that good, and a peer that has applied 3 has nothing to teach any more.
+func TestHealedMemberForgetsItsPast(t *testing.T) {
+	s := newScript()
+	kept, gone := keyInBucket(FullRange(), 9, 1), keyInBucket(FullRange(), 9, 2)
+	s.create(kept, 10)
+	s.create(gone, 10)
+	s.append(kept, 1, 10)
+	s.append(kept, 1, 10)
+	s.delete(gone)
+	s.append(kept, 1, 10)
+	x, y := newDocsMember(t), newDocsMember(t)
+	x.follow(t, s, 6, interval.Range{First: 2, Last: 2})
+	y.follow(t, s, 3)
+	if moved := x.pullAll(t, y); moved.report.Documents > 0 || !x.Status().Complete {
+		t.Fatalf("%+v, %+v", moved.report, x.Status())
+	}
+	s.append(kept, 1, 10)
+	x.follow(t, s, 7)
+	answered := 0
+	for i := uint64(1); i <= 7; i++ {
+		truth := newDocsMember(t)
+		truth.follow(t, s, i)
+		want, _ := truth.Summary()
+		got, ok := x.SummaryAt(i)
+		if ok {
+			answered++
+		}
+		if ok && got != want {
+			t.Errorf("a complete member differs from the log at %d", i)
+		}
+	}
+	if answered != 2 { // 6, where the hole was closed, and 7
+		t.Errorf("%d indexes answered for", answered)
+	}
+}
