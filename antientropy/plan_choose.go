@@ -36,7 +36,7 @@ func (p *plan) choose(pt *part, c choice) (*host, obstacle) {
 			if c.rank(peer) != tier || c.only != "" && peer.Host != c.only {
 				continue
 			}
-			if !pt.covers(peer.Host, c.missing) {
+			if !p.covers(pt, peer.Host, c.missing) {
 				continue
 			}
 			why = max(why, away)
@@ -73,11 +73,14 @@ func (c *choice) rank(peer *Peer) int {
 	return 0
 }
 
-// covers reports whether a peer may have something of what is missing. What it said once may be outdated, but only to
-// the better; a survey finds that out.
-func (pt *part) covers(host string, missing interval.Set) bool {
+// newsLasts is for how long a peer is believed to lack what it once said it lacks. Peers heal too, and the one that was
+// known to have it all may never come back.
+const newsLasts = mostStuck
+
+// covers reports whether a peer may have something of what is missing.
+func (p *plan) covers(pt *part, host string, missing interval.Set) bool {
 	k := pt.known[host]
-	return missing.Empty() || k == nil || k.heard.IsZero() || !k.coverage.Intersect(missing).Empty()
+	return missing.Empty() || k == nil || p.now.Sub(k.heard) > newsLasts || !k.coverage.Intersect(missing).Empty()
 }
 
 func without(hosts []*host, name string) []*host {

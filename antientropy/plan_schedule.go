@@ -289,7 +289,7 @@ func (p *plan) group(pt *part, h *host, todo []uint8, eligible int) []uint8 {
 		if len(taken) >= most && (docs+b.expected() > smallDocs || len(taken) >= sessionBuckets) {
 			break
 		}
-		if b.failures > 0 || b.avoid == h.name || b.urgent != first.urgent || docs+b.expected() > sessionDocs || !pt.covers(h.name, b.missing) {
+		if b.failures > 0 || b.avoid == h.name || b.urgent != first.urgent || docs+b.expected() > sessionDocs || !p.covers(pt, h.name, b.missing) {
 			continue
 		}
 		taken, docs = append(taken, i), docs+b.expected()
