@@ -42,12 +42,18 @@ func NewLoop(o Options) (*Loop, error) {
 // Run works until the context ends, and returns when nothing of it is left running. It is called once.
 func (l *Loop) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &runner{l: l, ctx: ctx, done: make(chan delivery), transfers: map[uint64]*transferState{}, members: map[uint32]seen{}}
-	r.plan = newPlan(planOptions{interval: l.o.Interval, perPeer: l.o.PerPeer, limit: 2 * l.o.ChunkBytes, memory: l.o.MemoryBytes,
-		rate: l.o.BytesPerSecond, random: l.o.Random}, time.Now())
+	r := l.newRunner(ctx)
 	defer r.end()
 	defer cancel()
 	r.run()
+}
+
+func (l *Loop) newRunner(ctx context.Context) *runner {
+	r := &runner{l: l, ctx: ctx, done: make(chan delivery), transfers: map[uint64]*transferState{}, members: map[uint32]seen{},
+		wake: time.NewTimer(0)}
+	r.plan = newPlan(planOptions{interval: l.o.Interval, perPeer: l.o.PerPeer, limit: 2 * l.o.ChunkBytes, memory: l.o.MemoryBytes,
+		rate: l.o.BytesPerSecond, random: l.o.Random}, time.Now())
+	return r
 }
 
 // Wake makes the loop look at a partition at once: a hole appeared, membership changed, the member is new or gone.
@@ -111,11 +117,11 @@ type transferState struct {
 // delivery is what a worker comes back with.
 type delivery struct {
 	event    event
-	transfer *transferState // that it used, or nil
+	transfer *transferState   // that it used, or nil
+	docs     *store.Documents // of a mark or closeHoles: whose bookkeeping it was
 }
 
 func (r *runner) run() {
-	r.wake = time.NewTimer(0)
 	defer r.wake.Stop()
 	look := time.NewTicker(r.l.o.Observe)
 	defer look.Stop()
@@ -151,8 +157,15 @@ func (r *runner) deliver(d delivery) {
 			d.transfer.t.abandon()
 		}
 	}
-	if c, ok := d.event.(closed); ok {
-		r.closed(c)
+	switch e := d.event.(type) {
+	case marked:
+		if r.members[e.Partition].docs != d.docs {
+			return
+		}
+	case closed:
+		if r.members[e.Partition].docs == d.docs {
+			r.closed(e)
+		}
 		return
 	}
 	r.step(d.event)
@@ -284,10 +297,10 @@ func (r *runner) do(o output) {
 		}
 	case mark:
 		docs := r.members[o.Partition].docs
-		r.work(nil, func() event { return markAll(docs, o) })
+		r.workOn(docs, func() event { return markAll(docs, o) })
 	case closeHoles:
 		docs := r.members[o.Partition].docs
-		r.work(nil, func() event { return closeAll(docs, o.Partition) })
+		r.workOn(docs, func() event { return closeAll(docs, o.Partition) })
 	case report:
 		l.count(func(s *Stats) { s.Divergences++ })
 		l.o.Logger.Error("members diverged", "partition", o.Divergence.Partition, "peer", o.Divergence.Peer, "bucket", o.Divergence.Bucket,
@@ -301,8 +314,16 @@ func (r *runner) work(t *transferState, f func() event) {
 	if t != nil {
 		t.busy = true
 	}
+	r.spawn(delivery{transfer: t}, f)
+}
+
+// workOn runs f, which writes a member's bookkeeping, in a worker. These events name a partition only. What they say of
+// a member that was removed is not to be taken for news of the one that came after it.
+func (r *runner) workOn(docs *store.Documents, f func() event) { r.spawn(delivery{docs: docs}, f) }
+
+func (r *runner) spawn(d delivery, f func() event) {
 	r.workers.Go(func() {
-		d := delivery{event: f(), transfer: t}
+		d.event = f()
 		select {
 		case r.done <- d:
 		case <-r.ctx.Done():
