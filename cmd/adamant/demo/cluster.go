@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
-	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/adamantdb/adamant"
 	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/internal/loopback"
 )
 
 // cluster runs the hosts of a cluster in this process, over real sockets and disks.
@@ -40,54 +38,14 @@ func openHost(o adamant.Options) (node, error) {
 	return h, nil
 }
 
-// newCluster plans a cluster and writes its file. Zones are one per host, so that the planner spreads freely.
+// newCluster plans a cluster.
 func newCluster(dir string, o Options, logger *slog.Logger) (*cluster, error) {
-	addrs, err := freeAddrs(o.Hosts)
-	if err != nil {
-		return nil, err
-	}
-	spec := config.Spec{Cluster: "demo", Hosts: map[string]config.Host{}, Partitions: o.Partitions, Voters: 3}
-	for i, addr := range addrs {
-		spec.Hosts[fmt.Sprintf("h%d", i+1)] = config.Host{Addr: addr}
-	}
-	c, err := config.Generate(spec)
-	if err != nil {
-		return nil, err
-	}
 	file := filepath.Join(dir, "cluster.json")
-	if err := os.WriteFile(file, c.Marshal(), 0o600); err != nil {
+	c, err := loopback.Plan(loopback.Spec{Name: "demo", Hosts: o.Hosts, Partitions: o.Partitions, Voters: 3}, file)
+	if err != nil {
 		return nil, err
 	}
 	return &cluster{dir: dir, file: file, config: c, logger: logger, log: o.Log, open: openHost, live: map[string]node{}, names: map[string]int{}}, nil
-}
-
-// freeAddrs finds loopback ports that are free for TCP and UDP, below those that outgoing connections use: the hosts dial
-// each other while they start.
-func freeAddrs(n int) ([]string, error) {
-	var addrs []string
-	for tries := 0; len(addrs) < n; tries++ {
-		if tries > 1000 {
-			return nil, errors.New("no free ports on 127.0.0.1 between 20000 and 32000")
-		}
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
-		if !slices.Contains(addrs, addr) && free(addr) {
-			addrs = append(addrs, addr)
-		}
-	}
-	return addrs, nil
-}
-
-func free(addr string) bool {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return false
-	}
-	defer l.Close()
-	u, err := net.ListenPacket("udp", addr)
-	if err != nil {
-		return false
-	}
-	return u.Close() == nil
 }
 
 // start opens every host and waits until every partition has a serving leader.
