@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Names in a bolt engine's directory: host.bolt, which holds the stamp and whose lock is the directory's, and
@@ -79,7 +80,7 @@ func openBoltLog(o LogOptions, hooks boltHooks) (*boltLog, error) {
 	b := &boltLog{engine: e, hooks: hooks}
 	e.backend = b
 	path := filepath.Join(o.Dir, boltHost)
-	if b.host, err = b.open(path); errors.Is(err, bbolt.ErrTimeout) {
+	if b.host, err = b.open(path); errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, &OpenError{Dir: o.Dir, Reason: OpenLocked, Err: err}
 	} else if err != nil {
 		return nil, openError(o.Dir, err)

@@ -27,6 +27,8 @@ type logCommitter struct {
 	queue  []*logCommit
 	closed bool
 
+	promise logPromise // of the last round; owned by whoever writes rounds: run, then close
+
 	wake  chan struct{} // holds one signal while the queue may be non-empty
 	ended chan struct{} // closed when run has returned
 	syncs atomic.Uint64
@@ -109,30 +111,13 @@ func (c *logCommitter) take() (round []*logCommit, closed bool) {
 	return round, c.closed
 }
 
+// write writes a round, with an fsync unless all of it is lazy.
 func (c *logCommitter) write(round []*logCommit) {
-	lazy := true
+	lazy := len(round) > 0
 	for _, w := range round {
 		lazy = lazy && w.lazy
 	}
-	opts := pebble.Sync
-	if lazy {
-		opts = pebble.NoSync
-	}
-	err := c.stop.guard(func() error {
-		if len(round) == 1 {
-			return c.db.Apply(round[0].batch, opts)
-		}
-		merged := c.db.NewBatch()
-		for _, w := range round {
-			if err := merged.Apply(w.batch, nil); err != nil {
-				return err
-			}
-		}
-		if err := c.db.Apply(merged, opts); err != nil {
-			return err
-		}
-		return merged.Close()
-	})
+	err := c.stop.guard(func() error { return c.apply(round, lazy) })
 	if !lazy && err == nil {
 		c.syncs.Add(1)
 	}
@@ -142,7 +127,32 @@ func (c *logCommitter) write(round []*logCommit) {
 	}
 }
 
-// close waits for what is queued and ends the goroutine. Nobody commits any more.
+func (c *logCommitter) apply(round []*logCommit, lazy bool) error {
+	c.promise.round++
+	merged := c.db.NewBatch()
+	if err := merged.LogData(c.promise.encode(), nil); err != nil {
+		return err
+	}
+	for _, w := range round {
+		if err := merged.Apply(w.batch, nil); err != nil {
+			return err
+		}
+	}
+	opts := pebble.Sync
+	if lazy {
+		opts = pebble.NoSync
+	}
+	if err := c.db.Apply(merged, opts); err != nil {
+		return err
+	}
+	if !lazy {
+		c.promise.synced = c.promise.round
+	}
+	return merged.Close()
+}
+
+// close waits for what is queued and ends the goroutine. Nobody commits any more. Two empty rounds follow, of which the
+// second says that everything before it was synced, so that no damage to that can be taken for a torn tail.
 func (c *logCommitter) close() {
 	c.mu.Lock()
 	c.closed = true
@@ -152,4 +162,7 @@ func (c *logCommitter) close() {
 	default:
 	}
 	<-c.ended
+	for range 2 {
+		c.write(nil)
+	}
 }

@@ -137,7 +137,10 @@ func TestLogDamageNamesThePartition(t *testing.T) {
 		"missing up to marker": func(b *pebble.Batch) error { return b.DeleteRange(entry(12), entry(40), nil) },
 		"garbage entry":        func(b *pebble.Batch) error { return b.Set(entry(15), []byte("garbage"), nil) },
 		"misplaced entry":      func(b *pebble.Batch) error { return b.Set(entry(15), appendLogEntry(nil, logEntry(16, 3)), nil) },
-		"short key":            func(b *pebble.Batch) error { return b.Set(entry(15)[:9], nil, nil) },
+		"short key":            func(b *pebble.Batch) error { return b.Set(append(record(logKindEntry), 0xff), nil, nil) },
+		"long key": func(b *pebble.Batch) error {
+			return b.Set(append(entry(15), 0), appendLogEntry(nil, logEntry(15, 3)), nil)
+		},
 		"garbage marker":       func(b *pebble.Batch) error { return b.Set(record(logKindMarker), []byte{1, 2}, nil) },
 		"marker of other term": func(b *pebble.Batch) error { return b.Set(record(logKindMarker), foreign.AppendBinary(nil), nil) },
 		"missing marker":       func(b *pebble.Batch) error { return b.Delete(record(logKindMarker), nil) },

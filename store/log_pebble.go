@@ -66,6 +66,9 @@ func OpenPebbleLog(o LogOptions) (LogEngine, error) {
 	if name, err := findBoltLog(files, o.Dir); err != nil || name != "" {
 		return nil, &OpenError{Dir: o.Dir, Reason: logOpenReason, Err: errors.Join(err, fmt.Errorf("found %s", name))}
 	}
+	if err := checkLogTails(files, o.Dir); err != nil {
+		return nil, err
+	}
 	stop := newFailStop("log", o.Logger, o.OnFatal)
 	cache := pebble.NewCache(16 << 20)
 	defer cache.Unref() // the engine holds its own reference
@@ -144,16 +147,9 @@ func (p *pebbleLog) usage(s *LogStats) {
 	s.FlushedBytes = m.Levels[0].TableBytesFlushed
 }
 
-// close ends the committer and closes Pebble. The last record carries how far the log was synced before it, so that damage
-// to what comes before cannot be taken for a torn tail.
 func (p *pebbleLog) close([]logDisk) error {
 	p.commit.close()
-	return p.engine.stop.guard(func() error {
-		if err := p.db.LogData(nil, pebble.Sync); err != nil {
-			return err
-		}
-		return p.db.Close()
-	})
+	return p.engine.stop.guard(p.db.Close)
 }
 
 // pebbleLogDisk is one partition's range of keys.
