@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,47 +43,98 @@ func readLog(t testing.TB, k logKind, o LogOptions, partition uint32) (string, e
 	return logDigest(t, g), nil
 }
 
-// TestLogDamageIsNotCutAway flips bytes all over the files of a cleanly closed engine. A log that opens must be the whole one.
+// TestLogDamageIsNotCutAway flips bits all over the files of a cleanly closed engine, in its first run, whose write-ahead log
+// is short, and in its second, whose log is of several blocks. A log that opens must be the whole one.
 func TestLogDamageIsNotCutAway(t *testing.T) {
 	forLogKinds(t, func(t *testing.T, k logKind) {
 		dir := t.TempDir()
 		e := openLog(t, k, logOptions(dir))
 		want := fillLog(t, openLogGroup(t, e, 3))
 		mustLog(t, e.Close())
-		files, err := os.ReadDir(dir)
-		mustLog(t, err)
-		opened, refused := 0, 0
-		for _, f := range files {
-			info, err := f.Info()
-			mustLog(t, err)
-			step := max(1, info.Size()/60) | 1
-			for at := step / 2; at < info.Size(); at += step {
-				damaged := t.TempDir()
-				copyLogDir(t, dir, damaged)
-				flipByte(t, filepath.Join(damaged, f.Name()), at)
-				have, err := readLog(t, k, logOptions(damaged), 3)
-				switch {
-				case err == nil && have != want:
-					t.Errorf("%s with byte %d flipped:\n%s\nwant\n%s", f.Name(), at, have, want)
-				case err == nil:
-					opened++
-				default:
-					refused++
-				}
-			}
-		}
-		t.Logf("%d kinds of damage were harmless, %d refused", opened, refused)
-		if refused == 0 {
-			t.Error("no damage was noticed")
-		}
+		checkLogFlips(t, k, dir, want)
+		e = openLog(t, k, logOptions(dir))
+		g := openLogGroup(t, e, 3)
+		mustLog(t, g.StoreLogs(largeLogs(35, 20, 3)))
+		mustLog(t, g.SaveMarker(logTestMarker(40, 3), true))
+		mustLog(t, g.DeleteRange(9, 39)) // lazy, and the last step
+		want = logDigest(t, g)
+		mustLog(t, e.Close())
+		checkLogFlips(t, k, dir, want)
 	})
 }
 
-func flipByte(t testing.TB, path string, at int64) {
+func checkLogFlips(t *testing.T, k logKind, dir, want string) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	mustLog(t, err)
+	opened, refused := 0, 0
+	damaged := t.TempDir()
+	copyLogDir(t, dir, damaged)
+	for n, f := range files {
+		info, err := f.Info()
+		mustLog(t, err)
+		step := max(1, info.Size()/60) | 1
+		for at := step / 2; at < info.Size(); at += step {
+			name := filepath.Join(damaged, f.Name())
+			flipByte(t, name, at, []byte{0x10, 0x01}[(int(at)+n)%2])
+			have, err := readLog(t, k, logOptions(damaged), 3)
+			switch {
+			case err == nil && have != want:
+				t.Errorf("%s with byte %d flipped:\n%s\nwant\n%s", f.Name(), at, have, want)
+			case err == nil:
+				opened++
+			default:
+				refused++
+			}
+			mustLog(t, os.RemoveAll(damaged))
+			copyLogDir(t, dir, damaged)
+		}
+	}
+	t.Logf("%d kinds of damage were harmless, %d refused", opened, refused)
+	if refused == 0 {
+		t.Error("no damage was noticed")
+	}
+}
+
+// TestLogDamageAfterCrash flips each byte of a write-ahead log that was not closed. Only the last round can be lost, because
+// nothing behind it says that it was synced; damage to anything before it is refused.
+func TestLogDamageAfterCrash(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	o := logOptions("/log")
+	o.FS = mem
+	e := openLog(t, logKinds[0], o)
+	g := openLogGroup(t, e, 3)
+	fillLog(t, g)
+	mustLog(t, saveLogVote(g, 8, "b@1"))
+	before := logDigest(t, g)
+	size := func() int64 {
+		info, err := mem.CrashClone(vfs.CrashCloneCfg{}).Stat("/log/000002.log")
+		mustLog(t, err)
+		return info.Size()
+	}
+	last := size() // where the last round begins
+	mustLog(t, saveLogVote(g, 9, "c@1"))
+	after := logDigest(t, g)
+	for at := range size() {
+		crashed := mem.CrashClone(vfs.CrashCloneCfg{})
+		flipMem(t, crashed, "/log/000002.log", at)
+		o.FS = crashed
+		have, err := readLog(t, logKinds[0], o, 3)
+		var corrupt *CorruptionError
+		switch {
+		case at < last && (!errors.As(err, &corrupt) || !strings.Contains(err.Error(), "000002.log")):
+			t.Fatalf("byte %d of %d flipped: %v, log is %s", at, last, err, have)
+		case at >= last && (err != nil || have != before && have != after):
+			t.Fatalf("byte %d, in the last round, flipped: %v, log is %s", at, err, have)
+		}
+	}
+}
+
+func flipByte(t testing.TB, path string, at int64, mask byte) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	mustLog(t, err)
-	b[at] ^= 0x10
+	b[at] ^= mask
 	mustLog(t, os.WriteFile(path, b, 0o600))
 }
 
@@ -112,16 +164,23 @@ func TestLogTornTail(t *testing.T) {
 
 func appendMem(t testing.TB, files *vfs.MemFS, name string, tail []byte) {
 	t.Helper()
+	rewriteMem(t, files, name, func(b []byte) []byte { return append(b, tail...) })
+}
+
+func flipMem(t testing.TB, files *vfs.MemFS, name string, at int64) {
+	t.Helper()
+	rewriteMem(t, files, name, func(b []byte) []byte { b[at] ^= 1; return b })
+}
+
+func rewriteMem(t testing.TB, files *vfs.MemFS, name string, change func([]byte) []byte) {
+	t.Helper()
 	f, err := files.Open(name)
 	mustLog(t, err)
-	info, err := f.Stat()
-	mustLog(t, err)
-	b := make([]byte, info.Size())
-	_, err = f.ReadAt(b, 0)
+	b, err := io.ReadAll(f)
 	mustLog(t, errors.Join(err, f.Close()))
 	f, err = files.Create(name, vfs.WriteCategoryUnspecified)
 	mustLog(t, err)
-	_, err = f.Write(append(b, tail...))
+	_, err = f.Write(change(b))
 	mustLog(t, errors.Join(err, f.Sync(), f.Close()))
 }
 
@@ -190,7 +249,7 @@ func TestLogDamagedTableNamesThePartition(t *testing.T) {
 	if len(tables) != 1 {
 		t.Fatalf("tables: %v", tables)
 	}
-	flipByte(t, tables[0], 3000)
+	flipByte(t, tables[0], 3000, 0x10)
 	e = openLog(t, logKinds[0], o)
 	if _, err := e.Group(3); err == nil || !strings.Contains(err.Error(), "partition 3") {
 		t.Fatalf("damaged group opened: %v", err)
