@@ -172,13 +172,20 @@ func flipMem(t testing.TB, files *vfs.MemFS, name string, at int64) {
 	rewriteMem(t, files, name, func(b []byte) []byte { b[at] ^= 1; return b })
 }
 
+func vfsRead(files vfs.FS, name string) ([]byte, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(f)
+	return b, errors.Join(err, f.Close())
+}
+
 func rewriteMem(t testing.TB, files *vfs.MemFS, name string, change func([]byte) []byte) {
 	t.Helper()
-	f, err := files.Open(name)
+	b, err := vfsRead(files, name)
 	mustLog(t, err)
-	b, err := io.ReadAll(f)
-	mustLog(t, errors.Join(err, f.Close()))
-	f, err = files.Create(name, vfs.WriteCategoryUnspecified)
+	f, err := files.Create(name, vfs.WriteCategoryUnspecified)
 	mustLog(t, err)
 	_, err = f.Write(change(b))
 	mustLog(t, errors.Join(err, f.Sync(), f.Close()))

@@ -38,14 +38,6 @@ func (m *logModel) bounds() (first, last uint64) {
 	return first, last
 }
 
-func (m *logModel) sorted() (list []*raft.Log) {
-	first, last := m.bounds()
-	for i := first; i <= last && i > 0; i++ {
-		list = append(list, m.entries[i])
-	}
-	return list
-}
-
 // term answers what is known of an index: an entry, or the last one compacted.
 func (m *logModel) term(index uint64) (uint64, bool) {
 	if l := m.entries[index]; l != nil {
