@@ -26,6 +26,8 @@
 // covers all of [1, i] and had learned of nothing above i; a state that equals the truth at i holds the effect of
 // [1, i], whichever way it came about. X has since applied what followed i to a right state. So the bucket is healed for
 // [1, i] without having been listed, and finding d missing documents among many costs the summary and d rows.
+// What X pulled into the bucket since it read its sum voids the proof: it may be a document whose delete its source did
+// not know of, and X took it in because it did not cover the delete either (store.Documents.MarkProven).
 // Between two members that are both sick, equal sums prove nothing: of a document with gaps the sum does not say which
 // entries are missing, and for a document that both lack, one of them may keep the record of its delete that the other
 // needs to disbelieve a third. Such buckets are listed: a listing holds gaps and delete records, and only what changed

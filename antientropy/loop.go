@@ -2,6 +2,7 @@ package antientropy
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -364,11 +365,15 @@ func (r *runner) fetch(o fetch) {
 	r.work(nil, func() event { e := r.l.fetch(r.ctx, m, nil, o); e.Call = o.Call; return e })
 }
 
-// markAll records what a comparison at one index has proven. Nothing beyond the index was seen.
+// markAll records what a comparison at one index has proven.
 func markAll(docs *store.Documents, o mark) marked {
 	e := marked{Partition: o.Partition, Buckets: o.Buckets, Healed: o.Healed}
 	for _, b := range o.Buckets {
-		if e.Err = docs.MarkHealed(b, o.Healed, o.Healed.Max()); e.Err != nil {
+		switch err := docs.MarkProven(b, o.Past); {
+		case errors.Is(err, store.ErrProofLost):
+			e.Lost = append(e.Lost, b)
+		case err != nil:
+			e.Err = err
 			return e
 		}
 	}

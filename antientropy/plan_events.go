@@ -177,7 +177,7 @@ func (p *plan) survey(pt *part, peer string, e *compared) {
 	}
 	if len(same) > 0 {
 		pt.marking = true
-		p.emit(mark{Partition: pt.id, Buckets: same, Healed: proven})
+		p.emit(mark{Partition: pt.id, Buckets: same, Healed: proven, Past: e.Past})
 	}
 }
 
@@ -247,7 +247,9 @@ func (e marked) apply(p *plan) {
 			p.punish(b, "")
 			continue
 		}
-		b.missing = b.missing.Minus(e.Healed)
+		if !slices.Contains(e.Lost, i) { // else a session has to heal it
+			b.missing = b.missing.Minus(e.Healed)
+		}
 	}
 	pt.stuck = 0
 	pt.count()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/store"
 )
 
 // event is what can happen to a plan.
@@ -73,6 +74,7 @@ type compared struct {
 	Unable       bool // this member itself cannot tell its state at any index now
 	Differ       []uint8
 	Docs         *[256]int    // that the peer has in each bucket; nil unless the sums came
+	Past         *store.Past  // this member's sums at Index
 	Coverage     interval.Set // the peer's
 }
 
@@ -113,6 +115,7 @@ type diagnosed struct {
 type marked struct {
 	Partition uint32
 	Buckets   []uint8
+	Lost      []uint8 // those of Buckets that were pulled since they were compared; nothing is recorded of them
 	Healed    interval.Set
 	Err       error
 }
@@ -177,6 +180,7 @@ type mark struct {
 	Partition uint32
 	Buckets   []uint8
 	Healed    interval.Set
+	Past      *store.Past
 }
 
 // closeHoles makes durable what all buckets have healed.

@@ -106,7 +106,7 @@ func (s *story) draw() float64 {
 //	gone p=     want p= bucket= hash=
 //	compared call= took= fail= outcome=same|other|elsewhere|unavailable index= truth=both|mine|theirs|none unable differ= docs= coverage=
 //	answered call= took= bytes= fail= finished=0-31:[1,100] failed=7:refused lists= pulls= large= coverage=
-//	fetched call= fail=     diagnosed call= keys=a,b undecided fail=     marked p= buckets= healed= err     closed p= holes= healed= err
+//	fetched call= fail=     diagnosed call= keys=a,b undecided fail=     marked p= buckets= lost= healed= err     closed p= holes= healed= err
 func (s *story) play(line string) ([]string, error) {
 	verb, rest, _ := strings.Cut(line, " ")
 	w, err := parseWords(rest)
@@ -189,7 +189,7 @@ func (s *story) event(verb string, w *words) (event, error) {
 		}
 		e = d
 	case "marked":
-		m := marked{Partition: w.partition(), Buckets: w.buckets("buckets"), Healed: w.set("healed")}
+		m := marked{Partition: w.partition(), Buckets: w.buckets("buckets"), Lost: w.buckets("lost"), Healed: w.set("healed")}
 		if w.flag("err") {
 			m.Err = errors.New("engine closed")
 		}

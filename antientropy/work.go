@@ -77,15 +77,15 @@ func (l *Loop) compare(ctx context.Context, m Member, o compare) compared {
 	if index == 0 {
 		index = docs.Applied()
 	}
-	mine, ok := docs.SummaryAt(index)
+	mine, ok := docs.PastAt(index)
 	if !ok {
 		return compared{Outcome: unavailable, Unable: o.At == 0}
 	}
-	r, res, err := l.exchange(ctx, o.Peer, o.Partition, &compareRequest{index: index, root: mine.Root()}, smallLimit)
+	r, res, err := l.exchange(ctx, o.Peer, o.Partition, &compareRequest{index: index, root: mine.Sums.Root()}, smallLimit)
 	defer l.let(res.held)
 	c := compared{result: res}
 	if err == nil {
-		err = c.take(docs, r, &mine, index)
+		err = c.take(docs, r, mine)
 	}
 	if err != nil {
 		if c.Failure == none {
@@ -99,8 +99,8 @@ func (l *Loop) compare(ctx context.Context, m Member, o compare) compared {
 	return c
 }
 
-// take works out what a peer's answer says about the two members. mine is this member's summary at the index asked for.
-func (c *compared) take(docs *store.Documents, r reply, mine *merkle.Summary, index uint64) error {
+// take works out what a peer's answer says about the two members. mine is of the index asked for.
+func (c *compared) take(docs *store.Documents, r reply, mine *store.Past) error {
 	a, ok := r.(*compareReply)
 	if !ok {
 		if no, ok := r.(*refusal); ok {
@@ -108,7 +108,8 @@ func (c *compared) take(docs *store.Documents, r reply, mine *merkle.Summary, in
 		}
 		return lies("a %s for a compare", r.kind())
 	}
-	c.Outcome, c.Index, c.Coverage = a.outcome, a.index, a.coverage
+	c.Outcome, c.Index, c.Coverage, c.Past = a.outcome, a.index, a.coverage, mine
+	index := mine.Index
 	switch a.outcome {
 	case sameRoot, otherRoot:
 		if a.index != index {
@@ -118,16 +119,16 @@ func (c *compared) take(docs *store.Documents, r reply, mine *merkle.Summary, in
 		if a.index >= index {
 			return lies("index %d instead of %d, as if that were ahead", a.index, index)
 		}
-		at, ok := docs.SummaryAt(a.index)
+		at, ok := docs.PastAt(a.index)
 		switch {
 		case !ok:
 			c.Outcome = unavailable
-		case at.Root() == a.root:
-			c.Outcome = sameRoot
+		case at.Sums.Root() == a.root:
+			c.Outcome, c.Past = sameRoot, at
 		}
 	}
 	if a.outcome == otherRoot {
-		c.Differ = merkle.Diff(mine, &a.sums)
+		c.Differ = merkle.Diff(&mine.Sums, &a.sums)
 		if len(c.Differ) == 0 {
 			return lies("equal sums called different")
 		}

@@ -128,6 +128,11 @@ func (b *docBatch) publish() {
 			d.tracker.Replace(c.index, c.bucket, c.old, c.new)
 		}
 	}
+	if b.learned {
+		for _, s := range b.order {
+			d.learned[s.bucket]++
+		}
+	}
 	d.tracker.Advance(b.state.applied)
 	if !b.holes.Covers(d.meta.holes) {
 		d.forgetPast()

@@ -38,6 +38,7 @@ type Documents struct {
 	pub     sync.RWMutex
 	meta    *memberMeta
 	tracker *merkle.Tracker
+	learned [merkle.Buckets]uint64 // by bucket: what imports have changed
 }
 
 // DocStatus is what a member says of itself.
@@ -164,6 +165,11 @@ func (d *Documents) Summary() (merkle.Summary, uint64) {
 func (d *Documents) SummaryAt(index uint64) (merkle.Summary, bool) {
 	d.pub.RLock()
 	defer d.pub.RUnlock()
+	return d.summaryAt(index)
+}
+
+// summaryAt is SummaryAt for callers that hold pub.
+func (d *Documents) summaryAt(index uint64) (merkle.Summary, bool) {
 	if index < d.meta.state.ahead {
 		return merkle.Summary{}, false
 	}

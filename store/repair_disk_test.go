@@ -263,7 +263,7 @@ func playDisk(seed int64, members int, verbose bool) (w *world, err error) {
 	r := newRand(seed)
 	h := repairHistory(r, groups)
 	l := newDiskLog(h, r, groups)
-	w = &world{r: r, h: h, groups: groups, crashes: true, verbose: verbose, logged: make([]uint64, members)}
+	w = &world{r: r, h: h, groups: groups, crashes: true, proves: seed%2 == 1, verbose: verbose, logged: make([]uint64, members)}
 	defer func() {
 		if p := recover(); p != nil {
 			f, ok := p.(failed)

@@ -32,7 +32,7 @@ func playPure(seed int64, members int, broken brokenRules, verbose bool) (w *wor
 	groups := 1 + r.IntN(2)
 	h := repairHistory(r, groups)
 	l := newPureLog(h, groups, broken)
-	w = &world{r: r, h: h, groups: groups, crashes: true, verbose: verbose, logged: make([]uint64, members)}
+	w = &world{r: r, h: h, groups: groups, crashes: true, proves: seed%2 == 1, verbose: verbose, logged: make([]uint64, members)}
 	for range members {
 		w.nodes = append(w.nodes, newPureNode(l, groups))
 	}
@@ -111,12 +111,13 @@ func TestSearchFindsMissingRules(t *testing.T) {
 		"deletes":   {broken: brokenRules{deletes: true}},
 		"regress":   {broken: brokenRules{regress: true}},
 		"ahead":     {broken: brokenRules{ahead: true}},
-		"session":   {broken: brokenRules{session: true}, from: 71000},
+		"session":   {broken: brokenRules{session: true}, from: 243700},
 		"answers":   {broken: brokenRules{answers: true}},
-		"exclusive": {broken: brokenRules{exclusive: true}, from: 28800},
+		"exclusive": {broken: brokenRules{exclusive: true}, from: 178700},
 		"overshoot": {broken: brokenRules{overshoot: true}},
 		"implicit":  {broken: brokenRules{implicit: true}},
 		"gaps":      {broken: brokenRules{gaps: true}},
+		"past":      {broken: brokenRules{past: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			play := func(seed int64) (*world, error) { return playPure(seed, 3, test.broken, false) }

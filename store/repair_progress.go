@@ -29,13 +29,23 @@ func (d *Documents) MarkHealed(bucket uint8, healed interval.Set, seen uint64) e
 // markHealed ends the session on whose behalf it is called. That the session is still the bucket's is verified under
 // the same lock that imports take: none can slip in between.
 func (d *Documents) markHealed(bucket uint8, healed interval.Set, seen uint64, session *Session) error {
+	return d.recordHealed(bucket, healed, seen, func() error {
+		if session != nil && d.sessions[bucket] != session {
+			return ErrSessionLost
+		}
+		return nil
+	})
+}
+
+// recordHealed is what all ways to heal a bucket end in. The check runs under the lock that imports take.
+func (d *Documents) recordHealed(bucket uint8, healed interval.Set, seen uint64, check func() error) error {
 	unlock, err := d.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if session != nil && d.sessions[bucket] != session {
-		return ErrSessionLost
+	if err := check(); err != nil {
+		return err
 	}
 	delete(d.sessions, bucket)
 	before := d.meta.healed[bucket]
@@ -48,6 +58,38 @@ func (d *Documents) markHealed(bucket uint8, healed interval.Set, seen uint64, s
 	b.setHealed(bucket, now)
 	b.sawAhead(seen)
 	return b.commit(false)
+}
+
+// Past is a member's sums at one index, for a comparison with a peer that holds the truth there. See MarkProven.
+type Past struct {
+	Index   uint64
+	Sums    merkle.Summary
+	learned [merkle.Buckets]uint64
+}
+
+// PastAt is SummaryAt for a comparison that may prove buckets right.
+func (d *Documents) PastAt(index uint64) (*Past, bool) {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	sums, ok := d.summaryAt(index)
+	if !ok {
+		return nil, false
+	}
+	return &Past{Index: index, Sums: sums, learned: d.learned}, true
+}
+
+// MarkProven records that a bucket holds the effect of everything up to the index of the past: a peer that covers as much
+// and had learned nothing beyond had the same sum there, and what was applied here since was applied to a right state.
+//
+// What was pulled since the sums were read voids the proof, which is then ErrProofLost: it may have come from a member
+// that does not know of a delete yet, and the bucket, not covering the delete either, took the document in.
+func (d *Documents) MarkProven(bucket uint8, p *Past) error {
+	return d.recordHealed(bucket, interval.Of(1, p.Index), p.Index, func() error {
+		if d.learned[bucket] != p.learned[bucket] {
+			return ErrProofLost
+		}
+		return nil
+	})
 }
 
 // Healed returns which indexes of the member's holes a bucket holds already.

@@ -21,6 +21,7 @@ type brokenRules struct {
 	overshoot bool // a delete learned by absence is recorded as of the peer's applied index
 	implicit  bool // healing as such does not count as having seen what the peer has applied
 	gaps      bool // equal leaves count as equal documents although entries are missing
+	past      bool // a healed member tells sums of when it was sick
 }
 
 // pureDoc is what a pure node knows of one document. A value; entries are never changed in place.
@@ -165,11 +166,15 @@ type pureNode struct {
 	groups    int
 	now, disk pureState
 	sessions  []*pureSession // by group
+	past      []pureSums     // oldest first
+	learned   []int          // by group: pulls that changed something
 }
 
 func newPureNode(l *pureLog, groups int) *pureNode {
-	n := &pureNode{l: l, groups: groups, now: l.states[0].clone(), sessions: make([]*pureSession, groups)}
+	n := &pureNode{l: l, groups: groups, now: l.states[0].clone(), sessions: make([]*pureSession, groups),
+		learned: make([]int, groups)}
 	n.sync()
+	n.forget()
 	return n
 }
 
@@ -181,6 +186,7 @@ func (n *pureNode) sync()                  { n.disk = n.now.clone() }
 func (n *pureNode) crash() {
 	n.now = n.disk.clone()
 	n.sessions = make([]*pureSession, n.groups)
+	n.forget()
 }
 
 func (n *pureNode) complete() bool {
@@ -201,12 +207,14 @@ func (n *pureNode) apply(upTo uint64) {
 	for n.now.applied < upTo {
 		n.l.apply(&n.now, n.now.applied+1, n.l.broken)
 		n.settled()
+		n.remember()
 	}
 }
 
 func (n *pureNode) recordHole(m uint64) {
 	n.now.holes = n.now.holes.Union(interval.Of(n.now.applied+1, m))
 	n.now.applied = m
+	n.remember()
 	n.sync()
 }
 
@@ -224,6 +232,9 @@ func (n *pureNode) closeHoles() {
 	}
 	n.settled()
 	n.sync()
+	if !n.l.broken.past {
+		n.forget()
+	}
 }
 
 func (n *pureNode) check() error {
@@ -235,7 +246,7 @@ func (n *pureNode) check() error {
 			return fmt.Errorf("document %d: %s, should be %s", i, got, want)
 		}
 	}
-	return nil
+	return n.checkPast()
 }
 
 func (d *pureDoc) String() string {
@@ -386,6 +397,7 @@ func (s *pureSession) pull(w pureWant) {
 	}
 	x.ahead = max(x.ahead, know.TheirHighest)
 	s.x.settled()
+	s.x.learn(s.group)
 }
 
 // divergedPanic leaves a schedule in which honest members contradict each other.

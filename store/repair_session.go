@@ -14,6 +14,9 @@ var ErrSessionLost error = &codedError{"store: another session or import took ov
 // covers.
 var ErrSessionDiverged error = &codedError{"store: the bucket has diverged from the peer's", CodeStaleRepair}
 
+// ErrProofLost: the bucket was changed by what was pulled since the comparison that proved it right.
+var ErrProofLost error = &codedError{"store: the bucket changed since it was compared", CodeStaleRepair}
+
 // Session is one member's pull of one bucket from one peer. It keeps the rule that makes healing sound (design §6):
 //
 //	healed = what the peer covered when it gave the first answer ∩ [1, what was applied here when the session began]

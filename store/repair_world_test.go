@@ -26,7 +26,8 @@ type node interface {
 	crash() // loses what is not durable
 	closeHoles()
 	begin(peer node, group int) pulling
-	check() error // of a member that calls itself complete
+	compare(peer node) proof // nil: it shows nothing
+	check() error            // of a member that calls itself complete
 	close()
 }
 
@@ -43,7 +44,9 @@ type world struct {
 	nodes   []node
 	logged  []uint64 // by each node, durably; all of it is committed
 	pulls   []*pull
+	proofs  []proven
 	crashes bool
+	proves  bool // members compare at one index, too
 	story   []string
 	verbose bool
 
@@ -56,6 +59,11 @@ type world struct {
 type pull struct {
 	x, y, group int
 	session     pulling
+}
+
+type proven struct {
+	x int
+	proof
 }
 
 func (w *world) tell(format string, a ...any) {
@@ -133,6 +141,30 @@ func (w *world) crash(x int) {
 		}
 	}
 	w.pulls = kept
+	w.proofs = slices.DeleteFunc(w.proofs, func(p proven) bool { return p.x == x })
+}
+
+// prove lets a sick member compare, or record what a comparison has shown.
+func (w *world) prove(x int) {
+	w.touched = -1
+	if n := len(w.proofs); n > 0 && w.r.IntN(3) == 0 {
+		i := w.r.IntN(n)
+		p := w.proofs[i]
+		w.proofs = slices.Delete(w.proofs, i, i+1)
+		w.tell("m%d marks what is proven", p.x)
+		p.mark()
+		w.closeHoles(p.x)
+		w.touched = p.x
+		return
+	}
+	y := w.r.IntN(len(w.nodes))
+	if x == y || len(w.proofs) > 3 || w.nodes[x].coverage().Max() == w.nodes[x].coverage().Len() {
+		return
+	}
+	if p := w.nodes[x].compare(w.nodes[y]); p != nil {
+		w.tell("m%d compares with m%d: %+v", x, y, p)
+		w.proofs = append(w.proofs, proven{x, p})
+	}
 }
 
 // pull begins a session or lets one go on.
@@ -190,12 +222,16 @@ func (w *world) run(steps, commands int) error {
 		func(x int) { w.nodes[x].sync() },
 		func(int) { w.touched = -1; w.pull() },
 	}
+	most := []int{8, 12, 6, 2, 24}
+	if w.proves {
+		actions, most = append(actions, w.prove), append(most, 8)
+	}
 	if w.crashes && w.r.IntN(2) == 0 {
-		actions = append(actions, w.crash)
+		actions, most = append(actions, w.crash), append(most, 1)
 	}
 	var weights []int
 	for i := range actions {
-		weights = append(weights, 1+w.r.IntN([]int{8, 12, 6, 2, 24, 1}[i]))
+		weights = append(weights, 1+w.r.IntN(most[i]))
 	}
 	slow, patience := 0, w.r.IntN(4)
 	for range steps {
