@@ -256,21 +256,30 @@ func (h *Host) holdsData(id uint32) (bool, error) {
 	return slices.Contains(held, id), err
 }
 
-// drop removes a member and everything it holds.
+// drop removes a member and everything it holds. It stays in the table until nothing is left, so that no successor is
+// opened on what is about to go.
 func (h *Host) drop(m *member) error {
 	if err := m.stop(); err != nil {
 		return err
 	}
-	h.mu.Lock()
-	delete(h.members, m.id)
-	h.mu.Unlock()
-	// The log goes first: documents without a log are refused at the next start, a log without documents would be
-	// replayed into a member that looks older than it is.
-	if err := h.logs.Drop(m.id); err != nil {
-		return fmt.Errorf("partition %d: drop the log: %w", m.id, err)
+	if err := dropStorage(h.docs, h.logs, m.id); err != nil {
+		return err
 	}
-	if err := h.docs.Drop(m.id); err != nil {
-		return fmt.Errorf("partition %d: drop the documents: %w", m.id, err)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.members, m.id)
+	return nil
+}
+
+// dropStorage removes what the engines hold of a partition. The documents go first: a crash in between leaves a log without
+// documents, which is a member that knows what it lacks, while documents without their log are refused as a log that was
+// lost. Either way the host finds the rest at its next start and drops it again.
+func dropStorage(docs, logs interface{ Drop(uint32) error }, id uint32) error {
+	if err := docs.Drop(id); err != nil {
+		return fmt.Errorf("partition %d: drop the documents: %w", id, err)
+	}
+	if err := logs.Drop(id); err != nil {
+		return fmt.Errorf("partition %d: drop the log: %w", id, err)
 	}
 	return nil
 }
