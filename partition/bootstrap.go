@@ -13,8 +13,10 @@ type Probe struct {
 	Host     string
 	ID       raft.ServerID
 	Answered bool
-	HasData  bool // log entries, a marker, documents: anything that a first start would not find
-	Running  bool // its Raft is up and can vote
+	HasData  bool   // log entries, a marker, documents: anything that a first start would not find
+	Running  bool   // its Raft is up and can vote
+	Founds   bool   // it is about to found the partition itself
+	Version  uint64 // of the cluster file it follows
 }
 
 // Birth is the decision of the bootstrap rule.
@@ -24,17 +26,30 @@ type Birth struct {
 	Reason    string        // otherwise: why not
 }
 
-// DecideBirth is the bootstrap rule of design §10: a partition is born only when every listed member answered, no host
-// that answered has data for it, and only by one host, so that it is born once. An operator may force it, which skips the
-// first condition for members that are gone for good but never the second.
-func DecideBirth(self string, desired Desired, probes []Probe, force bool) Birth {
+// DecideBirth is the bootstrap rule of design §10, made stricter: a partition is born only when every host of the cluster
+// file answered, listed for the partition or not, follows the same version of the file, and has no data of it; and only
+// by one host, so that it is born once. The hosts that held a partition before the file moved it are no longer listed for
+// it: were they not asked, their documents would be forgotten because they were down at the wrong moment. An operator may
+// force it, which skips the hosts that do not answer, but never one that has data.
+func DecideBirth(self string, version uint64, desired Desired, probes []Probe, force bool) Birth {
+	var silent []string
 	for _, p := range probes {
-		if p.Answered && p.HasData {
+		switch {
+		case !p.Answered:
+			silent = append(silent, p.Host)
+		case p.HasData:
 			return Birth{Reason: fmt.Sprintf("host %s has data for it", p.Host)}
+		case p.Founds && p.Host != self:
+			return Birth{Reason: fmt.Sprintf("host %s is about to found it", p.Host)}
+		case p.Version != version:
+			return Birth{Reason: fmt.Sprintf("host %s follows version %d of the cluster file, this one %d", p.Host, p.Version, version)}
 		}
 	}
 	if !Founds(self, desired) {
 		return Birth{Reason: "another host founds it"}
+	}
+	if len(silent) > 0 && !force {
+		return Birth{Reason: "waiting for an answer of " + strings.Join(silent, ", ")}
 	}
 	byHost := make(map[string]Probe, len(probes))
 	for _, p := range probes {
@@ -55,7 +70,7 @@ func DecideBirth(self string, desired Desired, probes []Probe, force bool) Birth
 		servers = append(servers, raft.Server{Suffrage: suffrage, ID: p.ID, Address: raft.ServerAddress(p.ID)})
 	}
 	if len(missing) > 0 && !force {
-		return Birth{Reason: "not every listed member is reachable: waiting for " + strings.Join(missing, ", ")}
+		return Birth{Reason: "not every listed member runs: waiting for " + strings.Join(missing, ", ")}
 	}
 	return Birth{Bootstrap: true, Servers: servers}
 }

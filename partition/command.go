@@ -22,6 +22,7 @@ type command struct {
 	EvalTerm uint64
 	Proposal uint64
 	Barrier  bool
+	Founding uint64         // of a barrier: the id the group takes if it has none yet
 	Mutation store.Mutation // Index and Term are the log entry's, not encoded
 }
 
@@ -37,13 +38,14 @@ const maxDeltas = 1 << 20
 //	| flags u8 (1: dropped) | baseSeq varint | floor varint | base (uvarint length + bytes)
 //	| count uvarint | count × delta (uvarint length + canonical bytes)
 //
-// A barrier ends after the proposal number.
+// A barrier has only the founding id (uvarint) after the proposal number.
 func (c *command) encode() []byte {
 	b := make([]byte, 0, 128+c.payloadSize())
 	if c.Barrier {
 		b = append(b, commandVersion, kindBarrier)
 		b = binary.AppendUvarint(b, c.EvalTerm)
-		return binary.AppendUvarint(b, c.Proposal)
+		b = binary.AppendUvarint(b, c.Proposal)
+		return binary.AppendUvarint(b, c.Founding)
 	}
 	m := &c.Mutation
 	b = append(b, commandVersion, byte(m.Kind))
@@ -95,6 +97,7 @@ func decodeCommand(b []byte) (command, error) {
 	c.Proposal = r.uvarint()
 	if kind == kindBarrier {
 		c.Barrier = true
+		c.Founding = r.uvarint()
 		return c, r.end()
 	}
 	m := &c.Mutation

@@ -46,16 +46,16 @@ func TestLeaseCountsSendTimesOfVoters(t *testing.T) {
 	if _, ok := l.majority(3, voters, "a", at(0)); ok {
 		t.Fatal("a leader nobody acknowledged has a lease")
 	}
-	l.ack("replica", 3, at(90)) // a non-voter's word counts for nothing
+	l.ack("replica", 3, at(90), 0) // a non-voter's word counts for nothing
 	if _, ok := l.majority(3, voters, "a", at(100)); ok {
 		t.Fatal("a non-voter's acknowledgement gave a lease")
 	}
-	l.ack("b", 3, at(10))
-	l.ack("b", 3, at(5)) // arrives late: an older send time changes nothing
+	l.ack("b", 3, at(10), 0)
+	l.ack("b", 3, at(5), 0) // arrives late: an older send time changes nothing
 	if got, ok := l.majority(3, voters, "a", at(100)); !ok || !got.Equal(at(10)) {
 		t.Fatalf("majority since %v, %v", got, ok)
 	}
-	l.ack("c", 3, at(40))
+	l.ack("c", 3, at(40), 0)
 	if got, _ := l.majority(3, voters, "a", at(100)); !got.Equal(at(40)) {
 		t.Fatalf("majority since %v", got.Sub(start))
 	}
@@ -63,7 +63,7 @@ func TestLeaseCountsSendTimesOfVoters(t *testing.T) {
 	if got, _ := l.majority(3, five, "a", at(100)); !got.Equal(at(10)) {
 		t.Fatalf("of five, the third newest counts: %v", got.Sub(start))
 	}
-	l.ack("b", 2, at(99))
+	l.ack("b", 2, at(99), 0)
 	if got, _ := l.majority(3, five, "a", at(100)); !got.Equal(at(10)) {
 		t.Fatal("an acknowledgement of an older term counted")
 	}
@@ -74,11 +74,11 @@ func TestLeaseCountsSendTimesOfVoters(t *testing.T) {
 		t.Fatal("a leader outside of the voters has a lease")
 	}
 	l.revoke(3)
-	l.ack("b", 3, at(120))
+	l.ack("b", 3, at(120), 0)
 	if _, ok := l.majority(3, voters, "a", at(130)); ok {
 		t.Fatal("a revoked lease came back in its term")
 	}
-	l.ack("b", 4, at(150))
+	l.ack("b", 4, at(150), 0)
 	if _, ok := l.majority(4, voters, "a", at(160)); !ok {
 		t.Fatal("no lease in the next term")
 	}
@@ -169,27 +169,28 @@ func TestTermsRoundTripAndBound(t *testing.T) {
 	if len(history) != maxTermRanges {
 		t.Fatalf("%d ranges", len(history))
 	}
-	back, err := decodeTerms(history.appendBinary(nil))
+	back, err := decodePayload(payload{7, history}.encode())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fmt.Sprint(back) != fmt.Sprint(history) {
+	if fmt.Sprint(back) != fmt.Sprint(payload{7, history}) {
 		t.Fatal("round trip changed the ranges")
 	}
-	if len(history.appendBinary(nil)) > maxMarkerBytes {
+	if len(payload{1 << 63, history}.encode()) > maxMarkerBytes {
 		t.Fatal("a full history does not fit a marker")
 	}
 }
 
-func FuzzDecodeTerms(f *testing.F) {
-	f.Add(terms{{1, 2, 9}, {4, 12, 12}}.appendBinary(nil))
+func FuzzDecodePayload(f *testing.F) {
+	f.Add(payload{9, terms{{1, 2, 9}, {4, 12, 12}}}.encode())
 	f.Add([]byte{})
-	f.Add([]byte{termsVersion, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Add([]byte{payloadVersion, 1, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		history, err := decodeTerms(b)
+		p, err := decodePayload(b)
 		if err != nil {
 			return
 		}
+		history := p.terms
 		if len(history) > maxTermRanges {
 			t.Fatalf("%d ranges", len(history))
 		}
@@ -397,7 +398,7 @@ func TestDecideBirth(t *testing.T) {
 	d := Desired{Voters: []string{"a", "b", "c"}, Replicas: []string{"d"}, Prefer: "b"}
 	answer := func(hosts string) (list []Probe) {
 		for _, h := range strings.Split(hosts, "") {
-			list = append(list, Probe{Host: h, ID: raft.ServerID(h + "@1"), Answered: true, Running: true})
+			list = append(list, Probe{Host: h, ID: raft.ServerID(h + "@1"), Answered: true, Running: true, Version: 4})
 		}
 		return list
 	}
@@ -423,11 +424,16 @@ func TestDecideBirth(t *testing.T) {
 		{"a member does not run yet", "b", with(answer("abcd"), "c", func(p *Probe) { p.Running = false }), false, false},
 		{"a member has data", "b", with(answer("abcd"), "c", data), false, false},
 		{"a host that is no member any more has data", "b", with(answer("abcdx"), "x", data), false, false},
+		{"a host that is no member does not answer", "b", with(answer("abcdx"), "x", func(p *Probe) { *p = Probe{Host: "x"} }), false, false},
+		{"a host follows another version of the file", "b", with(answer("abcdx"), "x", func(p *Probe) { p.Version = 5 }), false, false},
+		{"another host is about to found it", "b", with(answer("abcd"), "a", func(p *Probe) { p.Founds = true }), false, false},
+		{"this host is", "b", with(answer("abcd"), "b", func(p *Probe) { p.Founds = true }), false, true},
 		{"an operator forces it", "b", answer("ab"), true, true},
+		{"an operator forces it over one that is gone", "b", with(answer("abx"), "x", func(p *Probe) { *p = Probe{Host: "x"} }), true, true},
 		{"but never over data", "b", with(answer("abx"), "x", data), true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := DecideBirth(c.self, d, c.probes, c.force)
+			got := DecideBirth(c.self, 4, d, c.probes, c.force)
 			if got.Bootstrap != c.want {
 				t.Fatalf("%+v", got)
 			}

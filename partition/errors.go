@@ -12,6 +12,9 @@ import (
 // ErrLogLost: the log ends before what the documents hold. The member must return under a new incarnation.
 var ErrLogLost = errors.New("the log lost entries that were applied")
 
+// ErrForeignGroup: another founding of the same partition sent its marker; nothing of it may be taken over.
+var ErrForeignGroup = errors.New("the partition was founded twice")
+
 // ErrClosed: the member is closed or stopped.
 var ErrClosed = errors.New("the partition is closed")
 

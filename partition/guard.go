@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -18,9 +19,12 @@ type Transport interface {
 }
 
 var (
-	errMuted    = errors.New("this leader offered its leadership and no longer replicates")
-	errVetoed   = errors.New("this member does not campaign now")
-	errPromised = errors.New("this member promised not to help another leader into office yet")
+	errMuted     = errors.New("this leader no longer replicates: it offered its leadership, or lost its majority")
+	errStuck     = errors.New("this leader's disk does not answer")
+	errStopped   = errors.New("this member stopped after a failed durable step")
+	errVetoed    = errors.New("this member does not campaign now")
+	errPromised  = errors.New("this member promised not to help another leader into office yet")
+	errLateOffer = errors.New("leadership was offered by another than the present leader")
 )
 
 // guard stands between Raft and the transport (design §9). It measures the leader's lease, keeps the voter's promise,
@@ -33,13 +37,13 @@ type guard struct {
 	inner      Transport
 	self       raft.ServerID
 	leaseFor   time.Duration
-	vetoed     func(now time.Time, lastContact time.Time) bool // sick and within the grace period
+	vetoed     func(now time.Time, lastContact time.Time) bool // sick or draining, and within the grace period
 	covered    func(*raft.InstallSnapshotRequest) bool         // a marker that says nothing new
 	term       func() uint64                                   // Raft's current term
-	onContact  func(id raft.ServerID, term uint64)             // a leader was accepted
-	onAck      func()                                          // a voter acknowledged; the lease may have moved
+	stuck      func(now time.Time) bool                        // a durable step of this member is overdue
 	consumer   chan raft.RPC
 	stop, done chan struct{}
+	dead       atomic.Bool // nothing leaves or enters any more: a durable step failed
 
 	mu      sync.Mutex
 	lease   lease
@@ -49,13 +53,13 @@ type guard struct {
 	changed chan struct{} // closed and replaced when an acknowledgement arrives; nil while nobody waits
 }
 
-// start begins to deliver inbound requests. A member that may have promised before it was restarted keeps quiet for a
-// full lease.
-func (g *guard) start(mayHavePromised bool) {
+// start begins to deliver inbound requests. A member that may have promised before it was restarted, in the given term or
+// an earlier one, keeps quiet for a full lease.
+func (g *guard) start(term uint64) {
 	now := time.Now()
 	g.contact = now
-	if mayHavePromised {
-		g.promise = promise{until: now.Add(g.leaseFor)}
+	if term > 0 {
+		g.promise = promise{term: term, until: now.Add(g.leaseFor)}
 	}
 	g.consumer = make(chan raft.RPC)
 	g.stop, g.done = make(chan struct{}), make(chan struct{})
@@ -101,6 +105,10 @@ func (g *guard) deliver(rpc raft.RPC) bool {
 	}
 	select {
 	case r := <-answer:
+		if g.dead.Load() { // what Raft says now may rest on a step that never became durable
+			refuseOrAnswer(rpc, nil, errStopped)
+			return true
+		}
 		if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
 			g.accepted(req, r, received)
 		}
@@ -134,10 +142,12 @@ func refuseOrAnswer(rpc raft.RPC, resp any, err error) {
 
 // intercept answers, in Raft's place, the requests that Raft must not see now.
 func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, handled bool) {
+	if g.dead.Load() {
+		return nil, errStopped, true
+	}
 	switch req := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
-		// A flagged request comes from the member the leader named as its successor; that leader has given up its lease.
-		if !req.LeadershipTransfer && g.forbids(raft.ServerID(req.ID), now) {
+		if !g.released(req) && g.forbids(raft.ServerID(req.ID), now) {
 			return nil, errPromised, true
 		}
 	case *raft.RequestPreVoteRequest:
@@ -147,6 +157,9 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 	case *raft.TimeoutNowRequest:
 		if g.vetoed(now, now) {
 			return nil, errVetoed, true
+		}
+		if !g.offered(req) {
+			return nil, errLateOffer, true
 		}
 	case *raft.InstallSnapshotRequest:
 		term := g.term()
@@ -173,7 +186,29 @@ func (g *guard) accepted(req *raft.AppendEntriesRequest, r raft.RPCResponse, rec
 	g.promise.extend(id, req.Term, received, g.leaseFor)
 	g.contact = received
 	g.mu.Unlock()
-	g.onContact(id, req.Term)
+}
+
+// released reports whether a vote request is excused from the promise: it is flagged, so its candidate was offered the
+// leadership, and it asks for the very next term. The offer came from the leader of the term before (offered), who had
+// given up the lease of that term by then; a promise of that term binds nobody any more, and one of an earlier term had
+// ended before that leader was elected.
+func (g *guard) released(req *raft.RequestVoteRequest) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return req.LeadershipTransfer && req.Term == g.promise.term+1
+}
+
+// offered reports whether an offer of leadership comes from the leader this member follows, in its present term. An offer
+// that was under way for longer than its leader stayed in office must not put anybody above the present one, who has not
+// given up its lease.
+func (g *guard) offered(req *raft.TimeoutNowRequest) bool {
+	term, ok := offerTerm(req)
+	if !ok || term != g.term() {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.promise.term == term && g.promise.leader == raft.ServerID(req.ID)
 }
 
 func (g *guard) forbids(candidate raft.ServerID, now time.Time) bool {
@@ -207,19 +242,30 @@ func (g *guard) acked() <-chan struct{} {
 	return g.changed
 }
 
-func (g *guard) noteAck(id raft.ServerID, term, respTerm uint64, sent time.Time) {
-	if respTerm != term {
+// noteAck counts the answer to a request that was sent to a follower.
+func (g *guard) noteAck(id raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse, sent time.Time) {
+	if resp.Term != req.Term || g.dead.Load() {
 		return
 	}
+	match := uint64(0)
+	if resp.Success {
+		match = req.PrevLogEntry + uint64(len(req.Entries))
+	}
 	g.mu.Lock()
-	g.lease.ack(id, term, sent)
+	g.lease.ack(id, req.Term, sent, match)
 	changed := g.changed
 	g.changed = nil
 	g.mu.Unlock()
 	if changed != nil {
 		close(changed)
 	}
-	g.onAck()
+}
+
+// matches reports whether a follower is known to hold the leader's log of term through index.
+func (g *guard) matches(id raft.ServerID, term, index uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lease.term == term && g.lease.acks[id].match >= index
 }
 
 // revoke ends the lease of term for good, before leadership is offered to another member.
@@ -237,10 +283,21 @@ func (g *guard) mute(term uint64) {
 	g.muted = max(g.muted, term)
 }
 
-func (g *guard) isMuted(term uint64) bool {
+// mayReplicate refuses a leader's requests in a term in which it is muted, and while its own disk is stuck: what Raft sends
+// beside its main goroutine would keep a leader in office that can not store anything (design §9).
+func (g *guard) mayReplicate(term uint64) error {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	return term <= g.muted
+	muted := term <= g.muted
+	g.mu.Unlock()
+	switch {
+	case g.dead.Load():
+		return errStopped
+	case muted:
+		return errMuted
+	case g.stuck(time.Now()):
+		return errStuck
+	}
+	return nil
 }
 
 // Consumer is where Raft takes its requests from.
@@ -260,19 +317,22 @@ func (g *guard) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntries sends a request and notes the acknowledgement for the lease.
 func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	if g.isMuted(args.Term) {
-		return errMuted
+	if err := g.mayReplicate(args.Term); err != nil {
+		return err
 	}
 	sent := time.Now()
 	if err := g.inner.AppendEntries(id, target, args, resp); err != nil {
 		return err
 	}
-	g.noteAck(id, args.Term, resp.Term, sent)
+	g.noteAck(id, args, resp, sent)
 	return nil
 }
 
 // RequestVote is withheld while this member promised itself to another leader, or is sick and within its grace period.
 func (g *guard) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if g.dead.Load() {
+		return errStopped
+	}
 	if !args.LeadershipTransfer {
 		if err := g.mayCampaign(); err != nil {
 			return err
@@ -290,6 +350,9 @@ func (g *guard) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args
 }
 
 func (g *guard) mayCampaign() error {
+	if g.dead.Load() {
+		return errStopped
+	}
 	now := time.Now()
 	if g.vetoed(now, g.lastContact()) {
 		return errVetoed
@@ -301,16 +364,15 @@ func (g *guard) mayCampaign() error {
 }
 
 func (g *guard) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	if g.isMuted(args.Term) {
-		return errMuted
+	if err := g.mayReplicate(args.Term); err != nil {
+		return err
 	}
 	return g.inner.InstallSnapshot(id, target, args, resp, data)
 }
 
-// TimeoutNow offers leadership. The lease of the term ends before the offer leaves.
-func (g *guard) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	g.revoke(g.term())
-	return g.inner.TimeoutNow(id, target, args, resp)
+// TimeoutNow is not for Raft: it would name no term (offer).
+func (g *guard) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRequest, *raft.TimeoutNowResponse) error {
+	return errors.New("leadership is handed over by the partition alone")
 }
 
 // AppendEntriesPipeline wraps the transport's pipeline so that its acknowledgements count for the lease.
@@ -342,7 +404,7 @@ func (p *guardedPipeline) run() {
 				return
 			}
 			if f.Error() == nil {
-				p.g.noteAck(p.id, f.Request().Term, f.Response().Term, f.Start())
+				p.g.noteAck(p.id, f.Request(), f.Response(), f.Start())
 			}
 			select {
 			case p.out <- f:
@@ -356,8 +418,8 @@ func (p *guardedPipeline) run() {
 }
 
 func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if p.g.isMuted(args.Term) {
-		return nil, errMuted
+	if err := p.g.mayReplicate(args.Term); err != nil {
+		return nil, err
 	}
 	return p.AppendPipeline.AppendEntries(args, resp)
 }
@@ -369,26 +431,31 @@ func (p *guardedPipeline) Close() error {
 	return p.AppendPipeline.Close()
 }
 
-// waitFollowed blocks until a majority followed this member as leader of term at or after `since`.
-func (g *guard) waitFollowed(ctx context.Context, term uint64, since time.Time, voters func() []raft.ServerID) error {
+// waitFollowed blocks until a majority followed this member as leader of term at or after `since`, or until the leadership
+// is over.
+func (g *guard) waitFollowed(ctx context.Context, term uint64, since time.Time, voters func() []raft.ServerID, over <-chan struct{}) error {
+	return g.waitAcks(ctx, over, func() bool {
+		at, ok := g.followed(term, voters(), time.Now())
+		return ok && !at.Before(since)
+	})
+}
+
+// waitAcks looks at a condition after each acknowledgement until it holds. It returns nil as well when `over` is closed:
+// the caller looks where it stands.
+func (g *guard) waitAcks(ctx context.Context, over <-chan struct{}, holds func() bool) error {
 	for {
 		acked := g.acked()
-		if at, ok := g.followed(term, voters(), time.Now()); ok && !at.Before(since) {
+		if holds() {
 			return nil
 		}
 		select {
 		case <-acked:
+		case <-over:
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-g.stop:
 			return raft.ErrRaftShutdown
 		}
 	}
-}
-
-// revoked reports whether the lease of term was given up.
-func (g *guard) revoked(term uint64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return term <= g.lease.revoked
 }

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -27,12 +28,23 @@ type leadership struct {
 	drained chan struct{} // closed when waiting gets empty while handing over; nil otherwise
 	since   time.Time     // when it began to serve; zero before
 
+	leaseEnd time.Time // of the lease as last seen while serving; zero before it served
+
 	epoch  context.Context // of the present lease; nil while there is none
 	cancel context.CancelFunc
 }
 
+// endEpoch cancels the context of the epoch, if one is open. The caller holds the partition's mu.
+func (l *leadership) endEpoch() {
+	if l.cancel != nil {
+		l.cancel()
+		l.epoch, l.cancel = nil, nil
+	}
+}
+
 // watch owns the member's view of its own leadership: it proposes the barrier, opens and ends epochs, and tells the
-// proposers when office is lost.
+// proposers when office is lost. Of all goroutines it alone raises the events Leader, Serving and Lost, so that they come in
+// order.
 func (p *Partition) watch() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -43,12 +55,15 @@ func (p *Partition) watch() {
 			if leads {
 				p.begun()
 			}
+		case <-p.observed:
 		case <-p.poke:
 		case <-timer.C:
 		case <-p.closing:
 			p.ended("the host is closing")
 			return
 		}
+		p.lookLeader()
+		p.lookOut()
 		timer.Reset(p.review())
 	}
 }
@@ -63,9 +78,8 @@ func (p *Partition) begun() {
 	p.lead, p.handing = l, false
 	p.mu.Unlock()
 	p.watching.Go(func() { p.send(r, l) })
-	barrier := command{EvalTerm: term, Barrier: true}
+	barrier := command{EvalTerm: term, Barrier: true, Founding: p.fsm.foundingOr(rand.Uint64)}
 	l.queue <- barrier.encode()
-	p.leaderIs(p.o.Self, term)
 }
 
 // send hands commands to Raft in the order of their evaluation. The futures are not waited for: Raft may never answer
@@ -94,10 +108,7 @@ func (p *Partition) ended(reason string) {
 		return
 	}
 	close(l.over)
-	if l.cancel != nil {
-		l.cancel()
-		l.epoch, l.cancel = nil, nil
-	}
+	l.endEpoch()
 	if l.drained != nil {
 		close(l.drained)
 	}
@@ -120,6 +131,36 @@ func (p *Partition) ended(reason string) {
 	}
 }
 
+// lookOut ends a leadership that can not go on although Raft has not said so: a durable step failed, or no majority has
+// followed for so long that another may lead by now. The latter happens when Raft's main goroutine waits for the disk.
+func (p *Partition) lookOut() {
+	p.mu.Lock()
+	l, failure := p.lead, p.failure
+	now := time.Now()
+	lost := l != nil && l.leaseless(now) > 2*p.o.Timing.Heartbeat
+	if lost { // as far as was seen the last time: this goroutine may have been late
+		s, _ := p.standing(now)
+		lost = !s.lease
+	}
+	p.mu.Unlock()
+	switch {
+	case l == nil:
+	case failure != nil:
+		p.ended("a durable step failed")
+	case lost:
+		p.guard.mute(l.term)
+		p.ended("no majority follows")
+	}
+}
+
+// leaseless is for how long a leadership that has served has had no lease; 0 while it has one. The caller holds mu.
+func (l *leadership) leaseless(now time.Time) time.Duration {
+	if l.leaseEnd.IsZero() || now.Before(l.leaseEnd) {
+		return 0
+	}
+	return now.Sub(l.leaseEnd)
+}
+
 // review looks at the standing, opens or ends the epoch accordingly and returns when to look again.
 func (p *Partition) review() time.Duration {
 	now := time.Now()
@@ -130,27 +171,15 @@ func (p *Partition) review() time.Duration {
 		p.mu.Unlock()
 		return reviewEvery
 	}
-	s, until := p.standing(now)
-	r := s.serving()
-	epoch := uint64(0)
+	r, until := p.refresh(now)
 	if l != nil {
-		epoch = l.term
-		switch {
-		case r == Serves && l.cancel == nil:
-			l.epoch, l.cancel = context.WithCancel(context.Background())
-			if l.since.IsZero() {
-				l.since = now
-			}
-		case r != Serves && l.cancel != nil:
-			l.cancel()
-			l.epoch, l.cancel = nil, nil
-		}
+		p.epoch = l.term
 	}
 	changed := r != p.serves
 	p.serves = r
 	p.mu.Unlock()
 	if changed {
-		p.o.Events.Serving(epoch, r)
+		p.o.Events.Serving(p.epoch, r)
 	}
 	switch {
 	case l == nil:
@@ -159,6 +188,30 @@ func (p *Partition) review() time.Duration {
 		return max(until.Sub(now), time.Millisecond)
 	}
 	return reviewEvery
+}
+
+// refresh opens or ends the epoch as the standing demands, and returns the standing and when the lease ends. The caller
+// holds mu.
+func (p *Partition) refresh(now time.Time) (Refusal, time.Time) {
+	s, until := p.standing(now)
+	r := s.serving()
+	l := p.lead
+	if l == nil {
+		return r, until
+	}
+	switch {
+	case r == Serves:
+		l.leaseEnd, p.servedAt = until, now
+		if l.cancel == nil {
+			l.epoch, l.cancel = context.WithCancel(context.Background())
+		}
+		if l.since.IsZero() {
+			l.since = now
+		}
+	default:
+		l.endEpoch()
+	}
+	return r, until
 }
 
 // standing gathers what the serving rule looks at, and when the lease ends. The caller holds mu.
@@ -201,15 +254,18 @@ func (p *Partition) voters() []raft.ServerID {
 	return ids
 }
 
-// contacted is told by the guard of each request of an accepted leader.
-func (p *Partition) contacted(id raft.ServerID, term uint64) { p.leaderIs(id, term) }
-
-func (p *Partition) leaderIs(id raft.ServerID, term uint64) {
-	p.mu.Lock()
-	changed := term > p.leadTerm || term == p.leadTerm && id != p.leaderID
-	if changed {
-		p.leaderID, p.leadTerm = id, term
+// lookLeader reports who leads when that changed, "" when nobody is known to.
+func (p *Partition) lookLeader() {
+	r := p.raft.Load()
+	term := r.CurrentTerm()
+	_, id := r.LeaderWithID()
+	for now := r.CurrentTerm(); now != term; now = r.CurrentTerm() { // both of one term
+		term = now
+		_, id = r.LeaderWithID()
 	}
+	p.mu.Lock()
+	changed := id != p.leaderID || id != "" && term != p.leadTerm
+	p.leaderID, p.leadTerm = id, term
 	p.mu.Unlock()
 	if changed {
 		p.o.Events.Leader(id, term)
@@ -219,11 +275,9 @@ func (p *Partition) leaderIs(id raft.ServerID, term uint64) {
 // Epoch returns the term this member serves in and a context that ends with the lease: the fencing token and the scope
 // for an application's own side effects (design §9).
 func (p *Partition) Epoch() (uint64, context.Context, error) {
-	p.review()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s, _ := p.standing(time.Now())
-	if r := s.serving(); r != Serves || p.lead.epoch == nil {
+	if r, _ := p.refresh(time.Now()); r != Serves {
 		return 0, nil, p.notServing(r)
 	}
 	return p.lead.term, p.lead.epoch, nil
@@ -242,51 +296,4 @@ func (p *Partition) notServing(r Refusal) *NotServingError {
 		_, e.Leader = raftNode.LeaderWithID()
 	}
 	return e
-}
-
-// Transfer hands leadership to another voter: proposals in flight finish, new ones are refused, then the lease is given
-// up and the other member is told to campaign at once (design §9, hand-over). When the offer comes to nothing this member
-// steps down, because a lease once given up is not taken back in the same term.
-func (p *Partition) Transfer(ctx context.Context, to raft.ServerID) error {
-	p.mu.Lock()
-	l := p.lead
-	if l == nil || p.handing {
-		err := p.notServing(NotLeader)
-		p.mu.Unlock()
-		return err
-	}
-	p.handing = true
-	drained := make(chan struct{})
-	if len(l.waiting) == 0 {
-		close(drained)
-	} else {
-		l.drained = drained
-	}
-	p.mu.Unlock()
-	p.wake()
-	err := p.drainAndTransfer(ctx, l, drained, to)
-	if err == nil {
-		return nil
-	}
-	p.mu.Lock()
-	if p.lead == l {
-		p.handing, l.drained = false, nil
-	}
-	p.mu.Unlock()
-	if p.guard.revoked(l.term) {
-		p.guard.mute(l.term)
-	}
-	p.wake()
-	return err
-}
-
-func (p *Partition) drainAndTransfer(ctx context.Context, l *leadership, drained <-chan struct{}, to raft.ServerID) error {
-	select {
-	case <-drained:
-	case <-l.over:
-		return nil // gone already
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return p.await(ctx, p.raft.Load().LeadershipTransferToServer(to, raft.ServerAddress(to)))
 }

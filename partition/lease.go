@@ -14,21 +14,31 @@ import (
 // the send time the leader's lease ends no later than the promises, whatever the network did.
 type lease struct {
 	term    uint64
-	acks    map[raft.ServerID]time.Time
+	acks    map[raft.ServerID]ack
 	revoked uint64 // leadership of this term was offered to another: no lease in it, or before it, any more
 }
 
-// ack notes that peer acknowledged, in term, a request sent at `sent`. Acknowledgements of older terms are ignored.
-func (l *lease) ack(peer raft.ServerID, term uint64, sent time.Time) {
+// ack is what a follower has acknowledged in the lease's term.
+type ack struct {
+	sent  time.Time // of the newest request it answered
+	match uint64    // up to here its log is known to be the leader's
+}
+
+// ack notes that peer acknowledged, in term, a request sent at `sent`, and that its log matches through `match`.
+// Acknowledgements of older terms are ignored.
+func (l *lease) ack(peer raft.ServerID, term uint64, sent time.Time, match uint64) {
 	if term < l.term {
 		return
 	}
 	if term > l.term || l.acks == nil {
-		l.term, l.acks = term, make(map[raft.ServerID]time.Time)
+		l.term, l.acks = term, make(map[raft.ServerID]ack)
 	}
-	if sent.After(l.acks[peer]) {
-		l.acks[peer] = sent
+	a := l.acks[peer]
+	if sent.After(a.sent) {
+		a.sent = sent
 	}
+	a.match = max(a.match, match)
+	l.acks[peer] = a
 }
 
 // revoke ends the lease of a term, and of those before it, for good.
@@ -46,7 +56,7 @@ func (l *lease) majority(term uint64, voters []raft.ServerID, self raft.ServerID
 		case v == self:
 			times = append(times, now)
 		case l.term == term:
-			times = append(times, l.acks[v])
+			times = append(times, l.acks[v].sent)
 		default:
 			times = append(times, time.Time{})
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -19,6 +20,7 @@ const maxMarkerBytes = 64 << 10
 type markerStore struct {
 	log     store.LogGroup
 	install func(store.Marker) error // a marker from a leader: harvest, hole, then save
+	saved   atomic.Pointer[store.Marker]
 }
 
 func markerID(m store.Marker) string { return fmt.Sprintf("%d-%d", m.Term, m.Index) }
@@ -43,9 +45,13 @@ func (s *markerStore) List() ([]*raft.SnapshotMeta, error) {
 	return []*raft.SnapshotMeta{snapshotMeta(m)}, nil
 }
 
-// Open returns the marker of that id; a newer one may have taken its place, then the newer one is returned.
+// Open returns the marker of that id; a newer one may have taken its place, then the newer one is returned. A marker that
+// was just saved needs no log to be read from: Raft panics when it can not open what it has taken over.
 func (s *markerStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	m, ok, err := s.log.Marker()
+	if saved := s.saved.Load(); err != nil && saved != nil {
+		m, ok, err = *saved, true, nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -79,10 +85,15 @@ func (s *markerSink) Close() error {
 		return nil
 	}
 	s.closed = true
+	save := s.store.install
 	if s.local {
-		return s.store.log.SaveMarker(s.marker, true)
+		save = func(m store.Marker) error { return s.store.log.SaveMarker(m, true) }
 	}
-	return s.store.install(s.marker)
+	if err := save(s.marker); err != nil {
+		return err
+	}
+	s.store.saved.Store(&s.marker)
+	return nil
 }
 
 func (s *markerSink) Cancel() error {

@@ -19,9 +19,11 @@ type Desired struct {
 type Peer struct {
 	ID       raft.ServerID // host@incarnation
 	Alive    bool
-	Ready    bool // it runs its Raft and may be added: seeded with a marker, or still empty with the whole group
+	Ready    bool // it runs its Raft and holds a log or a marker
 	Complete bool
+	Draining bool // its host gives leadership away
 	Applied  uint64
+	Founding uint64 // the founding of the group it belongs to (Partition.Founding); 0 unknown
 }
 
 // StepKind is one safe change of Raft's configuration.
@@ -54,6 +56,8 @@ type View struct {
 	Desired Desired
 	Peers   map[raft.ServerID]Peer // by id; self included
 	Applied uint64                 // the leader's
+	// Founding is the leader's: what belongs to another founding of the partition is never taken in.
+	Founding uint64
 	// MaxLag is how many entries a member may be behind the leader and still count as caught up.
 	MaxLag uint64
 }
@@ -80,11 +84,12 @@ func nextStep(v View) Step {
 	return v.prefer()
 }
 
-// add takes in the newest incarnation of every desired host that reported itself ready.
+// add takes in the newest incarnation of every desired host that reported itself ready: it was seeded with this group's
+// marker.
 func (v View) add() Step {
 	for _, host := range slices.Concat(v.Desired.Voters, v.Desired.Replicas) {
 		for _, p := range v.sortedPeers() {
-			if HostOf(p.ID) == host && p.Alive && p.Ready && !v.has(p.ID) {
+			if HostOf(p.ID) == host && p.Alive && p.Ready && p.Founding == v.Founding && !v.has(p.ID) {
 				return Step{StepAdd, p.ID, "listed in the cluster file"}
 			}
 		}
@@ -207,7 +212,7 @@ func (v View) transfer(fits func(raft.ServerID) bool, reason string) Step {
 	best, found := Peer{}, false
 	for _, id := range v.voters() {
 		p := v.Peers[id]
-		if id == v.Self || !fits(id) || !p.Alive || !p.Complete || !v.caughtUp(p) {
+		if id == v.Self || !fits(id) || !p.Alive || !p.Complete || p.Draining || !v.caughtUp(p) {
 			continue
 		}
 		if !found || p.Applied > best.Applied {

@@ -59,14 +59,17 @@ type Documents interface {
 	View(store.Key) (*store.View, error)
 }
 
-// Events are called without locks held, from the partition's own goroutines; they must not block.
+// Events are called without locks held, from the partition's own goroutines; they must not block nor call the partition
+// back. Leader, Serving and Lost come in the order in which things happened.
 type Events struct {
-	// Leader is called when this member's view of who leads changes.
+	// Leader is called when this member's view of who leads changes; with "" when it knows of nobody.
 	Leader func(leader raft.ServerID, term uint64)
 	// Serving is called when this member starts or stops serving, with the epoch and the reason.
 	Serving func(epoch uint64, r Refusal)
 	// Lost is called for every document with writes in flight when leadership ends: their outcome is unknown.
 	Lost func(Loss)
+	// Hole is called when the member took over a marker that left it with a hole.
+	Hole func()
 	// Configuration is called with each configuration the state machine sees.
 	Configuration func(raft.Configuration)
 	// Failed is called once, when a durable step failed and the member stopped.
@@ -151,6 +154,9 @@ func none(e *Events) {
 	}
 	if e.Lost == nil {
 		e.Lost = func(Loss) {}
+	}
+	if e.Hole == nil {
+		e.Hole = func() {}
 	}
 	if e.Configuration == nil {
 		e.Configuration = func(raft.Configuration) {}

@@ -23,12 +23,17 @@ type Partition struct {
 	o        Options
 	raft     atomic.Pointer[raft.Raft] // set once, before anything reads it but the guard
 	guard    *guard
+	log      *watchedLog
 	fsm      *stateMachine
-	notify   chan bool     // Raft: leadership gained, lost
-	poke     chan struct{} // watch: look again
-	slots    chan struct{} // a token per proposal in flight
+	notify   chan bool             // Raft: leadership gained, lost
+	observed chan raft.Observation // Raft: another leader, or none
+	poke     chan struct{}         // watch: look again
+	slots    chan struct{}         // a token per proposal in flight
 	closing  chan struct{}
 	watching sync.WaitGroup
+	verify   verification
+
+	draining atomic.Bool
 
 	markers, alreadyThere, lostWith atomic.Uint64
 
@@ -42,6 +47,8 @@ type Partition struct {
 	failure   error  // a durable step failed
 	closed    bool
 	serves    Refusal       // as last reported to Events.Serving
+	epoch     uint64        // of the newest leadership here
+	servedAt  time.Time     // when this member was last seen to serve
 	leaderID  raft.ServerID // as last reported to Events.Leader
 	leadTerm  uint64
 }
@@ -54,8 +61,9 @@ func Open(options Options) (*Partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Partition{o: o, notify: make(chan bool, 16), poke: make(chan struct{}, 1), closing: make(chan struct{}),
-		slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader}
+	p := &Partition{o: o, notify: make(chan bool, 16), observed: make(chan raft.Observation, 1), poke: make(chan struct{}, 1),
+		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader}
+	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail}
 	p.fsm = &stateMachine{docs: o.Documents, complete: p.complete, onConfig: o.Events.Configuration, failed: p.fail}
 	if err := p.recoverHole(); err != nil {
 		return nil, err
@@ -64,17 +72,34 @@ func Open(options Options) (*Partition, error) {
 	if err != nil && err.Error() != "not found" {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
-	p.guard = &guard{inner: o.Transport, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
-		covered: p.covered, term: p.term, onContact: p.contacted, onAck: func() {}}
-	p.guard.start(term > 0)
-	r, err := raft.NewRaft(p.raftConfig(), p.fsm, o.Log, o.Log, &markerStore{log: o.Log, install: p.install}, p.guard)
-	if err != nil {
+	p.guard = &guard{inner: o.Transport, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed, covered: p.covered,
+		term: p.term, stuck: p.stuck}
+	p.guard.start(term)
+	if err := p.startRaft(); err != nil {
 		p.guard.close()
 		return nil, fmt.Errorf("partition %d: start Raft: %w", o.ID, err)
 	}
-	p.raft.Store(r)
 	p.watching.Go(p.watch)
 	return p, nil
+}
+
+func (p *Partition) startRaft() error {
+	r, err := raft.NewRaft(p.raftConfig(), p.fsm, p.log, p.log, &markerStore{log: p.log, install: p.install}, p.guard)
+	if err != nil {
+		return err
+	}
+	p.raft.Store(r)
+	r.RegisterObserver(raft.NewObserver(p.observed, false, func(o *raft.Observation) bool {
+		_, leader := o.Data.(raft.LeaderObservation)
+		return leader
+	}))
+	p.mu.Lock()
+	failure := p.failure
+	p.mu.Unlock()
+	if failure != nil {
+		return errors.Join(failure, r.Shutdown().Error())
+	}
+	return nil
 }
 
 func (p *Partition) raftConfig() *raft.Config {
@@ -115,11 +140,11 @@ func (p *Partition) recoverHole() error {
 			return fmt.Errorf("partition %d: record the hole up to the marker: %w", p.o.ID, err)
 		}
 	}
-	t, err := decodeTerms(m.Payload)
+	h, err := decodePayload(m.Payload)
 	if err != nil {
 		return fmt.Errorf("partition %d: stored marker: %w", p.o.ID, err)
 	}
-	p.fsm.terms, p.fsm.index, p.fsm.term = t, m.Index, m.Term
+	p.fsm.founding, p.fsm.terms, p.fsm.index, p.fsm.term = h.founding, h.terms, m.Index, m.Term
 	p.fsm.configuration, p.fsm.configIndex = m.Configuration, m.ConfigurationIndex
 	return nil
 }
@@ -137,7 +162,7 @@ func Seed(log store.LogGroup, m store.Marker) error {
 	if m.Index < 2 {
 		return fmt.Errorf("seed with a marker at %d: too early", m.Index)
 	}
-	if _, err := decodeTerms(m.Payload); err != nil {
+	if _, err := decodePayload(m.Payload); err != nil {
 		return err
 	}
 	return log.SaveMarker(m, false)
@@ -169,11 +194,17 @@ func (p *Partition) term() uint64 {
 	return 0
 }
 
-// vetoed keeps a sick member from campaigning until its grace period is over: a healthy member shall win. Not for ever:
-// the sick one may hold the only copy of the newest entries (design §9).
+// vetoed keeps a sick or draining member from campaigning until its grace period is over: another member shall win. Not
+// for ever: the sick one may hold the only copy of the newest entries (design §9).
 func (p *Partition) vetoed(now, lastContact time.Time) bool {
-	return !p.o.Documents.Complete() && now.Sub(lastContact) < p.o.Timing.Grace
+	return (p.draining.Load() || !p.o.Documents.Complete()) && now.Sub(lastContact) < p.o.Timing.Grace
 }
+
+// stuck reports whether the disk has kept a durable step waiting for longer than followers wait for their leader.
+func (p *Partition) stuck(now time.Time) bool { return p.log.overdue(now) > p.o.Timing.Heartbeat }
+
+// Drain makes the member leave leadership to others from now on: it takes no offer and campaigns late.
+func (p *Partition) Drain() { p.draining.Store(true) }
 
 // covered reports whether a marker tells this member nothing: its log already matches the leader's at the marker.
 func (p *Partition) covered(req *raft.InstallSnapshotRequest) bool {
@@ -196,6 +227,9 @@ func (p *Partition) install(m store.Marker) error {
 		return err
 	}
 	p.markers.Add(1)
+	if !p.o.Documents.Complete() {
+		p.o.Events.Hole()
+	}
 	p.o.Logger.Info("marker taken over", "partition", p.o.ID, "index", m.Index, "applied", before, "holes", p.o.Documents.Status().Holes.String())
 	p.wake()
 	return nil
@@ -260,8 +294,13 @@ func (p *Partition) await(ctx context.Context, f raft.Future) error {
 }
 
 // fail stops the member after a durable step failed: nothing is acknowledged any more, and no fsync is tried again
-// (design §10). Raft is shut down so that it acknowledges nothing to its leader either.
+// (design §10). From the moment it returns nothing that Raft does reaches the documents or another host; Raft itself is
+// told to end.
 func (p *Partition) fail(err error) {
+	p.fsm.stopped.Store(true)
+	if p.guard != nil {
+		p.guard.dead.Store(true)
+	}
 	p.mu.Lock()
 	first := p.failure == nil && !p.closed
 	if first {
@@ -278,6 +317,9 @@ func (p *Partition) fail(err error) {
 	p.wake()
 	p.o.Events.Failed(err)
 }
+
+// Fail stops the member because the host's storage failed.
+func (p *Partition) Fail(err error) { p.fail(err) }
 
 // wake makes watch look at the state again.
 func (p *Partition) wake() {

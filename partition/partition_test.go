@@ -281,7 +281,7 @@ func TestHarvestKeepsAcknowledgedEntries(t *testing.T) {
 	must(t, nd.log.StoreLogs(logs))
 	fsm := &stateMachine{docs: nd.docs, complete: func([]outcome) {}, onConfig: func(raft.Configuration) {}, failed: func(err error) { t.Error(err) }}
 	fsm.ApplyBatch(logs[:4]) // it knows of 4, holds 10
-	marker := store.Marker{Index: 30, Term: 3, Payload: seen.appendBinary(nil)}
+	marker := store.Marker{Index: 30, Term: 3, Payload: payload{0, seen}.encode()}
 	must(t, fsm.skip(marker, nd.log))
 	for i := 1; i <= 10; i++ {
 		if nd.head(fmt.Sprint("d", i)) != 1 {

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -22,34 +23,83 @@ type Staleness struct {
 }
 
 // Read returns when the documents of this member may be read at the given level: what they hold from then on includes
-// every write acknowledged before the call. Stale reads are always allowed.
+// every write acknowledged before the call. Stale reads are always allowed. Errors: *NotServingError, the context's.
 func (p *Partition) Read(ctx context.Context, level Level) (Staleness, error) {
 	s := Staleness{Index: p.o.Documents.Applied(), Complete: p.o.Documents.Complete()}
-	if level == Stale {
-		if p.mayServe(NoLease) != nil {
-			s.Age = time.Since(p.guard.lastContact())
-		}
-		return s, nil
+	if err := ctx.Err(); err != nil {
+		return s, err
 	}
-	if level == Lease {
+	switch level {
+	case Stale:
+		s.Age = p.age(time.Now())
+		return s, nil
+	case Lease:
 		return s, p.mayServe(Serves)
 	}
-	// NoLease is forgiven: the round is what a lease would have proved.
+	return s, p.confirm(ctx)
+}
+
+// age is for how long this member has heard of no leader, itself included.
+func (p *Partition) age(now time.Time) time.Duration {
+	if p.mayServe(NoLease) == nil {
+		return 0
+	}
+	p.mu.Lock()
+	served := p.servedAt
+	p.mu.Unlock()
+	if contact := p.guard.lastContact(); contact.After(served) {
+		served = contact
+	}
+	return now.Sub(served)
+}
+
+// confirm proves by a round of the voters that this member leads. A missing lease is forgiven: the round is what a lease
+// would have proved.
+func (p *Partition) confirm(ctx context.Context) error {
 	since := time.Now()
 	if err := p.mayServe(NoLease); err != nil {
-		return s, err
+		return err
 	}
 	p.mu.Lock()
 	l := p.lead
 	p.mu.Unlock()
 	if l == nil {
-		return s, p.mayServe(Serves)
+		return p.mayServe(Serves)
 	}
-	p.raft.Load().VerifyLeader() // sends heartbeats at once; its own answer counts non-voters and is not used
-	if err := p.guard.waitFollowed(ctx, l.term, since, p.voters); err != nil {
-		return s, err
+	p.verify.run(func() { p.raft.Load().VerifyLeader() })
+	if err := p.guard.waitFollowed(ctx, l.term, since, p.voters, l.over); err != nil {
+		return err
 	}
-	return s, p.mayServe(NoLease)
+	return p.mayServe(NoLease)
+}
+
+// verification makes Raft send heartbeats at once, for any number of readers one round at a time. Raft's own answer is not
+// used, because it counts non-voters. Raft takes the order in its main goroutine, which may be waiting for the disk: nobody
+// else waits for that.
+type verification struct {
+	mu             sync.Mutex
+	running, again bool
+}
+
+// run starts a round that begins after now, unless one that has not begun yet does that already. Its goroutine ends with
+// Raft at the latest.
+func (v *verification) run(round func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.running {
+		v.again = true
+		return
+	}
+	v.running = true
+	go func() {
+		for more := true; more; {
+			round()
+			v.mu.Lock()
+			more, v.again = v.again, false
+			v.running = more
+			v.mu.Unlock()
+		}
+	}()
 }
 
 // mayServe returns nil when the member serves, or lacks only what `forgiven` names.

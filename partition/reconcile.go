@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -55,10 +56,12 @@ func (p *Partition) yield(ctx context.Context, desired Desired, peers map[raft.S
 
 func (p *Partition) view(desired Desired, peers map[raft.ServerID]Peer, servers []raft.Server) View {
 	return View{Self: p.o.Self, Servers: servers, Desired: desired, Peers: peers,
-		Applied: p.o.Documents.Applied(), MaxLag: uint64(p.o.Limits.InFlight)}
+		Applied: p.o.Documents.Applied(), Founding: p.Founding(), MaxLag: uint64(p.o.Limits.InFlight)}
 }
 
 func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
 	r := p.raft.Load()
 	var f raft.Future
 	switch step.Kind {
@@ -76,6 +79,21 @@ func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error
 		f = r.RemoveServer(step.ID, prevIndex, changeTimeout)
 	}
 	return p.await(ctx, f)
+}
+
+// Founding is the random id the group got from its first leader; 0 while this member does not know it. Two groups of one
+// partition, which only a mistake of an operator can found, differ in it.
+func (p *Partition) Founding() uint64 { return p.fsm.foundingID() }
+
+// Holds reports whether a server is in Raft's configuration, be it the latest or the one that is known to be committed: a
+// removal that is not committed may yet be undone, and until then the member counts.
+func (p *Partition) Holds(id raft.ServerID) (bool, error) {
+	f := p.raft.Load().GetConfiguration()
+	if err := f.Error(); err != nil {
+		return false, err
+	}
+	servers := append(f.Configuration().Servers, p.fsm.committed().Servers...)
+	return slices.ContainsFunc(servers, func(s raft.Server) bool { return s.ID == id }), nil
 }
 
 // JoinMarker returns the marker a joining member starts from. Only a serving leader gives one: everything up to it is

@@ -40,7 +40,7 @@ func (nd *node) fsm(t *testing.T) *stateMachine {
 }
 
 func markerAt(index, term uint64, seen terms, servers ...raft.Server) store.Marker {
-	return store.Marker{Index: index, Term: term, ConfigurationIndex: 1, Payload: seen.appendBinary(nil),
+	return store.Marker{Index: index, Term: term, ConfigurationIndex: 1, Payload: payload{0, seen}.encode(),
 		Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: servers})}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -24,7 +25,10 @@ type stateMachine struct {
 	onConfig func(raft.Configuration)
 	failed   func(error)
 
+	stopped atomic.Bool // the member stopped: nothing is applied any more
+
 	mu            sync.Mutex
+	founding      uint64 // the group's id: of the first barrier that took effect; 0 before
 	terms         terms
 	index, term   uint64 // of the last entry seen
 	configuration []byte
@@ -62,6 +66,9 @@ func (s *stateMachine) ApplyBatch(logs []*raft.Log) []any {
 
 // apply writes the effects of logs in one batch of the document engine. The caller holds mu.
 func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
+	if s.broken == nil && s.stopped.Load() {
+		s.broken = errStopped
+	}
 	if s.broken != nil {
 		return nil, s.broken
 	}
@@ -77,6 +84,9 @@ func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
 			}
 			o := outcome{evalTerm: c.EvalTerm, proposal: c.Proposal, index: l.Index, barrier: c.Barrier, fenced: c.EvalTerm != l.Term}
 			outcomes = append(outcomes, o)
+			if c.Barrier && !o.fenced && s.founding == 0 {
+				s.founding = c.Founding
+			}
 			if !o.fenced && !c.Barrier {
 				c.Mutation.Index, c.Mutation.Term = l.Index, l.Term
 				mutations = append(mutations, c.Mutation)
@@ -114,7 +124,7 @@ func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) {
 	if s.broken != nil {
 		return nil, s.broken
 	}
-	return &snapshot{payload: s.terms.appendBinary(nil), durable: s.durable}, nil
+	return &snapshot{payload: payload{s.founding, s.terms}.encode(), durable: s.durable}, nil
 }
 
 // durable returns once the document engine holds everything up to index durably.
@@ -128,38 +138,60 @@ func (s *stateMachine) durable(index uint64) error {
 // Restore implements raft.FSM: it takes over a marker's history of terms. The hole was recorded before the marker was
 // stored (install), or when the partition was opened; an older marker changes nothing.
 func (s *stateMachine) Restore(r io.ReadCloser) error {
-	payload, err := io.ReadAll(io.LimitReader(r, maxMarkerBytes+1))
+	b, err := io.ReadAll(io.LimitReader(r, maxMarkerBytes+1))
 	if err != nil {
 		return fmt.Errorf("read marker: %w", err)
 	}
-	t, err := decodeTerms(payload)
+	p, err := decodePayload(b)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.adopt(t)
+	s.adopt(p)
 	return nil
 }
 
-func (s *stateMachine) adopt(t terms) {
+// adopt takes over what a marker says beyond what is known. The caller holds mu and has compared the foundings.
+func (s *stateMachine) adopt(p payload) {
+	if s.founding == 0 {
+		s.founding = p.founding
+	}
+	t := p.terms
 	if len(t) == 0 || len(s.terms) > 0 && t[len(t)-1].Last <= s.terms[len(s.terms)-1].Last {
 		return
 	}
 	s.terms = t
 }
 
+// foundingOr returns the group's id, or a new one when it has none yet.
+func (s *stateMachine) foundingOr(fresh func() uint64) uint64 {
+	if id := s.foundingID(); id != 0 {
+		return id
+	}
+	return fresh() | 1 // never 0
+}
+
+func (s *stateMachine) foundingID() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.founding
+}
+
 // skip moves the member to a marker it was sent: harvest what its own log proves committed, sync, record the hole
 // (design §5.1 and 5.2). Nothing here depends on the marker being stored: a crash leaves a hole that is true.
 func (s *stateMachine) skip(m store.Marker, log store.LogGroup) error {
-	t, err := decodeTerms(m.Payload)
+	p, err := decodePayload(m.Payload)
 	if err != nil {
 		return fmt.Errorf("marker at %d: %w", m.Index, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.founding != 0 && p.founding != 0 && s.founding != p.founding {
+		return fmt.Errorf("marker at %d: %w: founded as %016x, this member's as %016x", m.Index, ErrForeignGroup, p.founding, s.founding)
+	}
 	if m.Index > s.docs.Applied() {
-		if err := s.harvest(t, m.Index, log); err != nil {
+		if err := s.harvest(p.terms, m.Index, log); err != nil {
 			return err
 		}
 		if applied := s.docs.Applied(); applied < m.Index {
@@ -179,7 +211,7 @@ func (s *stateMachine) skip(m store.Marker, log store.LogGroup) error {
 	if m.Index > s.index {
 		s.index, s.term = m.Index, m.Term
 	}
-	s.adopt(t)
+	s.adopt(p)
 	return nil
 }
 
@@ -246,5 +278,15 @@ func (s *stateMachine) marker() (store.Marker, error) {
 		return store.Marker{}, fmt.Errorf("nothing applied yet")
 	}
 	return store.Marker{Index: s.index, Term: s.term, Configuration: s.configuration, ConfigurationIndex: s.configIndex,
-		Payload: s.terms.appendBinary(nil)}, nil
+		Payload: payload{s.founding, s.terms}.encode()}, nil
+}
+
+// committed is the newest configuration that was applied.
+func (s *stateMachine) committed() raft.Configuration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.configIndex == 0 {
+		return raft.Configuration{}
+	}
+	return raft.DecodeConfiguration(s.configuration)
 }

@@ -27,6 +27,7 @@ type Status struct {
 	Servers   []raft.Server
 	Documents store.DocStatus
 	InFlight  int
+	Founding  uint64
 	Commands  uint64 // commands on documents that Raft brought since the member was opened
 }
 
@@ -35,7 +36,7 @@ func (p *Partition) Status() Status {
 	r := p.raft.Load()
 	s := Status{ID: p.o.ID, Self: p.o.Self, State: r.State(), Term: r.CurrentTerm(), Commit: r.CommitIndex(), LastIndex: r.LastIndex(),
 		Applied: r.AppliedIndex(), Contact: p.guard.lastContact(), Documents: p.o.Documents.Status(), InFlight: len(p.slots),
-		Commands: p.fsm.applied()}
+		Founding: p.Founding(), Commands: p.fsm.applied()}
 	_, s.Leader = r.LeaderWithID()
 	if f := r.GetConfiguration(); f.Error() == nil {
 		s.Servers = f.Configuration().Servers
@@ -90,13 +91,15 @@ type Brief struct {
 	Leader   raft.ServerID
 	Serving  Refusal
 	SafeMode bool
+	Founding uint64
 }
 
 // Brief returns it without touching the log.
 func (p *Partition) Brief() Brief {
 	leader, term := p.Leader()
+	founding := p.Founding()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	st, _ := p.standing(time.Now())
-	return Brief{Term: term, Leader: leader, Serving: st.serving(), SafeMode: p.safeMode != ""}
+	return Brief{Term: term, Leader: leader, Serving: st.serving(), SafeMode: p.safeMode != "", Founding: founding}
 }

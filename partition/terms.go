@@ -76,14 +76,21 @@ func harvestPoint(t terms, marker, last, applied uint64, termOf func(index uint6
 	return 0
 }
 
-const termsVersion = 1
+// payload is what a marker carries beside Raft's own fields.
+type payload struct {
+	founding uint64 // the group's id, from its first barrier; 0 while there is none
+	terms    terms
+}
 
-// appendBinary encodes: version u8 | count uvarint | count × (term, first, last as uvarint differences).
-func (t terms) appendBinary(b []byte) []byte {
-	b = append(b, termsVersion)
-	b = binary.AppendUvarint(b, uint64(len(t)))
+const payloadVersion = 1
+
+// encode: version u8 | founding uvarint | count uvarint | count × (term, first, last as uvarint differences).
+func (p payload) encode() []byte {
+	b := []byte{payloadVersion}
+	b = binary.AppendUvarint(b, p.founding)
+	b = binary.AppendUvarint(b, uint64(len(p.terms)))
 	var term, last uint64
-	for _, r := range t {
+	for _, r := range p.terms {
 		b = binary.AppendUvarint(b, r.Term-term)
 		b = binary.AppendUvarint(b, r.First-last)
 		b = binary.AppendUvarint(b, r.Last-r.First)
@@ -92,29 +99,30 @@ func (t terms) appendBinary(b []byte) []byte {
 	return b
 }
 
-// decodeTerms is the inverse of appendBinary; it refuses ranges out of order and counts beyond maxTermRanges.
-func decodeTerms(b []byte) (terms, error) {
-	if len(b) == 0 || b[0] != termsVersion {
-		return nil, fmt.Errorf("marker payload: unknown version in %d bytes", len(b))
+// decodePayload is the inverse of encode; it refuses ranges out of order and counts beyond maxTermRanges.
+func decodePayload(b []byte) (payload, error) {
+	if len(b) == 0 || b[0] != payloadVersion {
+		return payload{}, fmt.Errorf("marker payload: unknown version in %d bytes", len(b))
 	}
 	r := reader{b: b[1:]}
+	p := payload{founding: r.uvarint()}
 	n := r.uvarint()
 	if n > maxTermRanges {
-		return nil, fmt.Errorf("marker payload: %d ranges, at most %d", n, maxTermRanges)
+		return payload{}, fmt.Errorf("marker payload: %d ranges, at most %d", n, maxTermRanges)
 	}
-	t := make(terms, 0, n)
+	p.terms = make(terms, 0, n)
 	var term, last uint64
 	for range n {
 		dt, df, dl := r.uvarint(), r.uvarint(), r.uvarint()
 		next := termRange{Term: term + dt, First: last + df, Last: last + df + dl}
 		if r.err == nil && (dt == 0 || df == 0 || next.Term < term || next.First < last || next.Last < next.First) {
-			return nil, fmt.Errorf("marker payload: range %d out of order", len(t))
+			return payload{}, fmt.Errorf("marker payload: range %d out of order", len(p.terms))
 		}
-		t = append(t, next)
+		p.terms = append(p.terms, next)
 		term, last = next.Term, next.Last
 	}
 	if err := r.end(); err != nil {
-		return nil, fmt.Errorf("marker payload: %w", err)
+		return payload{}, fmt.Errorf("marker payload: %w", err)
 	}
-	return t, nil
+	return p, nil
 }
