@@ -274,57 +274,6 @@ func TestRestartedVoterKeepsItsPromise(t *testing.T) {
 	}
 }
 
-func TestTransferNamesItsSuccessor(t *testing.T) {
-	g := newGroup(t, 3, nil)
-	for range 3 {
-		l := g.serving()
-		must(t, l.create(fmt.Sprint("by-", HostOf(l.id), l.part.Status().Term)))
-		var to *node
-		for _, nd := range g.nodes {
-			if nd != l {
-				to = nd
-			}
-		}
-		g.wait("the successor to catch up", func() bool { return to.docs.Applied() == l.docs.Applied() })
-		must(t, l.part.Transfer(context.Background(), to.id))
-		g.wait("the successor", func() bool { return to.part.Status().Serving == Serves })
-		if _, err := l.part.Read(context.Background(), Lease); err == nil && l.part.Status().Epoch != to.part.Status().Epoch {
-			t.Fatal("the old leader still serves")
-		}
-	}
-}
-
-// TestFailedTransferGivesUpTheTerm: an offer of leadership that comes to nothing must not leave a leader that renews a lease it
-// has given up; the group elects anew.
-func TestFailedTransferGivesUpTheTerm(t *testing.T) {
-	g := newGroup(t, 3, nil)
-	l := g.serving()
-	must(t, l.create("a"))
-	var to *node
-	for _, nd := range g.nodes {
-		if nd != l {
-			to = nd
-		}
-	}
-	g.wait("the successor to catch up", func() bool { return to.docs.Applied() == l.docs.Applied() })
-	term := l.part.Status().Epoch
-	var resp raft.TimeoutNowResponse
-	nowhere := raft.ServerID("nowhere@1")
-	_ = l.part.guard.TimeoutNow(nowhere, raft.ServerAddress(nowhere), &raft.TimeoutNowRequest{}, &resp) // the offer gets lost
-	if _, err := l.part.Read(context.Background(), Lease); err == nil {
-		t.Fatal("the lease outlived the offer")
-	}
-	l.part.guard.mute(term)
-	g.wait("another term", func() bool {
-		for _, nd := range g.nodes {
-			if s := nd.part.Status(); s.Serving == Serves && s.Epoch > term {
-				return true
-			}
-		}
-		return false
-	})
-}
-
 // TestFailedApplyStopsTheMember: what cannot be applied is not acknowledged, and nothing goes on as if it had been.
 func TestFailedApplyStopsTheMember(t *testing.T) {
 	var failing atomic.Bool

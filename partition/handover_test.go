@@ -1,0 +1,240 @@
+package partition
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/store"
+)
+
+// other returns a member that is not x.
+func (g *group) other(not ...*node) *node {
+	for _, nd := range g.nodes {
+		taken := false
+		for _, x := range not {
+			taken = taken || nd == x
+		}
+		if !taken {
+			return nd
+		}
+	}
+	g.t.Fatal("no other member")
+	return nil
+}
+
+func TestTransferNamesItsSuccessor(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	for range 3 {
+		l := g.serving()
+		must(t, l.create(fmt.Sprint("by-", HostOf(l.id), l.part.Status().Term)))
+		to := g.other(l)
+		term := l.part.Status().Epoch
+		must(t, l.part.Transfer(context.Background(), to.id))
+		g.wait("the successor", func() bool { return to.part.Status().Serving == Serves })
+		if got := to.part.Status().Epoch; got != term+1 {
+			t.Fatalf("the successor serves in term %d after %d: it was elected in the usual way", got, term)
+		}
+		if _, err := l.part.Read(context.Background(), Lease); err == nil {
+			t.Fatal("the old leader still serves")
+		}
+	}
+}
+
+// TestTransferGivenUpInTimeCostsNothing: as long as the lease was not given up, the leader goes on in its term, and no
+// command is lost on the way.
+func TestTransferGivenUpInTimeCostsNothing(t *testing.T) {
+	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat = 300 * time.Millisecond })
+	l := g.serving()
+	must(t, l.create("a"))
+	to := g.other(l)
+	term, scope, err := l.part.Epoch()
+	must(t, err)
+	l.trans.Disconnect(raft.ServerAddress(to.id)) // the successor lags
+	for seq := int64(2); seq <= 5; seq++ {
+		_, err := l.append("a", seq, `{}`)
+		must(t, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := l.part.Transfer(ctx, to.id); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("transfer to a member that lags: %v", err)
+	}
+	if scope.Err() == nil {
+		t.Fatal("the epoch's context outlived the start of the hand-over")
+	}
+	for seq := int64(6); seq <= 9; seq++ {
+		if head, err := l.append("a", seq, `{}`); err != nil || head != seq {
+			t.Fatalf("append %d after the hand-over was given up: head %d, %v", seq, head, err)
+		}
+	}
+	if s := l.part.Status(); s.Epoch != term {
+		t.Fatalf("term %d after %d", s.Epoch, term)
+	}
+	l.trans.Connect(raft.ServerAddress(to.id), to.trans)
+	must(t, l.part.Transfer(context.Background(), to.id))
+	g.wait("the successor", func() bool { return to.part.Status().Serving == Serves })
+}
+
+// lostOffers is a transport on which every offer of leadership fails.
+type lostOffers struct {
+	Transport
+	sent *atomic.Int32
+}
+
+func (l lostOffers) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRequest, *raft.TimeoutNowResponse) error {
+	l.sent.Add(1)
+	return errors.New("connection reset")
+}
+
+// TestFailedOfferGivesUpTheTerm: an offer of leadership that comes to nothing must not leave a leader that renews a lease it
+// has given up, nor one without a lease that keeps the others quiet; the group elects anew, whether or not the caller waits.
+func TestFailedOfferGivesUpTheTerm(t *testing.T) {
+	for _, patience := range []time.Duration{time.Millisecond, time.Minute} {
+		t.Run(patience.String(), func(t *testing.T) {
+			var sent atomic.Int32
+			g := newGroup(t, 3, func(o *Options) { o.Transport = lostOffers{o.Transport, &sent} })
+			l := g.serving()
+			must(t, l.create("a"))
+			term := l.part.Status().Epoch
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if err := l.part.Transfer(ctx, g.other(l).id); err == nil {
+				t.Fatal("an offer that failed was reported as a success")
+			}
+			if sent.Load() == 0 {
+				t.Skip("the caller's time was over before the offer")
+			}
+			if _, err := l.part.Read(context.Background(), Lease); err == nil && l.part.Status().Epoch == term {
+				t.Fatal("the lease outlived the offer")
+			}
+			g.wait("another term", func() bool {
+				for _, nd := range g.nodes {
+					if s := nd.part.Status(); s.Serving == Serves && s.Epoch > term {
+						return true
+					}
+				}
+				return false
+			})
+		})
+	}
+}
+
+// TestLateOfferElectsNobody: an offer of a leader who is no longer one, or of the present one's earlier term, must not set a
+// member above a leader who has not given up its lease.
+func TestLateOfferElectsNobody(t *testing.T) {
+	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat = 300 * time.Millisecond })
+	old := g.serving()
+	must(t, old.create("a"))
+	term := old.part.Status().Epoch
+	now := g.other(old)
+	must(t, old.part.Transfer(context.Background(), now.id))
+	g.wait("the successor", func() bool { return now.part.Status().Serving == Serves })
+	target := g.other(old, now)
+	g.wait("the third to follow", func() bool { l, at := target.part.Leader(); return l == now.id && at > term })
+	for name, c := range map[string]struct {
+		from *node
+		term uint64
+		addr []byte
+	}{
+		"of a deposed leader":                  {old, term, nil},
+		"of a deposed leader, term made up":    {old, term + 1, nil},
+		"of the leader, in an earlier term":    {now, term, nil},
+		"of the leader, without a term":        {now, 0, []byte(now.id)},
+		"of the leader, in a term yet to come": {now, term + 2, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.from.id), Addr: c.addr}}
+			if c.addr == nil {
+				req.Addr = binary.BigEndian.AppendUint64(nil, c.term)
+			}
+			if err := c.from.trans.TimeoutNow(target.id, raft.ServerAddress(target.id), req, new(raft.TimeoutNowResponse)); err == nil {
+				t.Fatal("taken")
+			}
+			if s := target.part.Status(); s.Term != term+1 || s.State != raft.Follower {
+				t.Fatalf("%s in term %d", s.State, s.Term)
+			}
+		})
+	}
+	if _, err := now.append("a", 2, "{}"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFlagExcusesOnlyTheNextTerm: a flagged vote request breaks a promise only if its candidate can have been offered the
+// leadership that was promised to.
+func TestFlagExcusesOnlyTheNextTerm(t *testing.T) {
+	now := time.Now()
+	g := &guard{promise: promise{leader: "a", term: 7, until: now.Add(time.Hour)}, term: func() uint64 { return 7 }}
+	for _, c := range []struct {
+		flag    bool
+		term    uint64
+		refused bool
+	}{{true, 8, false}, {true, 7, true}, {true, 9, true}, {false, 8, true}} {
+		req := &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("b")}, Term: c.term, LeadershipTransfer: c.flag}
+		_, err, handled := g.intercept(raft.RPC{Command: req}, now)
+		if handled != c.refused || handled && !errors.Is(err, errPromised) {
+			t.Errorf("flag %v, term %d: handled %v, %v", c.flag, c.term, handled, err)
+		}
+	}
+}
+
+// TestDrainingMemberTakesNoOffer and campaigns only when nobody else does.
+func TestDrainingMemberTakesNoOffer(t *testing.T) {
+	g := newGroup(t, 3, func(o *Options) { o.Timing.Grace = time.Minute })
+	l := g.serving()
+	must(t, l.create("a"))
+	drained := g.other(l)
+	drained.part.Drain()
+	if err := l.part.Transfer(context.Background(), drained.id); err == nil {
+		t.Fatal("a draining member took leadership")
+	}
+	g.wait("somebody to serve", func() bool {
+		return l.part.Status().Serving == Serves || g.other(l, drained).part.Status().Serving == Serves
+	})
+	peers := map[raft.ServerID]Peer{}
+	for _, nd := range g.nodes {
+		peers[nd.id] = Peer{ID: nd.id, Alive: true, Complete: true, Draining: nd == drained}
+	}
+	v := View{Self: "h9@1", Peers: peers, Servers: []raft.Server{{ID: drained.id}}}
+	if s := v.transfer(func(raft.ServerID) bool { return true }, ""); s.Kind != StepNone {
+		t.Fatalf("leadership is meant for a draining member: %s", s)
+	}
+}
+
+// TestReplacementWaitsForNothingButItsTurn: operations that need to be alone on a document get their turn between appends
+// that never pause.
+func TestCompactionGetsItsTurn(t *testing.T) {
+	g := newGroup(t, 1, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	stop := make(chan struct{})
+	ended := make(chan struct{})
+	inFlight := make(chan struct{}, 16)
+	go func() {
+		defer close(ended)
+		for seq := int64(2); ; seq++ { // each append is sent before the one before it is acknowledged
+			select {
+			case <-stop:
+				for range cap(inFlight) {
+					inFlight <- struct{}{}
+				}
+				return
+			case inFlight <- struct{}{}:
+			}
+			go func() { defer func() { <-inFlight }(); l.append("a", seq, "{}") }()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, err := l.part.Do(ctx, Operation{Kind: store.Compact, Key: key("a"), Seq: 1, JSON: []byte("{}"), History: 1})
+	close(stop)
+	<-ended
+	must(t, err)
+}
