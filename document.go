@@ -52,6 +52,8 @@ type Info struct {
 	Entries    int64  // stored deltas
 	LastIndex  uint64 // Raft index that last changed it
 	Generation uint64 // Raft index that created or replaced it
+	// Staleness is set for stale reads only; it is that of the whole partition.
+	Staleness *Staleness
 }
 
 // LogEntry is one stored delta with what the log knows of it.
@@ -59,6 +61,8 @@ type LogEntry struct {
 	Index, Term uint64 // of the command that brought the delta
 	Delta       Delta
 	Chain       Chain // after this delta
+	// Staleness is set for stale reads only.
+	Staleness *Staleness
 }
 
 // Scope selects the documents of an inventory. The zero value is every document of every partition of the host.

@@ -2,9 +2,11 @@ package adamant
 
 // Events tell the application what happens. Every function may be nil. They are called one at a time, in the order in
 // which things happened, from a goroutine of the host: a slow one delays the ones after it but nothing else, and it may
-// call the host, except for Close.
+// call the host, except for Close and Kill, which wait for it. While one is slow, newer news of the same thing takes the
+// place of older: of a partition's leader, of a host, of a document.
 type Events struct {
-	// LeaderChanged: this host learned of another leader of a partition, or that there is none.
+	// LeaderChanged: this host learned of another leader of a partition, or that there is none, or it began or ceased to
+	// serve itself.
 	LeaderChanged func(LeaderChange)
 	// CatastrophicFailure: the outcome of writes to a document is unknown because leadership ended with the writes in
 	// flight. The application drops its in-memory copy and loads the document again from the new leader (design §9).

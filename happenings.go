@@ -2,6 +2,8 @@ package adamant
 
 import (
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -19,12 +21,15 @@ func (h *Host) leaderChanged(id uint32, leader raft.ServerID, term uint64) {
 }
 
 func (h *Host) servingChanged(id uint32, epoch uint64, r partition.Refusal) {
-	if epoch == 0 && r == partition.NotLeader {
-		poke(h.reportPoke)
-		return // a follower is not serving: no news
-	}
 	serving := r == partition.Serves
 	change := LeaderChange{Partition: id, Epoch: epoch, Local: true, Leader: h.name, Serving: serving}
+	if r == partition.NotLeader {
+		l := h.locate(id)
+		change.Local, change.Leader = false, l.Leader
+		if l.Leader == h.name {
+			change.Leader = ""
+		}
+	}
 	if serving {
 		h.counts.leaderships.Add(1)
 		h.note(&id, "leadership", fmt.Sprintf("serving in term %d", epoch))
@@ -35,6 +40,40 @@ func (h *Host) servingChanged(id uint32, epoch uint64, r partition.Refusal) {
 	h.events.LeaderChanged(change)
 	h.routeChanged()
 	poke(h.reportPoke)
+}
+
+// storageEvents are what the document engine reports that somebody has to look at.
+func (h *Host) storageEvents() store.DocEvents {
+	var slowAt atomic.Int64 // Unix seconds of the last notice: a slow disk is reported again and again
+	return store.DocEvents{
+		Divergence: func(id uint32, key store.Key, seq int64) {
+			h.counts.divergences.Add(1)
+			reason := fmt.Sprintf("the log contradicts the stored history of %s at seq %d", key, seq)
+			h.note(&id, "divergence", reason)
+			h.aside.Go(func() { h.enterSafeMode(id, reason) }) // not on the engine's goroutine: it writes
+		},
+		DataCorruption: func(path string, err error) { h.note(nil, "corruption", fmt.Sprintf("%s: %v", path, err)) },
+		DiskSlow: func(text string) {
+			now := time.Now().Unix()
+			if last := slowAt.Load(); now-last >= 60 && slowAt.CompareAndSwap(last, now) {
+				h.note(nil, "disk", "slow: "+text)
+			}
+		},
+		LowDiskSpace: func(avail, total uint64) {
+			h.note(nil, "disk", fmt.Sprintf("%d of %d bytes left", avail, total))
+		},
+	}
+}
+
+// enterSafeMode puts a member in safe mode unless it is already.
+func (h *Host) enterSafeMode(id uint32, reason string) {
+	m := h.member(id)
+	if m == nil || m.running() == nil || m.running().Brief().SafeMode {
+		return
+	}
+	if err := h.SetSafeMode(id, reason); err != nil {
+		h.log.Error("safe mode cannot be recorded", "partition", id, "error", err)
+	}
 }
 
 // lost tells the application that a document's writes in flight have an unknown outcome: it drops its copy and reloads

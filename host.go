@@ -31,7 +31,8 @@ type Host struct {
 	incarnation string
 	serverID    raft.ServerID
 	log         *slog.Logger
-	events      Events
+	queue       *eventQueue
+	events      Events // each call queues
 	started     time.Time
 
 	net     mesh.Network
@@ -57,12 +58,14 @@ type Host struct {
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
 	failure atomic.Pointer[error] // a durable step of an engine failed
+	aside   sync.WaitGroup        // work that engines and links asked for and can not wait for
 
 	mu       sync.Mutex
 	members  map[uint32]*member
 	route    chan struct{} // closed and replaced when the routing table changes
 	draining bool
 	closed   bool
+	gone     chan struct{} // closed when the host has stopped
 }
 
 // Open starts a host. With nothing but a directory it runs a cluster of one host without opening a port.
@@ -75,8 +78,9 @@ func Open(options Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{opts: o, log: o.Logger, events: o.Events, started: time.Now(), members: map[uint32]*member{},
-		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}),
+	queue := newEventQueue()
+	h := &Host{opts: o, log: o.Logger, queue: queue, events: queue.deliver(o.Events), started: time.Now(), members: map[uint32]*member{},
+		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}),
 		pool: newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue)}
 	h.context, h.stop = context.WithCancel(context.Background())
 	if err := h.open(); err != nil {
@@ -105,7 +109,7 @@ func (h *Host) open() error {
 	h.name = h.opts.Host
 	identity, err := openIdentity(h.opts.Dir, h.opts.FS, c.Name, h.name)
 	if err != nil {
-		return err
+		return h.openFailure(err)
 	}
 	h.incarnation = identity.Incarnation
 	h.keepLastGood(c)
@@ -114,7 +118,7 @@ func (h *Host) open() error {
 		return err
 	}
 	if err := identity.seal(h.opts.Dir, h.opts.FS); err != nil {
-		return err
+		return h.openFailure(err)
 	}
 	if err := h.openNetwork(c); err != nil {
 		return err
@@ -126,10 +130,18 @@ func (h *Host) open() error {
 	return err
 }
 
+// openFailure gives an error of the data directory a type and a number, unless it has them.
+func (h *Host) openFailure(err error) error {
+	if Code(err) != 0 {
+		return err
+	}
+	return store.NewOpenError(h.opts.Dir, err)
+}
+
 func (h *Host) openEngines(cluster string) error {
 	docs, err := store.OpenDocs(store.DocOptions{Dir: h.opts.path(documentsDir), FS: h.opts.FS, Cluster: cluster, Host: h.name,
 		Incarnation: h.incarnation, CacheBytes: h.opts.CacheBytes, HeadCache: h.opts.HeadCache,
-		Logger: h.log, OnFatal: h.fail})
+		Logger: h.log, OnFatal: h.fail, Events: h.storageEvents()})
 	if err != nil {
 		return err
 	}
@@ -284,7 +296,8 @@ func dropStorage(docs, logs interface{ Drop(uint32) error }, id uint32) error {
 	return nil
 }
 
-// fail is told by an engine that a write or fsync failed: the host serves nothing any more (design §10).
+// fail is told by an engine that a write or fsync failed: the host serves nothing any more (design §10). Its members stop
+// at once, so that others take their leaderships.
 func (h *Host) fail(err error) {
 	if !h.failure.CompareAndSwap(nil, &err) {
 		return
@@ -292,9 +305,28 @@ func (h *Host) fail(err error) {
 	h.log.Error("storage failed, the host stops serving", "error", err)
 	h.note(nil, "failure", err.Error())
 	h.events.Failed(err)
+	h.aside.Go(func() { // not on the engine's goroutine: members wait for their logs
+		for _, m := range h.allMembers() {
+			if p := m.running(); p != nil {
+				p.Fail(err)
+			}
+		}
+		h.routeChanged()
+	})
+}
+
+// failed returns the failure that stopped the host, nil when none did.
+func (h *Host) failed() error {
+	if err := h.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (h *Host) memberFailed(m *member, err error) {
+	if h.failed() != nil {
+		return // one of many that the engine's failure brings
+	}
 	h.note(&m.id, "failure", err.Error())
 	h.events.Failed(fmt.Errorf("partition %d: %w", m.id, err))
 }
@@ -327,9 +359,10 @@ func (h *Host) SetSafeMode(id uint32, reason string) error {
 }
 
 // Close hands every leadership over to a complete member, as far as that works within the hand-over time, and stops the
-// host. What was acknowledged is durable before and after.
+// host. What was acknowledged is durable before and after. A second Close waits for the first and returns nil.
 func (h *Host) Close() error {
 	if !h.beginClose() {
+		<-h.gone
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), h.opts.Timing.HandOver)
@@ -342,6 +375,7 @@ func (h *Host) Close() error {
 // all the same. For tests and the demo.
 func (h *Host) Kill() error {
 	if !h.beginClose() {
+		<-h.gone
 		return nil
 	}
 	cut := h.net.Close
@@ -382,7 +416,11 @@ func (h *Host) shutdown(cut func() error) error {
 	}
 	wg.Wait()
 	h.routeChanged()
-	return errors.Join(errors.Join(errs...), h.releaseEngines())
+	errs = append(errs, h.releaseEngines())
+	h.aside.Wait()
+	h.queue.close()
+	close(h.gone)
+	return errors.Join(errs...)
 }
 
 // release undoes a failed open.
@@ -397,7 +435,10 @@ func (h *Host) release() error {
 	}
 	h.pool.close()
 	h.repairPool.close()
-	return errors.Join(err, h.releaseEngines())
+	err = errors.Join(err, h.releaseEngines())
+	h.aside.Wait()
+	h.queue.close()
+	return err
 }
 
 func (h *Host) releaseEngines() error {

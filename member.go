@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -24,13 +25,16 @@ type member struct {
 	docs  *store.Documents
 	log   store.LogGroup
 	steps sync.Mutex
+	// founds is true while this host is about to found the partition.
+	founds atomic.Bool
 
 	mu        sync.Mutex
 	part      *partition.Partition
 	transport *mesh.RaftTransport
-	failure   error // opening failed: shown in the status, not tried again
-	alone     bool  // opened with the short timers of a partition that is one host's own
-	complete  bool  // as last reported to Events.HealthChanged
+	failure   error  // opening failed: shown in the status, not tried again
+	alone     bool   // opened with the short timers of a partition that is one host's own
+	complete  bool   // as last reported to Events.HealthChanged
+	unborn    string // why the partition is not founded yet; "" when it is
 }
 
 // memberDocuments gives a partition its documents and the engine's sync in one.
@@ -74,6 +78,7 @@ func (m *member) open(alone bool) error {
 			Leader:  func(leader raft.ServerID, term uint64) { h.leaderChanged(m.id, leader, term) },
 			Serving: func(epoch uint64, r partition.Refusal) { h.servingChanged(m.id, epoch, r) },
 			Lost:    func(l partition.Loss) { h.lost(m.id, l) },
+			Hole:    func() { h.noteHealth(m, m.docs.Status()) },
 			Failed:  func(err error) { h.memberFailed(m, err) },
 		},
 	})
@@ -83,6 +88,13 @@ func (m *member) open(alone bool) error {
 	m.mu.Lock()
 	m.part, m.transport, m.alone = p, transport, alone
 	m.mu.Unlock()
+	h.noteHealth(m, m.docs.Status())
+	if h.isDraining() {
+		p.Drain()
+	}
+	if err := h.failed(); err != nil { // it may have failed before the member was seen to run
+		p.Fail(err)
+	}
 	return nil
 }
 
@@ -129,6 +141,8 @@ func (m *member) step(ctx context.Context, desired partition.Desired, listed boo
 		return m.start(desired)
 	case !data:
 		return m.born(ctx, p, desired)
+	case m.foundedTwice(p):
+		return nil
 	case !listed:
 		return m.leave(ctx, p, desired)
 	}
@@ -200,16 +214,34 @@ func (m *member) born(ctx context.Context, p *partition.Partition, desired parti
 	if joined, err := m.join(ctx); joined {
 		return err
 	}
+	m.founds.Store(true) // until the end other founders wait: two versions of the file may name two
+	defer m.founds.Store(false)
 	probes, err := m.host.probe(ctx, m.id, desired)
 	if err != nil {
 		return err
 	}
-	birth := partition.DecideBirth(m.host.name, desired, probes, m.host.opts.ForceBootstrap)
+	birth := partition.DecideBirth(m.host.name, m.host.cluster().Version, desired, probes, m.host.opts.ForceBootstrap)
+	m.mu.Lock()
+	m.unborn = birth.Reason
+	m.mu.Unlock()
 	if !birth.Bootstrap {
 		return nil
 	}
 	m.host.log.Info("partition is born", "partition", m.id, "servers", len(birth.Servers))
 	return p.Bootstrap(birth.Servers)
+}
+
+// foundedTwice looks for members of another founding of the partition. Which of them is right nobody here can know, so both
+// sides stop writing until an operator has removed one.
+func (m *member) foundedTwice(p *partition.Partition) bool {
+	own := p.Founding()
+	for id, peer := range m.host.reports.peers(m.id, time.Now()) {
+		if own != 0 && peer.Founding != 0 && peer.Founding != own {
+			m.host.enterSafeMode(m.id, fmt.Sprintf("the partition was founded twice: %016x here, %016x on host %s", own, peer.Founding, partition.HostOf(id)))
+			return true
+		}
+	}
+	return false
 }
 
 // leave handles a member whose host the cluster file no longer lists. While Raft's configuration still holds it, it goes
@@ -232,6 +264,24 @@ func (m *member) leave(ctx context.Context, p *partition.Partition, desired part
 	if reply.Member || reply.Listed {
 		return nil
 	}
+	// What this member holds must be the leader's too: it is, once the same group has gone as far.
+	if applied := m.docs.Applied(); applied > 0 && (reply.Founding != p.Founding() || p.Founding() == 0 || reply.Applied < applied) {
+		return fmt.Errorf("partition %d: host %s does not list this member, but it is of founding %016x at index %d, this member of %016x at %d: its data stays",
+			m.id, partition.HostOf(leader), reply.Founding, reply.Applied, p.Founding(), applied)
+	}
 	m.host.log.Info("member removed, dropping its data", "partition", m.id, "leader", leader)
 	return m.host.drop(m)
+}
+
+// waitsFor says why a partition is not founded yet, for an error's text.
+func (m *member) waitsFor() string {
+	if m == nil {
+		return ""
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unborn == "" {
+		return ""
+	}
+	return ": " + m.unborn
 }

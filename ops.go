@@ -3,8 +3,11 @@ package adamant
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/partition"
@@ -88,8 +91,8 @@ func (h *Host) running(id uint32) (*partition.Partition, error) {
 
 // usable refuses everything once the host is closed or its storage failed.
 func (h *Host) usable() error {
-	if err := h.failure.Load(); err != nil {
-		return *err
+	if err := h.failed(); err != nil {
+		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,10 +123,17 @@ func (h *Host) translate(id uint32, err error) error {
 		return &UnavailableError{Partition: id, Reason: reason, Err: err}
 	case errors.As(err, &ambiguous):
 		return &AmbiguousError{Partition: id, Key: ambiguous.Key, Reason: ambiguous.Reason, Err: ambiguous.Err}
-	case errors.Is(err, partition.ErrClosed):
+	case errors.Is(err, partition.ErrClosed), errors.Is(err, raft.ErrRaftShutdown):
+		if failed := h.failed(); failed != nil {
+			return failed
+		}
 		return &ClosedError{Host: h.name}
+	case Code(err) != 0:
+		return err
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &UnavailableError{Partition: id, Reason: "the caller stopped waiting, nothing was done", Err: err}
 	}
-	return err
+	return &UnavailableError{Partition: id, Reason: "internal error", Err: err}
 }
 
 // Get returns the document: the snapshot, if there is one, and every delta after it merged as RFC 7396 says. Errors:
@@ -135,16 +145,20 @@ func (h *Host) Get(ctx context.Context, key Key, opts ...ReadOption) (Document, 
 // HeadPatch returns the merge of the redos of every delta that ends after `after`: what a reader at that seq misses. Errors:
 // *HorizonError (compaction dropped some of them), *FutureError, and those of Get.
 func (h *Host) HeadPatch(ctx context.Context, key Key, after int64, opts ...ReadOption) (Document, error) {
-	return h.read(ctx, opHeadPatch, key, opts, func(v *store.View, key Key) (Document, error) { return readHeadPatch(v, key, after) })
+	return h.read(ctx, opHeadPatch, key, opts, func(ctx context.Context, v *store.View, key Key) (Document, error) {
+		return readHeadPatch(ctx, v, key, after)
+	})
 }
 
 // Rewind returns the merge of the undos, newest first, of every delta that ends after `to`: applied to the document it
 // brings it back there. Errors: *HorizonError, *FutureError, and those of Get.
 func (h *Host) Rewind(ctx context.Context, key Key, to int64, opts ...ReadOption) (Document, error) {
-	return h.read(ctx, opRewind, key, opts, func(v *store.View, key Key) (Document, error) { return readRewind(v, key, to) })
+	return h.read(ctx, opRewind, key, opts, func(ctx context.Context, v *store.View, key Key) (Document, error) {
+		return readRewind(ctx, v, key, to)
+	})
 }
 
-func (h *Host) read(ctx context.Context, kind operation, key Key, opts []ReadOption, merge func(*store.View, Key) (Document, error)) (d Document, err error) {
+func (h *Host) read(ctx context.Context, kind operation, key Key, opts []ReadOption, merge func(context.Context, *store.View, Key) (Document, error)) (d Document, err error) {
 	start := time.Now()
 	defer func() { h.meter.observe(kind, time.Since(start), err) }()
 	view, staleness, err := h.view(ctx, key, opts)
@@ -152,9 +166,9 @@ func (h *Host) read(ctx context.Context, kind operation, key Key, opts []ReadOpt
 		return Document{}, err
 	}
 	defer view.Close()
-	d, err = merge(view, key)
+	d, err = merge(ctx, view, key)
 	d.Staleness = staleness
-	return d, err
+	return d, h.translate(h.partitionOf(key), err)
 }
 
 // view opens a consistent view of one document at the asked consistency; staleness is nil for linearizable reads.
@@ -173,7 +187,7 @@ func (h *Host) view(ctx context.Context, key Key, opts []ReadOption) (*store.Vie
 		if errors.As(err, &missing) && !m.docs.Status().Complete {
 			h.repair.Want(id, key)
 		}
-		return nil, nil, err
+		return nil, nil, h.translate(id, err)
 	}
 	return view, staleness, nil
 }
@@ -218,9 +232,14 @@ func (h *Host) Shed(filter func(Key) bool) int {
 
 // Inventory iterates over the documents of a scope that this host serves. With a partition it is an error when this host
 // does not serve it; without one, the partitions served elsewhere are left out unless the read is stale. Partition
-// after partition, in hash order.
+// after partition, in hash order. The context ends it. Errors: those of every read, and *InvalidError for a partition that
+// the configuration does not have.
 func (h *Host) Inventory(ctx context.Context, scope Scope, opts ...ReadOption) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
+		if id := scope.Partition; id != nil && h.cluster().Find(*id) < 0 {
+			yield(Info{}, &InvalidError{Reason: fmt.Sprintf("there is no partition %d", *id)})
+			return
+		}
 		for _, p := range h.cluster().Partitions {
 			if scope.Partition != nil && *scope.Partition != p.ID {
 				continue
@@ -245,7 +264,7 @@ func (h *Host) inventoried(p config.Partition, opts []ReadOption) bool {
 }
 
 func (h *Host) inventory(ctx context.Context, id uint32, space string, opts []ReadOption, yield func(Info, error) bool) bool {
-	m, _, err := h.readable(ctx, id, opts)
+	m, staleness, err := h.readable(ctx, id, opts)
 	if err != nil {
 		yield(Info{}, err)
 		return false
@@ -255,11 +274,12 @@ func (h *Host) inventory(ctx context.Context, id uint32, space string, opts []Re
 			err = ctx.Err()
 		}
 		if err != nil {
-			yield(Info{}, err)
+			yield(Info{}, h.translate(id, err))
 			return false
 		}
 		head := info.Head
-		if !yield(Info{Key: info.Key, Head: head.HeadSeq, Bytes: head.Bytes + head.BaseBytes, Entries: head.Entries, LastIndex: head.LastIndex, Generation: head.Generation}, nil) {
+		if !yield(Info{Key: info.Key, Head: head.HeadSeq, Bytes: head.Bytes + head.BaseBytes, Entries: head.Entries, LastIndex: head.LastIndex,
+			Generation: head.Generation, Staleness: staleness}, nil) {
 			return false
 		}
 	}
@@ -269,7 +289,7 @@ func (h *Host) inventory(ctx context.Context, id uint32, space string, opts []Re
 // Log iterates over the stored deltas of a document, oldest first, as they are: for operators.
 func (h *Host) Log(ctx context.Context, key Key, opts ...ReadOption) iter.Seq2[LogEntry, error] {
 	return func(yield func(LogEntry, error) bool) {
-		view, _, err := h.view(ctx, key, opts)
+		view, staleness, err := h.view(ctx, key, opts)
 		if err != nil {
 			yield(LogEntry{}, err)
 			return
@@ -279,7 +299,11 @@ func (h *Host) Log(ctx context.Context, key Key, opts ...ReadOption) iter.Seq2[L
 			if err == nil {
 				err = ctx.Err()
 			}
-			if !yield(LogEntry{Index: e.Index, Term: e.Term, Delta: e.Delta, Chain: e.Chain}, err) || err != nil {
+			if err != nil {
+				yield(LogEntry{}, h.translate(h.partitionOf(key), err))
+				return
+			}
+			if !yield(LogEntry{Index: e.Index, Term: e.Term, Delta: e.Delta, Chain: e.Chain, Staleness: staleness}, nil) {
 				return
 			}
 		}

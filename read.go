@@ -1,6 +1,7 @@
 package adamant
 
 import (
+	"context"
 	"iter"
 
 	"github.com/adamantdb/adamant/internal/jsonmerge"
@@ -18,7 +19,7 @@ import (
 //	                  └ to ──────── merged by Rewind ───────┘
 
 // readDocument merges the base, if there is one, and the redo of every delta that ends after it.
-func readDocument(v *store.View, key Key) (Document, error) {
+func readDocument(ctx context.Context, v *store.View, key Key) (Document, error) {
 	d := Document{Head: v.Head.HeadSeq}
 	merged := jsonmerge.New(jsonmerge.Document)
 	after := v.Head.Floor
@@ -32,11 +33,11 @@ func readDocument(v *store.View, key Key) (Document, error) {
 		}
 		d.Reads, after = 1, v.Head.BaseSeq
 	}
-	return d.merge(key, merged, v.Entries(after), func(e *store.Entry) []byte { return e.Redo })
+	return d.merge(ctx, key, merged, v.Entries(after), func(e *store.Entry) []byte { return e.Redo })
 }
 
 // readHeadPatch merges the redo of every delta that ends after a seq.
-func readHeadPatch(v *store.View, key Key, after int64) (Document, error) {
+func readHeadPatch(ctx context.Context, v *store.View, key Key, after int64) (Document, error) {
 	if err := checkKept(v, key, store.OpHeadPatch, after); err != nil {
 		return Document{}, err
 	}
@@ -45,11 +46,11 @@ func readHeadPatch(v *store.View, key Key, after int64) (Document, error) {
 		d.JSON = []byte("{}")
 		return d, nil
 	}
-	return d.merge(key, jsonmerge.New(jsonmerge.Patch), v.Entries(after), func(e *store.Entry) []byte { return e.Redo })
+	return d.merge(ctx, key, jsonmerge.New(jsonmerge.Patch), v.Entries(after), func(e *store.Entry) []byte { return e.Redo })
 }
 
 // readRewind merges the undo of every delta that ends after a seq, newest first.
-func readRewind(v *store.View, key Key, to int64) (Document, error) {
+func readRewind(ctx context.Context, v *store.View, key Key, to int64) (Document, error) {
 	if err := checkKept(v, key, store.OpRewind, to); err != nil {
 		return Document{}, err
 	}
@@ -58,7 +59,7 @@ func readRewind(v *store.View, key Key, to int64) (Document, error) {
 		d.JSON = []byte("{}")
 		return d, nil
 	}
-	return d.merge(key, jsonmerge.New(jsonmerge.Patch), v.EntriesReverse(to), func(e *store.Entry) []byte { return e.Undo })
+	return d.merge(ctx, key, jsonmerge.New(jsonmerge.Patch), v.EntriesReverse(to), func(e *store.Entry) []byte { return e.Undo })
 }
 
 // checkKept refuses a seq above the head, and one below the floor if deltas were dropped there. Below the first delta of
@@ -73,9 +74,12 @@ func checkKept(v *store.View, key Key, op store.Op, seq int64) error {
 	return nil
 }
 
-// merge adds one patch of every entry and completes the document.
-func (d Document) merge(key Key, merged *jsonmerge.Accumulator, entries iter.Seq2[store.Entry, error], patch func(*store.Entry) []byte) (Document, error) {
+// merge adds one patch of every entry and completes the document. A context that ends stops it: documents may be large.
+func (d Document) merge(ctx context.Context, key Key, merged *jsonmerge.Accumulator, entries iter.Seq2[store.Entry, error], patch func(*store.Entry) []byte) (Document, error) {
 	for e, err := range entries {
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return Document{}, err
 		}

@@ -1,6 +1,7 @@
 package adamant
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -148,7 +149,7 @@ func (b *readBench) view() *store.View {
 func (b *readBench) check() {
 	b.t.Helper()
 	v := b.view()
-	d, err := readDocument(v, b.key)
+	d, err := readDocument(context.Background(), v, b.key)
 	if err != nil || !jsonpatch.Equal(d.JSON, b.oracle(b.head())) || d.Head != b.head() {
 		b.t.Errorf("get: %s at %d, %v; want %s at %d", d.JSON, d.Head, err, b.oracle(b.head()), b.head())
 	}
@@ -160,9 +161,9 @@ func (b *readBench) check() {
 				undos = append([][]byte{delta.Undo}, undos...)
 			}
 		}
-		d, err := readHeadPatch(v, b.key, seq)
+		d, err := readHeadPatch(context.Background(), v, b.key, seq)
 		b.checkPatch(store.OpHeadPatch, seq, d, err, redos)
-		d, err = readRewind(v, b.key, seq)
+		d, err = readRewind(context.Background(), v, b.key, seq)
 		b.checkPatch(store.OpRewind, seq, d, err, undos)
 	}
 }
@@ -237,7 +238,7 @@ func TestReadsOfWideDeltas(t *testing.T) {
 		Delta{SeqBegin: 9, SeqEnd: 12, Redo: []byte(`{"a":null}`), Undo: []byte(`{"a":1}`)})
 	b.check()
 	v := b.view()
-	d, err := readHeadPatch(v, b.key, 6)
+	d, err := readHeadPatch(t.Context(), v, b.key, 6)
 	if err != nil || string(d.JSON) != `{"a":null,"b":{"c":null,"d":2}}` || d.Reads != 3 {
 		t.Errorf("head patch after 6: %s, %d reads, %v", d.JSON, d.Reads, err)
 	}
@@ -250,7 +251,7 @@ func TestReadsAfterReplacement(t *testing.T) {
 	b.add(tenDeltas()...)
 	b.replace(4, `{"fresh":null,"kept":1}`)
 	b.check()
-	if d, err := readDocument(b.view(), b.key); err != nil || string(d.JSON) != `{"fresh":null,"kept":1}` || d.Reads != 1 {
+	if d, err := readDocument(t.Context(), b.view(), b.key); err != nil || string(d.JSON) != `{"fresh":null,"kept":1}` || d.Reads != 1 {
 		t.Errorf("after the replacement: %s, %d reads, %v", d.JSON, d.Reads, err)
 	}
 	b.add(one(5), one(6))
@@ -269,11 +270,11 @@ func TestReadsCountRecords(t *testing.T) {
 		reads int
 		do    func() (Document, error)
 	}{
-		{"base and 4 deltas", 5, func() (Document, error) { return readDocument(v, b.key) }},
-		{"head patch at the head", 0, func() (Document, error) { return readHeadPatch(v, b.key, 10) }},
-		{"head patch of 2", 2, func() (Document, error) { return readHeadPatch(v, b.key, 8) }},
-		{"rewind at the head", 0, func() (Document, error) { return readRewind(v, b.key, 10) }},
-		{"rewind of 6 below the base", 6, func() (Document, error) { return readRewind(v, b.key, 4) }},
+		{"base and 4 deltas", 5, func() (Document, error) { return readDocument(t.Context(), v, b.key) }},
+		{"head patch at the head", 0, func() (Document, error) { return readHeadPatch(t.Context(), v, b.key, 10) }},
+		{"head patch of 2", 2, func() (Document, error) { return readHeadPatch(t.Context(), v, b.key, 8) }},
+		{"rewind at the head", 0, func() (Document, error) { return readRewind(t.Context(), v, b.key, 10) }},
+		{"rewind of 6 below the base", 6, func() (Document, error) { return readRewind(t.Context(), v, b.key, 4) }},
 	} {
 		if d, err := tc.do(); err != nil || d.Reads != tc.reads {
 			t.Errorf("%s: %d reads, %v; want %d", tc.name, d.Reads, err, tc.reads)
@@ -292,20 +293,20 @@ func TestReadsNameWhatIsNotJSON(t *testing.T) {
 		}
 		return e.Seq
 	}
-	if _, err := readDocument(v, b.key); notJSON(err) != 4 {
+	if _, err := readDocument(t.Context(), v, b.key); notJSON(err) != 4 {
 		t.Errorf("get: %v", err)
 	}
-	if _, err := readHeadPatch(v, b.key, 2); notJSON(err) != 4 {
+	if _, err := readHeadPatch(t.Context(), v, b.key, 2); notJSON(err) != 4 {
 		t.Errorf("head patch: %v", err)
 	}
-	if d, err := readHeadPatch(v, b.key, 4); err != nil || d.Reads != 1 {
+	if d, err := readHeadPatch(t.Context(), v, b.key, 4); err != nil || d.Reads != 1 {
 		t.Errorf("a head patch that leaves it out: %+v, %v", d, err)
 	}
-	if _, err := readRewind(v, b.key, 4); notJSON(err) != 5 {
+	if _, err := readRewind(t.Context(), v, b.key, 4); notJSON(err) != 5 {
 		t.Errorf("rewind over an empty undo: %v", err)
 	}
 	b.replace(7, "\xff")
-	if _, err := readDocument(b.view(), b.key); notJSON(err) != 7 {
+	if _, err := readDocument(t.Context(), b.view(), b.key); notJSON(err) != 7 {
 		t.Errorf("a base that is not JSON: %v", err)
 	}
 }

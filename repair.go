@@ -98,9 +98,7 @@ func (m *member) Diverged(d antientropy.Divergence) {
 	}
 	m.host.log.Error("divergence", "partition", m.id, "peer", d.Peer, "bucket", d.Bucket)
 	m.host.note(&m.id, "divergence", reason)
-	if err := m.host.SetSafeMode(m.id, reason); err != nil {
-		m.host.log.Error("safe mode cannot be recorded", "partition", m.id, "error", err)
-	}
+	m.host.enterSafeMode(m.id, reason)
 }
 
 // healed is told by the repair loop that a member's last hole is closed.

@@ -27,6 +27,7 @@ type memberReport struct {
 	Epoch     uint64 // term of its leadership, or the term it last saw
 	Applied   uint64
 	Leader    string // server id of the leader it knows, "" for none
+	Founding  uint64 // of its group; 0 unknown
 }
 
 type reportFlags uint8
@@ -36,6 +37,7 @@ const (
 	flagComplete                         // no holes, applied what it learned
 	flagServing                          // serves as leader
 	flagSafeMode
+	flagDraining // gives leadership away
 )
 
 const (
@@ -47,7 +49,7 @@ const (
 var errReport = errors.New("malformed report")
 
 // encode: version u8 | incarnation | cluster file version uvarint | count uvarint | rows. A row: partition uvarint |
-// flags u8 | epoch, applied uvarint | leader. Strings are uvarint length and bytes.
+// flags u8 | epoch, applied uvarint | leader | founding uvarint. Strings are uvarint length and bytes.
 func (r *report) encode() []byte {
 	b := make([]byte, 0, 64+32*len(r.Members))
 	b = append(b, reportVersion)
@@ -61,6 +63,7 @@ func (r *report) encode() []byte {
 		b = binary.AppendUvarint(b, m.Epoch)
 		b = binary.AppendUvarint(b, m.Applied)
 		b = appendString(b, m.Leader)
+		b = binary.AppendUvarint(b, m.Founding)
 	}
 	return b
 }
@@ -83,7 +86,7 @@ func decodeReport(b []byte) (report, error) {
 		if p > 1<<32-1 {
 			return r, fmt.Errorf("%w: partition %d", errReport, p)
 		}
-		r.Members = append(r.Members, memberReport{Partition: uint32(p), Flags: reportFlags(d.byte()), Epoch: d.uvarint(), Applied: d.uvarint(), Leader: d.string()})
+		r.Members = append(r.Members, memberReport{Partition: uint32(p), Flags: reportFlags(d.byte()), Epoch: d.uvarint(), Applied: d.uvarint(), Leader: d.string(), Founding: d.uvarint()})
 	}
 	return r, d.end()
 }
@@ -195,7 +198,7 @@ func (t *reportTable) peers(id uint32, now time.Time) map[raft.ServerID]partitio
 		}
 		sid := raft.ServerID(host + "@" + h.incarnation)
 		out[sid] = partition.Peer{ID: sid, Alive: now.Sub(h.received) < freshFor, Ready: m.Flags&flagReady != 0,
-			Complete: m.Flags&flagComplete != 0, Applied: m.Applied}
+			Complete: m.Flags&flagComplete != 0, Draining: m.Flags&flagDraining != 0, Applied: m.Applied, Founding: m.Founding}
 	}
 	return out
 }

@@ -23,12 +23,10 @@ func (h *Host) Status() Status {
 		w := h.watcher.Status()
 		s.ConfigRejected, s.ConfigError = uint64(w.Rejected), w.Problem
 	}
-	if err := h.failure.Load(); err != nil {
-		s.Failed = (*err).Error()
+	if err := h.failed(); err != nil {
+		s.Failed = err.Error()
 	}
-	h.mu.Lock()
-	s.Draining = h.draining
-	h.mu.Unlock()
+	s.Draining = h.isDraining()
 	s.Peers = h.peerStatus()
 	repairs := h.repairStatus()
 	for _, m := range h.allMembers() {

@@ -123,7 +123,7 @@ func (h *Host) notReady() *unready {
 			continue
 		}
 		if _, _, serving := h.reports.leader(p.ID, now); !serving {
-			return &unready{p.ID, "no leader serves yet"}
+			return &unready{p.ID, "no leader serves yet" + m.waitsFor()}
 		}
 	}
 	return nil
@@ -149,6 +149,9 @@ func (h *Host) Transfer(ctx context.Context, id uint32, host string) error {
 	p, err := h.serving(id)
 	if err != nil {
 		return err
+	}
+	if host == h.name {
+		return &UnavailableError{Partition: id, Reason: "host " + host + " leads it already, or is not to be handed its own leadership"}
 	}
 	for _, s := range p.Status().Servers {
 		if partition.HostOf(s.ID) == host && s.Suffrage == raft.Voter && h.reports.alive(s.ID, time.Now()) {

@@ -28,6 +28,8 @@ type probeReply struct {
 	ID      string `json:"id"` // server id
 	HasData bool   `json:"hasData"`
 	Running bool   `json:"running"`
+	Founds  bool   `json:"founds"`  // it is about to found the partition itself
+	Version uint64 `json:"version"` // of the cluster file it follows
 }
 
 type joinRequest struct {
@@ -38,6 +40,9 @@ type joinReply struct {
 	Member bool          `json:"member"` // the asker is in Raft's configuration already
 	Listed bool          `json:"listed"` // the leader's cluster file lists the asker's host
 	Marker *store.Marker `json:"marker,omitempty"`
+	// Founding and Applied tell an asker that is to go whether what it holds is safe with the leader.
+	Founding uint64 `json:"founding"`
+	Applied  uint64 `json:"applied"`
 }
 
 // serveHost answers the calls of other hosts. Reports are taken on the link's own goroutine, which is quick; the others
@@ -86,10 +91,11 @@ func (h *Host) answerHost(from mesh.Identity, call byte, id uint32, body []byte)
 
 // probed says what this host holds of a partition.
 func (h *Host) probed(id uint32) (probeReply, error) {
-	reply := probeReply{ID: string(h.serverID)}
+	reply := probeReply{ID: string(h.serverID), Version: h.cluster().Version}
 	m := h.member(id)
 	if m != nil {
-		reply.Running = m.running() != nil
+		// In this order: a founder that is done has data.
+		reply.Running, reply.Founds = m.running() != nil, m.founds.Load()
 		data, err := m.hasData()
 		reply.HasData = data
 		return reply, err
@@ -111,8 +117,9 @@ func (h *Host) joined(id uint32, req joinRequest) (joinReply, error) {
 	if err != nil {
 		return reply, err
 	}
-	for _, s := range p.Status().Servers {
-		reply.Member = reply.Member || s.ID == raft.ServerID(req.ID)
+	reply.Founding, reply.Applied = p.Founding(), m.docs.Applied()
+	if reply.Member, err = p.Holds(raft.ServerID(req.ID)); err != nil {
+		return reply, err
 	}
 	desired, ok := h.desired(id)
 	reply.Listed = ok && lists(desired, partition.HostOf(raft.ServerID(req.ID)))

@@ -39,6 +39,9 @@ func (h *Host) steward(ctx context.Context) {
 
 // stewardOnce lets every member take a step; at most stewardWorkers at once, and none waits for another.
 func (h *Host) stewardOnce(ctx context.Context) {
+	if h.failed() != nil {
+		return
+	}
 	members, err := h.reconcileMembers()
 	if err != nil {
 		h.log.Error("members", "error", err)
@@ -81,7 +84,7 @@ func (h *Host) probe(ctx context.Context, id uint32, desired partition.Desired) 
 	if err != nil {
 		return nil, err
 	}
-	probes := []partition.Probe{{Host: h.name, ID: h.serverID, Answered: true, HasData: own.HasData, Running: own.Running}}
+	probes := []partition.Probe{{Host: h.name, ID: h.serverID, Answered: true, HasData: own.HasData, Running: own.Running, Version: own.Version}}
 	if !partition.Founds(h.name, desired) {
 		return probes, nil // the founder asks; this host only waits
 	}
@@ -93,7 +96,8 @@ func (h *Host) probe(ctx context.Context, id uint32, desired partition.Desired) 
 			err := h.callHost(ctx, host, callProbe, id, nil, &reply)
 			mu.Lock()
 			defer mu.Unlock()
-			probes = append(probes, partition.Probe{Host: host, ID: raft.ServerID(reply.ID), Answered: err == nil, HasData: reply.HasData, Running: reply.Running})
+			probes = append(probes, partition.Probe{Host: host, ID: raft.ServerID(reply.ID), Answered: err == nil, HasData: reply.HasData,
+				Running: reply.Running, Founds: reply.Founds, Version: reply.Version})
 		})
 	}
 	wg.Wait()
@@ -124,7 +128,7 @@ func (h *Host) reporter(ctx context.Context) {
 
 func (h *Host) sendReports() {
 	others := h.otherHosts()
-	if len(others) == 0 {
+	if len(others) == 0 || h.failed() != nil { // a host that stopped is as good as dead to the others
 		return
 	}
 	r := h.report()
@@ -137,6 +141,7 @@ func (h *Host) sendReports() {
 // report describes this host's members.
 func (h *Host) report() report {
 	r := report{Incarnation: h.incarnation, Version: h.cluster().Version}
+	draining := h.isDraining()
 	for _, m := range h.allMembers() {
 		row := memberReport{Partition: m.id}
 		status := m.docs.Status()
@@ -150,12 +155,15 @@ func (h *Host) report() report {
 				row.Flags |= flagReady
 			}
 			s := p.Brief()
-			row.Epoch, row.Leader = s.Term, string(s.Leader)
+			row.Epoch, row.Leader, row.Founding = s.Term, string(s.Leader), s.Founding
 			if s.Serving == partition.Serves {
 				row.Flags |= flagServing
 			}
 			if s.SafeMode {
 				row.Flags |= flagSafeMode
+			}
+			if draining {
+				row.Flags |= flagDraining
 			}
 		}
 		r.Members = append(r.Members, row)

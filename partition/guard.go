@@ -190,7 +190,7 @@ func (g *guard) accepted(req *raft.AppendEntriesRequest, r raft.RPCResponse, rec
 
 // released reports whether a vote request is excused from the promise: it is flagged, so its candidate was offered the
 // leadership, and it asks for the very next term. The offer came from the leader of the term before (offered), who had
-// given up the lease of that term by then; a promise of that term binds nobody any more, and one of an earlier term had
+// stopped serving in that term by then; a promise of that term binds nobody any more, and one of an earlier term had
 // ended before that leader was elected.
 func (g *guard) released(req *raft.RequestVoteRequest) bool {
 	g.mu.Lock()
@@ -199,8 +199,7 @@ func (g *guard) released(req *raft.RequestVoteRequest) bool {
 }
 
 // offered reports whether an offer of leadership comes from the leader this member follows, in its present term. An offer
-// that was under way for longer than its leader stayed in office must not put anybody above the present one, who has not
-// given up its lease.
+// that was under way for longer than its leader stayed in office must not put anybody above the present one, who serves.
 func (g *guard) offered(req *raft.TimeoutNowRequest) bool {
 	term, ok := offerTerm(req)
 	if !ok || term != g.term() {
@@ -268,15 +267,8 @@ func (g *guard) matches(id raft.ServerID, term, index uint64) bool {
 	return g.lease.term == term && g.lease.acks[id].match >= index
 }
 
-// revoke ends the lease of term for good, before leadership is offered to another member.
-func (g *guard) revoke(term uint64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.lease.revoke(term)
-}
-
 // mute stops this leader's replication in term, so that it steps down: what is left to do when leadership was offered
-// and the offer came to nothing, because the lease of that term can not be taken back.
+// and the offer came to nothing, because the offer can not be taken back.
 func (g *guard) mute(term uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -10,9 +10,9 @@ import (
 )
 
 // Transfer hands leadership to another voter (design §9, hand-over): new proposals are refused, those in flight finish, the
-// other member is known to hold the whole log; then the lease of this term is given up for good and the other member is
-// told to campaign at once. Until the lease is given up a failure costs nothing: this member goes on serving. After that it
-// leads no more in this term, whatever becomes of the offer and whether or not the caller waits.
+// other member is known to hold the whole log; then it is told to campaign at once. Until the offer leaves a failure costs
+// nothing: this member goes on serving. After that it serves no more in this term, whatever becomes of the offer and whether
+// or not the caller waits.
 //
 // Raft's own transfer is not used: it refuses commands while it goes on, in a way that can not be told from their loss, and
 // its offer does not say which term it is for.
@@ -32,7 +32,6 @@ func (p *Partition) Transfer(ctx context.Context, to raft.ServerID) error {
 		return nil // gone already
 	default:
 	}
-	p.guard.revoke(l.term)
 	done := make(chan error, 1)
 	p.watching.Go(func() { done <- p.completeHandOver(l, to) })
 	select {
@@ -62,7 +61,7 @@ func (p *Partition) beginHandOver() (*leadership, <-chan struct{}, error) {
 	return l, drained, nil
 }
 
-// cancelHandOver lets a leadership go on whose lease was not given up yet.
+// cancelHandOver lets a leadership go on that was not offered yet.
 func (p *Partition) cancelHandOver(l *leadership) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,7 +107,7 @@ func (p *Partition) completeHandOver(l *leadership, to raft.ServerID) error {
 	}
 }
 
-// offer tells another member to campaign at once. The lease of the term must have been revoked before.
+// offer tells another member to campaign at once. This member must have stopped serving in the term for good.
 func (g *guard) offer(to raft.ServerID, term uint64) error {
 	req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.self),
 		Addr: binary.BigEndian.AppendUint64(nil, term)}}

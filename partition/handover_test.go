@@ -208,33 +208,45 @@ func TestDrainingMemberTakesNoOffer(t *testing.T) {
 	}
 }
 
-// TestReplacementWaitsForNothingButItsTurn: operations that need to be alone on a document get their turn between appends
-// that never pause.
+// TestCompactionGetsItsTurn: an operation that needs to be alone on a document gets its turn although appends never pause.
 func TestCompactionGetsItsTurn(t *testing.T) {
 	g := newGroup(t, 1, nil)
 	l := g.serving()
 	must(t, l.create("a"))
-	stop := make(chan struct{})
-	ended := make(chan struct{})
-	inFlight := make(chan struct{}, 16)
-	go func() {
-		defer close(ended)
-		for seq := int64(2); ; seq++ { // each append is sent before the one before it is acknowledged
-			select {
-			case <-stop:
-				for range cap(inFlight) {
-					inFlight <- struct{}{}
-				}
-				return
-			case inFlight <- struct{}{}:
-			}
-			go func() { defer func() { <-inFlight }(); l.append("a", seq, "{}") }()
+	compacted := make(chan error, 1)
+	started := false
+	var before *proposal
+	for seq := int64(2); ; {
+		l.part.slots <- struct{}{}
+		a, err := l.part.propose(&Operation{Kind: store.Append, Key: key("a"), Deltas: []store.Delta{delta(seq, "{}")}}, nil)
+		must(t, err)
+		if a.proposal == nil {
+			<-l.part.slots
+			<-a.wait // for the compaction, or for the appends before it
 		}
-	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	_, err := l.part.Do(ctx, Operation{Kind: store.Compact, Key: key("a"), Seq: 1, JSON: []byte("{}"), History: 1})
-	close(stop)
-	<-ended
-	must(t, err)
+		if before != nil { // there is always an append in flight: this one is sent before that one is acknowledged
+			<-before.done
+			must(t, before.err)
+		}
+		before = a.proposal
+		if before != nil {
+			seq++
+		}
+		if seq == 10 && !started {
+			started = true
+			go func() {
+				_, err := l.part.Do(context.Background(), Operation{Kind: store.Compact, Key: key("a"), Seq: 1, JSON: []byte("{}"), History: 1})
+				compacted <- err
+			}()
+		}
+		select {
+		case err := <-compacted:
+			must(t, err)
+			return
+		default:
+		}
+		if seq > 5000 {
+			t.Fatal("the compaction waits behind thousands of appends")
+		}
+	}
 }

@@ -13,9 +13,8 @@ import (
 // Why send times: a voter promises at the moment it answers, which is not before the request was sent. Counting from
 // the send time the leader's lease ends no later than the promises, whatever the network did.
 type lease struct {
-	term    uint64
-	acks    map[raft.ServerID]ack
-	revoked uint64 // leadership of this term was offered to another: no lease in it, or before it, any more
+	term uint64
+	acks map[raft.ServerID]ack
 }
 
 // ack is what a follower has acknowledged in the lease's term.
@@ -41,13 +40,10 @@ func (l *lease) ack(peer raft.ServerID, term uint64, sent time.Time, match uint6
 	l.acks[peer] = a
 }
 
-// revoke ends the lease of a term, and of those before it, for good.
-func (l *lease) revoke(term uint64) { l.revoked = max(l.revoked, term) }
-
 // majority is the latest time at which a majority of voters, self included, is known to have followed the leader of
 // term. Non-voters do not count. A leader that is its own majority follows itself now.
 func (l *lease) majority(term uint64, voters []raft.ServerID, self raft.ServerID, now time.Time) (time.Time, bool) {
-	if term <= l.revoked || !slices.Contains(voters, self) {
+	if !slices.Contains(voters, self) {
 		return time.Time{}, false
 	}
 	times := make([]time.Time, 0, len(voters))

@@ -166,7 +166,12 @@ type InvalidError struct {
 	Reason string
 }
 
-func (e *InvalidError) Error() string { return fmt.Sprintf("document %s: %s", e.Key, e.Reason) }
+func (e *InvalidError) Error() string {
+	if e.Key == (Key{}) {
+		return e.Reason
+	}
+	return fmt.Sprintf("document %s: %s", e.Key, e.Reason)
+}
 
 // Code returns CodeInvalid.
 func (e *InvalidError) Code() int { return CodeInvalid }

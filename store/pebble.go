@@ -108,7 +108,10 @@ func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*p
 	return db, nil
 }
 
-// openError says what an operator can do about an error of opening.
+// NewOpenError says what an operator can do about an error of opening something in a data directory.
+func NewOpenError(dir string, err error) *OpenError { return openError(dir, err).(*OpenError) }
+
+// openError is NewOpenError as an error.
 func openError(dir string, err error) error {
 	reason := OpenUnreadable
 	switch {
