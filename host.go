@@ -344,7 +344,7 @@ func safeModeKey(id uint32) string { return fmt.Sprintf("safemode/%d", id) }
 func (h *Host) SetSafeMode(id uint32, reason string) error {
 	m := h.member(id)
 	if m == nil {
-		return fmt.Errorf("partition %d: host %s is not a member", id, h.name)
+		return &InvalidError{Reason: fmt.Sprintf("partition %d: host %s is not a member", id, h.name)}
 	}
 	if err := h.docs.SetMeta(safeModeKey(id), []byte(reason)); err != nil {
 		return err

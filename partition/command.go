@@ -26,6 +26,9 @@ type command struct {
 	Mutation store.Mutation // Index and Term are the log entry's, not encoded
 }
 
+// founds reports whether the command, in an entry of the given term, gives a group its id, if it has none.
+func (c *command) founds(term uint64) bool { return c.Barrier && c.EvalTerm == term }
+
 var errCommand = errors.New("malformed command")
 
 // maxDeltas bounds the deltas of one command before anything is allocated for them.

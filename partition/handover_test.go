@@ -250,3 +250,56 @@ func TestCompactionGetsItsTurn(t *testing.T) {
 		}
 	}
 }
+
+// TestRemovalCountsOnceItIsCommitted: a member that the leader has begun to remove is told that it still belongs, because
+// the removal may be lost with its leader.
+func TestRemovalCountsOnceItIsCommitted(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	out := g.other(l)
+	g.isolate(l)
+	l.part.raft.Load().RemoveServer(out.id, 0, 0)
+	g.wait("the removal to be in the leader's log", func() bool { return len(l.part.Status().Servers) == 2 })
+	held, err := l.part.Holds(out.id)
+	must(t, err)
+	if !held {
+		t.Fatal("a member is given up for a removal that is not committed")
+	}
+	g.connect()
+	l = g.serving()
+	out = g.other(l)
+	must(t, l.part.raft.Load().RemoveServer(out.id, 0, 0).Error())
+	g.wait("the removal to be applied", func() bool { held, err := l.part.Holds(out.id); return err == nil && !held })
+}
+
+// TestFoundingOutlivesRestarts: a member knows which founding of the partition it belongs to before anybody tells it what is
+// committed, with and without a marker, and all members agree.
+func TestFoundingOutlivesRestarts(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	id := l.part.Founding()
+	if id == 0 {
+		t.Fatal("a group that serves has no id")
+	}
+	for _, nd := range g.nodes {
+		g.wait("everybody to know the founding", func() bool { return nd.part.Founding() == id && nd.head("a") == 1 })
+	}
+	must(t, l.part.Mark(context.Background()))
+	for _, nd := range g.nodes {
+		must(t, nd.part.Close())
+	}
+	for _, nd := range g.nodes {
+		_, nd.trans = raft.NewInmemTransportWithTimeout(raft.ServerAddress(nd.id), 200*time.Millisecond)
+		nd.open(nil) // alone: nobody tells it anything
+		if got := nd.part.Founding(); got != id {
+			t.Fatalf("%s: founding %x after the restart, %x before", nd.id, got, id)
+		}
+	}
+	other := markerAt(1000, 99, nil)
+	other.Payload = payload{founding: id + 2}.encode()
+	if err := g.nodes[0].part.fsm.skip(other, g.nodes[0].log); !errors.Is(err, ErrForeignGroup) {
+		t.Fatalf("a marker of another founding: %v", err)
+	}
+}

@@ -133,7 +133,7 @@ func (p *Partition) recoverHole() error {
 		return fmt.Errorf("partition %d: %w: documents hold index %d, log and marker end at %d", p.o.ID, ErrLogLost, covered, max(last, m.Index))
 	}
 	if !ok {
-		return nil
+		return p.recoverFounding(last)
 	}
 	if applied := p.o.Documents.Applied(); applied < m.Index {
 		if err := p.o.Documents.RecordHole(applied+1, m.Index); err != nil {
@@ -146,6 +146,29 @@ func (p *Partition) recoverHole() error {
 	}
 	p.fsm.founding, p.fsm.terms, p.fsm.index, p.fsm.term = h.founding, h.terms, m.Index, m.Term
 	p.fsm.configuration, p.fsm.configIndex = m.Configuration, m.ConfigurationIndex
+	return nil
+}
+
+// recoverFounding finds the group's id in the log of a member without a marker. Only what was applied is known to be
+// committed; Raft itself reads it again as soon as a leader tells how far that is, which may be never.
+func (p *Partition) recoverFounding(last uint64) error {
+	for i := uint64(1); i <= min(last, p.o.Documents.Applied()); i++ {
+		var l raft.Log
+		if err := p.o.Log.GetLog(i, &l); err != nil {
+			return fmt.Errorf("partition %d: read entry %d: %w", p.o.ID, i, err)
+		}
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		c, err := decodeCommand(l.Data)
+		if err != nil {
+			return fmt.Errorf("partition %d: entry %d: %w", p.o.ID, i, err)
+		}
+		if c.founds(l.Term) {
+			p.fsm.founding = c.Founding
+			return nil
+		}
+	}
 	return nil
 }
 

@@ -84,7 +84,7 @@ func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
 			}
 			o := outcome{evalTerm: c.EvalTerm, proposal: c.Proposal, index: l.Index, barrier: c.Barrier, fenced: c.EvalTerm != l.Term}
 			outcomes = append(outcomes, o)
-			if c.Barrier && !o.fenced && s.founding == 0 {
+			if s.founding == 0 && c.founds(l.Term) {
 				s.founding = c.Founding
 			}
 			if !o.fenced && !c.Barrier {
