@@ -199,6 +199,7 @@ func TestLyingChunks(t *testing.T) {
 		"for another bucket":           func(c *Chunk) { c.Bucket = 10 },
 		"a key of another bucket":      func(c *Chunk) { c.Docs[1].Key = other },
 		"an absent key of another":     func(c *Chunk) { c.Absent[0].Key = other },
+		"a delete from the future":     func(c *Chunk) { c.Absent[0].Deleted = max(c.Applied, c.Ahead) + 1 },
 		"no key":                       func(c *Chunk) { c.Docs[0].Key = Key{"a", "b"} },
 		"documents out of order":       func(c *Chunk) { c.Docs[0], c.Docs[1] = c.Docs[1], c.Docs[0] },
 		"a document twice":             func(c *Chunk) { c.Docs[1] = c.Docs[0] },

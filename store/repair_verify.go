@@ -18,6 +18,9 @@ func verifyChunk(hashes Range, c *Chunk) error {
 		if err := v.order(&before, c.Absent[i].Key, i == 0); err != nil {
 			return err
 		}
+		if deleted := c.Absent[i].Deleted; deleted > max(c.Applied, c.Ahead) {
+			return v.bad(c.Absent[i].Key, "deleted at %d, beyond %d applied and %d seen", deleted, c.Applied, c.Ahead)
+		}
 	}
 	for i := range c.Docs {
 		if err := v.order(&before, c.Docs[i].Key, i == 0); err != nil {
