@@ -1,14 +1,21 @@
 package antientropy
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
 )
 
 // replyHeader is what stays outside of the compressed part: version, kind, compression.
 const replyHeader = 3
+
+// maxWindow is what a decoder looks back at most; newEncoder's stay far below.
+const maxWindow = 1 << 20
 
 const (
 	plain      = 0
@@ -43,8 +50,13 @@ func compress(e *zstd.Encoder, b []byte) []byte {
 	return out
 }
 
-// decompress returns the plain form of a reply, which may not take more than limit bytes. It does not look at anything
-// else: the checksum of the plain form does that.
+// provenAbove is the size from which on nothing is allocated for a reply before its checksum is known to be right. Usual
+// replies are smaller, and not worth being decompressed twice.
+const provenAbove = 2 * maxBudget
+
+// decompress returns the plain form of a reply, which may not take more than limit bytes: what the asker asked for. The
+// checksum of the plain form is for decodeReply to verify, but for that of a large reply, which is verified first: what a
+// damaged one claims to be, or unpacks to, is then not allocated.
 func decompress(b []byte, limit int) ([]byte, error) {
 	if len(b) > limit {
 		return nil, fmt.Errorf("%w: reply of %d bytes, over the limit of %d", ErrMessage, len(b), limit)
@@ -56,11 +68,16 @@ func decompress(b []byte, limit int) ([]byte, error) {
 	if n <= 0 || size > uint64(limit) {
 		return nil, fmt.Errorf("%w: reply of %d bytes when uncompressed, over the limit of %d", ErrMessage, size, limit)
 	}
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxWindow(8<<20))
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return nil, fmt.Errorf("antientropy: zstd: %w", err)
 	}
 	defer d.Close()
+	if size > provenAbove {
+		if err := prove(d, b, n, size); err != nil {
+			return nil, fmt.Errorf("%w: large reply: %w", ErrMessage, err)
+		}
+	}
 	out := make([]byte, replyHeader, replyHeader+int(size))
 	out[0], out[1], out[2] = b[0], b[1], plain
 	out, err = d.DecodeAll(b[replyHeader+n:], out)
@@ -71,4 +88,24 @@ func decompress(b []byte, limit int) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes uncompressed instead of %d", ErrMessage, len(out)-replyHeader, size)
 	}
 	return out, nil
+}
+
+// prove reads through a compressed reply, n bytes of whose body are its size, without keeping what comes out.
+func prove(d *zstd.Decoder, b []byte, n int, size uint64) error {
+	if err := d.Reset(bytes.NewReader(b[replyHeader+n:])); err != nil {
+		return err
+	}
+	sum := xxhash.New()
+	_, _ = sum.Write([]byte{b[0], b[1], plain}) // never fails
+	if _, err := io.CopyN(sum, d, int64(size-checksumLen)); err != nil {
+		return err
+	}
+	var rest [checksumLen + 1]byte
+	switch got, err := io.ReadFull(d, rest[:]); {
+	case got != checksumLen || !errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("not of %d bytes: %w", size, err)
+	case binary.BigEndian.Uint64(rest[:]) != sum.Sum64():
+		return errors.New("checksum")
+	}
+	return nil
 }

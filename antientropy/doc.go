@@ -45,6 +45,9 @@
 //     unless a single base or delta is larger than that allows: it is then pulled alone. What is larger than a chunk is
 //     continued by a cursor.
 //   - A bucket has at most one session at a time; a document that was missed by a reader is fetched within it.
+//   - What a peer claims to know beyond Options.Highest is not taken: absence there would have to be believed up to that
+//     index, so the member could not be complete before it has applied as much.
+//   - No reply takes more memory than was asked for, and a large one none before its checksum is proven.
 //   - A peer that is not reached, that refuses, or whose reply cannot be true is left alone for a growing while; others
 //     take over at once. The smallest unit that failed is what waits: a bucket, a member of one partition, or a host.
 //   - Peers are chosen by chance, weighted by the inverse of their latency, but for a tenth of choices that ignore it.

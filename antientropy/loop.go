@@ -16,7 +16,8 @@ import (
 // One goroutine owns the plan and the transfers; a worker per call in flight does what blocks, at most PerPeer for each
 // peer and one for each member's own bookkeeping. Workers end with their call; Run waits for them.
 type Loop struct {
-	o Options
+	o      Options
+	limits limits
 
 	mu       sync.Mutex // guards what follows; never held across a call
 	woken    map[uint32]bool
@@ -37,7 +38,7 @@ func NewLoop(o Options) (*Loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Loop{o: o, woken: map[uint32]bool{}, poke: make(chan struct{}, 1)}, nil
+	return &Loop{o: o, limits: limits{o.Highest, o.LargestBytes}, woken: map[uint32]bool{}, poke: make(chan struct{}, 1)}, nil
 }
 
 // Run works until the context ends, and returns when nothing of it is left running. It is called once.
@@ -344,7 +345,7 @@ func (r *runner) sleep(until time.Time) {
 func (r *runner) transfer(o *list) *transferState {
 	t := r.transfers[o.Session]
 	if t == nil {
-		t = &transferState{t: newTransfer(r.members[o.Partition].member, o.Peer, o.Buckets)}
+		t = &transferState{t: newTransfer(r.members[o.Partition].member, o.Peer, o.Buckets, &r.l.limits)}
 		r.transfers[o.Session] = t
 		r.l.count(func(s *Stats) { s.Sessions++ })
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -257,7 +258,7 @@ func FuzzTransfer(f *testing.F) {
 	docs := fuzzSick(f)
 	f.Fuzz(func(t *testing.T, listing, chunk []byte) {
 		m := &testMember{docs: docs}
-		tr := newTransfer(m, "peer", []uint8{0})
+		tr := newTransfer(m, "peer", []uint8{0}, &limits{func(uint32) uint64 { return math.MaxUint64 }, maxLimit})
 		defer tr.abandon()
 		if tr.takeListings(&listReply{listings: [][]byte{checksummed(listing)}}) != nil || len(tr.items) == 0 {
 			return

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -28,8 +29,18 @@ type Options struct {
 	// MemoryBytes bounds the replies held at a time, compressed and not, with the batches made of them. A single base or
 	// delta of more than a third of it is pulled alone. Default 64 MiB.
 	MemoryBytes int64
+	// LargestBytes bounds the reply that carries a single base or delta which does not fit a usual one. A peer says how
+	// large it is before it sends it; a bucket with a larger one is not healed. Default and most 512 MiB.
+	LargestBytes int
 	// BytesPerSecond bounds what this host pulls. Default 0: no bound.
 	BytesPerSecond int64
+
+	// Highest returns the highest index that a member of the partition may have applied, as far as this host can tell:
+	// where its own copy of the log ends, and an allowance for what is on its way here. What a peer knows beyond that is
+	// not taken, because the member would have to apply as much before it is complete, and a peer that is wrong about its
+	// own index would keep it from that for ever. A peer that is right is asked again when the log has arrived. So the
+	// allowance is what a wrong peer can cost: commands to wait for. Default nil: no bound.
+	Highest func(partition uint32) uint64
 
 	Events Events
 	Logger *slog.Logger
@@ -67,7 +78,7 @@ func (o Options) withDefaults() (Options, error) {
 		value     int64
 		low, high int64
 	}{{"PerPeer", int64(o.PerPeer), 0, 1024}, {"ChunkBytes", int64(o.ChunkBytes), 0, maxBudget},
-		{"MemoryBytes", o.MemoryBytes, 0, 1 << 50}, {"BytesPerSecond", o.BytesPerSecond, 0, 1 << 50}}
+		{"LargestBytes", int64(o.LargestBytes), 0, maxLimit}, {"MemoryBytes", o.MemoryBytes, 0, 1 << 50}, {"BytesPerSecond", o.BytesPerSecond, 0, 1 << 50}}
 	for _, n := range numbers {
 		if n.value < n.low || n.value > n.high {
 			errs = append(errs, fmt.Errorf("antientropy: %s %d is not between %d and %d", n.name, n.value, n.low, n.high))
@@ -80,8 +91,14 @@ func (o Options) withDefaults() (Options, error) {
 		o.ChunkBytes = maxBudget / 2
 	}
 	o.ChunkBytes = max(o.ChunkBytes, minBudget)
+	if o.LargestBytes == 0 {
+		o.LargestBytes = maxLimit
+	}
 	if o.MemoryBytes == 0 {
 		o.MemoryBytes = 64 << 20
+	}
+	if o.Highest == nil {
+		o.Highest = func(uint32) uint64 { return math.MaxUint64 }
 	}
 	if o.Events.Healed == nil {
 		o.Events.Healed = func(uint32) {}

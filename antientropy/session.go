@@ -25,6 +25,7 @@ type transfer struct {
 	member  Member
 	docs    *store.Documents
 	peer    string
+	limits  *limits
 	buckets map[uint8]*store.Session
 	open    map[uint8]int // pages and items left
 
@@ -59,9 +60,32 @@ func (e *liarError) Unwrap() error { return e.err }
 
 func lies(format string, args ...any) error { return &liarError{fmt.Errorf(format, args...)} }
 
+// limits are what a transfer takes from a peer at most.
+type limits struct {
+	highest func(partition uint32) uint64 // see Options.Highest
+	largest int                           // see Options.LargestBytes
+}
+
+// beyondError: a peer says that it has applied, or learned, more than this host can believe yet. It may be wrong, or this
+// host behind.
+type beyondError struct{ claim, highest uint64 }
+
+func (e *beyondError) Error() string {
+	return fmt.Sprintf("the peer knows index %d, and the log can be at %d at most as far as is known here", e.claim, e.highest)
+}
+
+// believe precedes every use of what a peer knows: its index becomes what the member has to reach before it is complete.
+func (l *limits) believe(partition uint32, applied, ahead uint64) error {
+	claim := max(applied, ahead)
+	if highest := l.highest(partition); claim > highest {
+		return &beyondError{claim, highest}
+	}
+	return nil
+}
+
 // newTransfer begins a session for each bucket: what is applied here from now on is not healed by it.
-func newTransfer(m Member, peer string, buckets []uint8) *transfer {
-	t := &transfer{member: m, docs: m.Documents(), peer: peer, buckets: map[uint8]*store.Session{}, open: map[uint8]int{}}
+func newTransfer(m Member, peer string, buckets []uint8, l *limits) *transfer {
+	t := &transfer{member: m, docs: m.Documents(), peer: peer, limits: l, buckets: map[uint8]*store.Session{}, open: map[uint8]int{}}
 	holes := t.docs.Status().Holes
 	for _, b := range buckets {
 		t.buckets[b] = t.docs.BeginSession(b)
@@ -164,6 +188,9 @@ func (t *transfer) takeListing(p page, l *store.Listing) error {
 	s := t.buckets[p.bucket]
 	if s == nil {
 		return nil // given up meanwhile, by another page of this reply
+	}
+	if err := t.limits.believe(t.member.ID(), l.Applied, l.Ahead); err != nil {
+		return err
 	}
 	s.Answer(l.Coverage, l.Applied, l.Ahead)
 	t.coverage = l.Coverage
@@ -275,6 +302,9 @@ func follows(next, before *store.Cursor) bool {
 }
 
 func (t *transfer) takeChunk(i item, c *store.Chunk) error {
+	if err := t.limits.believe(t.member.ID(), c.Applied, c.Ahead); err != nil {
+		return err
+	}
 	t.coverage = c.Coverage
 	report, err := t.buckets[i.bucket].Import(c)
 	t.count(c, &report)

@@ -62,8 +62,12 @@ func (l *Loop) exchange(ctx context.Context, host string, partition uint32, r re
 // failed notes why a request came to nothing.
 func (l *Loop) failed(what string, host string, partition uint32, r *result, err error) {
 	var lie *liarError
-	if errors.As(err, &lie) {
+	var beyond *beyondError
+	switch {
+	case errors.As(err, &lie):
 		r.Failure = liar
+	case errors.As(err, &beyond):
+		r.Failure = refused
 	}
 	l.countFailure(r.Failure)
 	l.o.Logger.Warn("repair request failed", "request", what, "peer", host, "partition", partition, "failure", r.Failure.String(), "error", err)
@@ -200,7 +204,7 @@ func (t *transfer) takeLarge(r *largeReply, limit int) (int, error) {
 		return 0, lies("%d bytes said to be over the limit of %d", r.bytes, limit)
 	}
 	need := r.bytes + r.bytes/8 // the document may grow meanwhile
-	if need > maxLimit {
+	if need > t.limits.largest {
 		t.fail(t.items[0].bucket, local)
 		return 0, nil
 	}
@@ -264,6 +268,9 @@ func (l *Loop) fetchChunk(ctx context.Context, m Member, o fetch, q *store.Expor
 	c, err := store.DecodeChunk(p.chunks[0])
 	if err != nil {
 		return nil, res, &liarError{err}
+	}
+	if err := l.limits.believe(o.Partition, c.Applied, c.Ahead); err != nil {
+		return nil, res, err
 	}
 	report, err := session.Import(c)
 	l.countFetch(c, &report)
