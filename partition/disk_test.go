@@ -278,3 +278,23 @@ func TestNobodyLeadsIsNews(t *testing.T) {
 		t.Errorf("leaders: %v", seen)
 	}
 }
+
+// TestOwnMarkerTooLate: a marker that Raft is still writing when a leader's newer one is taken over is refused by the log; that
+// is no failure of the disk.
+func TestOwnMarkerTooLate(t *testing.T) {
+	g := newGroup(t, 1, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	refused := errors.New("marker at 3 after the one at 9")
+	log := &watchedLog{LogGroup: refusingLog{l.log, refused}, failed: func(err error) { t.Errorf("the member stopped: %v", err) }}
+	if err := log.SaveMarker(store.Marker{Index: 3, Term: 1}, true); !errors.Is(err, refused) {
+		t.Fatalf("%v", err)
+	}
+}
+
+type refusingLog struct {
+	*memLog
+	err error
+}
+
+func (l refusingLog) SaveMarker(store.Marker, bool) error { return l.err }

@@ -85,10 +85,10 @@ func (l *watchedLog) SetUint64(key []byte, value uint64) error {
 	return nil
 }
 
-// SaveMarker stores a marker.
+// SaveMarker stores a marker. One of this member's own is refused, without harm, when a leader's newer one came in between.
 func (l *watchedLog) SaveMarker(m store.Marker, keep bool) error {
 	err := l.step(func() error { return l.LogGroup.SaveMarker(m, keep) })
-	if err != nil {
+	if errors.As(err, new(*store.EngineFailedError)) {
 		l.failed(fmt.Errorf("store the marker at %d: %w", m.Index, err))
 	}
 	return err
