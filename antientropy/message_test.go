@@ -247,7 +247,7 @@ func FuzzTransfer(f *testing.F) {
 	}
 	f.Add(l.AppendBinary(nil), []byte{})
 	var wants []store.Want
-	for _, hash := range hashesOf(l.Rows) {
+	for _, hash := range l.Hashes() {
 		wants = append(wants, store.Want{Hash: hash})
 	}
 	c, err := source.Export(0, &store.ExportQuery{Wants: wants, Budget: 1 << 20})

@@ -194,7 +194,7 @@ func (t *transfer) takeListing(p page, l *store.Listing) error {
 	}
 	s.Answer(l.Coverage, l.Applied, l.Ahead)
 	t.coverage = l.Coverage
-	mine, err := t.docs.List(p.bucket, store.ListQuery{Since: l.Since, From: l.From, To: l.To, Also: hashesOf(l.Rows)})
+	mine, err := t.docs.List(p.bucket, store.ListQuery{Since: l.Since, From: l.From, To: l.To, Also: l.Hashes()})
 	if err != nil {
 		t.fail(p.bucket, local)
 		return nil
@@ -203,7 +203,7 @@ func (t *transfer) takeListing(p page, l *store.Listing) error {
 	if err != nil {
 		return &liarError{err}
 	}
-	switch hashes := merged(plan.Want, plan.Absent); {
+	switch hashes := plan.Hashes(); {
 	case plan.FullNeeded && l.Since == 0:
 		return lies("documents that did not change after index 0 in bucket %d", p.bucket)
 	case plan.FullNeeded:
@@ -216,24 +216,6 @@ func (t *transfer) takeListing(p page, l *store.Listing) error {
 	}
 	t.close(p.bucket)
 	return nil
-}
-
-// hashesOf returns the rows' hashes, each once.
-func hashesOf(rows []store.Row) []uint64 {
-	list := make([]uint64, 0, len(rows))
-	for i := range rows {
-		if n := len(list); n == 0 || list[n-1] != rows[i].Hash {
-			list = append(list, rows[i].Hash)
-		}
-	}
-	return list
-}
-
-// merged returns the union of two ascending lists.
-func merged(a, b []uint64) []uint64 {
-	list := append(slices.Clone(a), b...)
-	slices.Sort(list)
-	return slices.Compact(list)
 }
 
 // pullRequest asks for as many items as fit into a request. Those that need nothing more are closed on the way, so the

@@ -104,9 +104,6 @@ func (t *Tracker) At(index uint64) (Summary, bool) {
 	return s, true
 }
 
-// Oldest is the oldest index At answers for.
-func (t *Tracker) Oldest() uint64 { return t.floor }
-
 // remember puts c into the ring. What it pushes out can no longer be undone,
 // so the oldest state left is the one just after it.
 func (t *Tracker) remember(c change) {

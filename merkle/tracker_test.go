@@ -123,8 +123,8 @@ func checkTracker(t *rapid.T, tr *Tracker, h *history, capacity int) {
 		t.Fatalf("ring of %d (room for %d), capacity %d", len(tr.ring), cap(tr.ring), capacity)
 	}
 	floor := h.floor(capacity)
-	if tr.Oldest() != floor {
-		t.Fatalf("oldest %d, want %d", tr.Oldest(), floor)
+	if tr.floor != floor {
+		t.Fatalf("oldest %d, want %d", tr.floor, floor)
 	}
 	for i := range h.index + 3 {
 		s, ok := tr.At(i)
@@ -149,8 +149,8 @@ func TestReplaceBelowCurrentForgets(t *testing.T) {
 	tr.Advance(20)
 	tr.Advance(15) // no way back
 	tr.Replace(12, 1, nil, &b)
-	if _, ok := tr.At(12); ok || tr.Oldest() != 20 {
-		t.Fatalf("still answers from %d", tr.Oldest())
+	if _, ok := tr.At(12); ok || tr.floor != 20 {
+		t.Fatalf("still answers from %d", tr.floor)
 	}
 	if s, ok := tr.At(20); !ok || s[1] != (Bucket{a.Add(b), 2}) {
 		t.Fatalf("at 20: %v %v", s[1], ok)
@@ -167,8 +167,8 @@ func TestNothingChanged(t *testing.T) {
 		tr.Replace(2+i, 1, nil, nil)
 	}
 	tr.Learn(1, &a, &a)
-	if s, ok := tr.At(0); !ok || s != (Summary{}) || tr.Oldest() != 0 {
-		t.Fatalf("at 0: %v, oldest %d", ok, tr.Oldest())
+	if s, ok := tr.At(0); !ok || s != (Summary{}) || tr.floor != 0 {
+		t.Fatalf("at 0: %v, oldest %d", ok, tr.floor)
 	}
 	if _, index := tr.Current(); index != 11 {
 		t.Fatalf("index %d", index)
@@ -179,8 +179,8 @@ func TestNegativeCapacity(t *testing.T) {
 	a := HashLeaf([]byte("a"))
 	tr := NewTracker(Summary{}, 0, -1)
 	tr.Replace(4, 255, nil, &a)
-	if s, ok := tr.At(4); !ok || s[255].Count != 1 || tr.Oldest() != 4 {
-		t.Fatalf("%v, oldest %d", ok, tr.Oldest())
+	if s, ok := tr.At(4); !ok || s[255].Count != 1 || tr.floor != 4 {
+		t.Fatalf("%v, oldest %d", ok, tr.floor)
 	}
 }
 

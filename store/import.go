@@ -29,21 +29,10 @@ func (v *Divergence) String() string {
 	return fmt.Sprintf("document %s, generation %d, at seq %d: %s", v.Key, v.Generation, v.Seq, v.Reason)
 }
 
-// Import merges a chunk that a peer exported for a bucket: MergeDocument for each document and absence in it, all in one
-// batch without fsync. A chunk that is not well formed, or contradicts itself, changes nothing and is a *ChunkError;
-// documents that contradict this member's are left alone and reported, and the others of the chunk are taken.
-//
-// What was learned is the peer's knowledge at its own index, which may be ahead of what is applied here: then the same
-// batch records that, and the member is not complete until it has applied as much.
-//
-// A Session imports through its own method; Import ends the one that is under way for the bucket.
-func (d *Documents) Import(bucket uint8, c *Chunk) (ImportReport, error) {
-	return d.importChunk(bucket, c, nil)
-}
-
-func (d *Documents) importChunk(bucket uint8, c *Chunk, session *Session) (ImportReport, error) {
-	if c.Bucket != bucket {
-		return ImportReport{}, &ChunkError{Bucket: bucket, Reason: fmt.Sprintf("it is for bucket %d", c.Bucket)}
+func (s *Session) importChunk(c *Chunk) (ImportReport, error) {
+	d := s.d
+	if c.Bucket != s.bucket {
+		return ImportReport{}, &ChunkError{Bucket: s.bucket, Reason: fmt.Sprintf("it is for bucket %d", c.Bucket)}
 	}
 	if err := verifyChunk(d.hashes, c); err != nil {
 		return ImportReport{}, err
@@ -53,13 +42,10 @@ func (d *Documents) importChunk(bucket uint8, c *Chunk, session *Session) (Impor
 		return ImportReport{}, err
 	}
 	defer unlock()
-	if session != nil && d.sessions[bucket] != session {
+	if d.sessions[s.bucket] != s {
 		return ImportReport{}, ErrSessionLost
 	}
-	if session == nil {
-		delete(d.sessions, bucket)
-	}
-	i := importer{d: d, b: d.begin(), chunk: c, know: Knowledge{Mine: d.meta.bucketCoverage(bucket), Theirs: c.Coverage,
+	i := importer{d: d, b: d.begin(), chunk: c, know: Knowledge{Mine: d.meta.bucketCoverage(s.bucket), Theirs: c.Coverage,
 		TheirHighest: max(c.Applied, c.Ahead), MineComplete: d.meta.complete()}}
 	defer i.b.close()
 	i.b.learned = true

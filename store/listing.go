@@ -269,23 +269,6 @@ func (m *memberMeta) bucketCoverage(bucket uint8) interval.Set {
 	return m.coverage().Union(m.healed[bucket])
 }
 
-// Overview is the summary of a member and the knowledge it stands for, of one instant: what two members compare first.
-type Overview struct {
-	Summary        merkle.Summary
-	Coverage       interval.Set
-	Applied, Ahead uint64
-	Complete       bool
-}
-
-// Overview returns the member's present one.
-func (d *Documents) Overview() Overview {
-	d.pub.RLock()
-	defer d.pub.RUnlock()
-	s, _ := d.tracker.Current()
-	return Overview{Summary: *s, Coverage: d.meta.coverage(), Applied: d.meta.state.applied, Ahead: d.meta.state.ahead,
-		Complete: d.meta.complete()}
-}
-
 // Plan is what a comparison of two listings asks for.
 type Plan struct {
 	Want   []uint64 // hashes of documents of which they may know something that I do not, ascending

@@ -282,9 +282,6 @@ func (doc *modelDoc) check(d *Documents, key Key) error {
 		if e, ok, err := v.EntryAt(seq); err != nil || !ok || sameEntry(e, doc.entries[seq]) != nil {
 			return fmt.Errorf("entry at %d: %v, %v", seq, ok, err)
 		}
-		if e, ok, err := v.EntryEndingBefore(seq); err != nil || ok != (i > 0) || ok && e.SeqEnd != ends[i-1] {
-			return fmt.Errorf("entry before %d: %v, %v, %v", seq, e.SeqEnd, ok, err)
-		}
 		newest, err := v.NewestEnds(seq, 3)
 		want := slices.Clone(ends[max(0, i-2) : i+1])
 		slices.Reverse(want)

@@ -178,7 +178,7 @@ func FuzzImport(f *testing.F) {
 			t.Fatal(err)
 		}
 		before := d.Status()
-		_, err = d.Import(9, c)
+		_, err = d.importAlone(9, c)
 		var bad *ChunkError
 		if err != nil && !errors.As(err, &bad) {
 			t.Fatalf("not the chunk's fault: %v", err)
@@ -233,7 +233,7 @@ func TestLyingChunks(t *testing.T) {
 			x.follow(t, s, 1)
 			before := x.Status()
 			lie(c)
-			report, err := x.Import(9, c)
+			report, err := x.importAlone(9, c)
 			var bad *ChunkError
 			if !errors.As(err, &bad) || Code(err) != CodeBadChunk || bad.Error() == "" {
 				t.Errorf("report %+v, %v", report, err)
@@ -247,7 +247,7 @@ func TestLyingChunks(t *testing.T) {
 	x, s := newDocsMember(t), newScript()
 	s.create(c.Absent[0].Key, 10)
 	x.follow(t, s, 1)
-	report, err := x.Import(9, c)
+	report, err := x.importAlone(9, c)
 	if err != nil || report.Documents != 3 || report.Removed != 1 || report.Entries != 7 {
 		t.Errorf("the truth: %+v, %v", report, err)
 	}
@@ -290,7 +290,7 @@ func TestMutatedChunks(t *testing.T) {
 			}
 			setHoles(t, d, interval.Of(uint64(1+r.IntN(6)), to))
 		}
-		_, err = d.Import(9, c)
+		_, err = d.importAlone(9, c)
 		var bad *ChunkError
 		if err != nil && !errors.As(err, &bad) {
 			t.Fatalf("seed %d: not the chunk's fault: %v", seed, err)

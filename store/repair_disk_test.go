@@ -204,7 +204,7 @@ func (s *diskSession) step() bool {
 	}
 	for b := range 256 {
 		if b%s.x.groups == s.group && uint8(b) != s.bucket && !s.isUsed(uint8(b)) {
-			try(0, s.x.d.MarkHealed(uint8(b), healed, s.s.seen))
+			try(0, s.x.d.markHealed(uint8(b), healed, s.s.seen))
 		}
 	}
 	return true

@@ -263,3 +263,13 @@ func collidingKeys(t testing.TB) (Key, Key) {
 	t.Fatal("no collision found")
 	return a, a
 }
+
+// importAlone imports a chunk in a session of its own, which takes the bucket over.
+func (d *Documents) importAlone(bucket uint8, c *Chunk) (ImportReport, error) {
+	return d.BeginSession(bucket).Import(c)
+}
+
+// markHealed records progress without a session.
+func (d *Documents) markHealed(bucket uint8, healed interval.Set, seen uint64) error {
+	return d.recordHealed(bucket, healed, seen, func() error { return nil })
+}

@@ -8,36 +8,15 @@ import (
 // The order in which repair becomes durable:
 //
 //	1 Import          unsynced   documents of a bucket
-//	2 MarkHealed      unsynced   the bucket's progress; the write-ahead log keeps it behind 1
+//	2 Session.Finish  unsynced   the bucket's progress; the write-ahead log keeps it behind 1
 //	3 Sync            fsync      1 and 2 are durable
 //	4 CloseHoles      synced     the holes shrink to what some bucket still lacks
 //
 // A crash keeps a prefix of this. So progress without its documents cannot be, nor a closed hole without the progress
 // that closed it; and a member that crashed between 2 and 4 goes on with the buckets it had done.
 
-// MarkHealed records that a bucket holds the effect of some indexes: what Session.Finish found out, which is the way to
-// get it right. Only what lies in the member's holes is kept. It is ordered after everything imported before, and like
-// that durable with the next Sync.
-//
-// seen is the highest index visible in what the peer answered: its applied index, or what it had learned itself. It
-// matters even if nothing was imported. A document that neither of the two has may have been deleted as late as that, so
-// the bucket does not hold what the log prescribes before the member has applied as much.
-func (d *Documents) MarkHealed(bucket uint8, healed interval.Set, seen uint64) error {
-	return d.markHealed(bucket, healed, seen, nil)
-}
-
-// markHealed ends the session on whose behalf it is called. That the session is still the bucket's is verified under
-// the same lock that imports take: none can slip in between.
-func (d *Documents) markHealed(bucket uint8, healed interval.Set, seen uint64, session *Session) error {
-	return d.recordHealed(bucket, healed, seen, func() error {
-		if session != nil && d.sessions[bucket] != session {
-			return ErrSessionLost
-		}
-		return nil
-	})
-}
-
-// recordHealed is what all ways to heal a bucket end in. The check runs under the lock that imports take.
+// recordHealed is what all ways to heal a bucket end in: Session.Finish and MarkProven. The check runs under the lock that
+// imports take.
 func (d *Documents) recordHealed(bucket uint8, healed interval.Set, seen uint64, check func() error) error {
 	unlock, err := d.lock()
 	if err != nil {

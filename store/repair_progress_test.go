@@ -15,7 +15,7 @@ func (m *docsMember) markAll(t testing.TB, healed interval.Set, but ...uint8) {
 	t.Helper()
 	for b := range 256 {
 		if !slices.Contains(but, uint8(b)) {
-			if err := m.MarkHealed(uint8(b), healed, 0); err != nil {
+			if err := m.markHealed(uint8(b), healed, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -44,7 +44,7 @@ func TestProgressAndHoles(t *testing.T) {
 	if l := pageOf(t, x.Documents, 3, ListQuery{}); !l.Coverage.Equal(x.Coverage().Union(x.Healed(3))) {
 		t.Errorf("bucket 3 covers %s", l.Coverage)
 	}
-	if err := x.MarkHealed(77, interval.Of(4, 20), 25); err != nil {
+	if err := x.markHealed(77, interval.Of(4, 20), 25); err != nil {
 		t.Fatal(err)
 	}
 	closed, err := x.CloseHoles()
@@ -86,7 +86,7 @@ func TestDeleteRecordsGoWithCompleteness(t *testing.T) {
 			t.Fatalf("%d delete records while sick", n)
 		}
 		x.markAll(t, interval.Of(3, 3), 0)
-		if err := x.MarkHealed(0, interval.Of(3, 3), ahead); err != nil {
+		if err := x.markHealed(0, interval.Of(3, 3), ahead); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := x.CloseHoles(); err != nil {
@@ -131,8 +131,8 @@ func TestSessionRules(t *testing.T) {
 	empty := &Chunk{Bucket: 5, Done: true, Coverage: interval.Of(1, 20), Applied: 20}
 	for name, disturb := range map[string]func(){
 		"another session": func() { x.BeginSession(5) },
-		"an import":       func() { _, _ = x.Import(5, empty) },
-		"marked healed":   func() { _ = x.MarkHealed(5, interval.Of(4, 4), 0) },
+		"an import":       func() { _, _ = x.importAlone(5, empty) },
+		"marked healed":   func() { _ = x.markHealed(5, interval.Of(4, 4), 0) },
 	} {
 		session := x.BeginSession(5)
 		if _, err := session.Import(empty); err != nil {
@@ -147,39 +147,12 @@ func TestSessionRules(t *testing.T) {
 		}
 	}
 	session = x.BeginSession(5)
-	if _, err := x.Import(6, &Chunk{Bucket: 6, Done: true}); err != nil {
+	if _, err := x.importAlone(6, &Chunk{Bucket: 6, Done: true}); err != nil {
 		t.Fatal(err)
 	}
 	session.Answer(interval.Of(1, 20), 20, 0)
 	if _, err := session.Finish(); err != nil {
 		t.Errorf("an import into another bucket: %v", err)
-	}
-}
-
-func TestSessionSame(t *testing.T) {
-	x, y, s := newDocsMember(t), newDocsMember(t), newScript()
-	a, b := keyInBucket(FullRange(), 9, 0), keyInBucket(FullRange(), 10, 0)
-	s.create(a, 10)
-	s.create(b, 10)
-	s.append(b, 1, 10)
-	y.follow(t, s, 3)
-	x.follow(t, s, 3, interval.Range{First: 3, Last: 3})
-	theirs := y.Overview()
-	if theirs.Applied != 3 || !theirs.Complete || !theirs.Coverage.Equal(interval.Of(1, 3)) {
-		t.Fatalf("overview %+v", theirs)
-	}
-	for bucket, same := range map[uint8]bool{9: true, 10: false, 11: true} {
-		session := x.BeginSession(bucket)
-		if session.Same(&theirs) != same {
-			t.Errorf("bucket %d: same is %v", bucket, !same)
-		}
-		if healed, err := session.Finish(); err != nil || !healed.Equal(interval.Of(1, 3)) {
-			t.Errorf("bucket %d: healed %s, %v", bucket, healed, err)
-		}
-	}
-	sick := x.Overview()
-	if x.BeginSession(9).Same(&sick) {
-		t.Error("sums of a sick member prove nothing")
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/adamantdb/adamant/internal/interval"
-	"github.com/adamantdb/adamant/merkle"
 )
 
 // ErrSessionLost: the session cannot heal its bucket any more; a new one has to begin.
@@ -51,7 +50,7 @@ func (d *Documents) BeginSession(bucket uint8) *Session {
 	return s
 }
 
-// Answer takes note of what came with an answer of the peer that is not imported: a Listing, an Overview.
+// Answer takes note of what came with an answer of the peer that is not imported: a Listing.
 func (s *Session) Answer(coverage interval.Set, applied, ahead uint64) {
 	s.seen = max(s.seen, applied, ahead)
 	if !s.answered {
@@ -61,29 +60,27 @@ func (s *Session) Answer(coverage interval.Set, applied, ahead uint64) {
 	s.covered = s.covered.Intersect(coverage)
 }
 
-// Same reports whether the peer's sum of the bucket proves that there is nothing to pull, and takes note of its answer.
-// The peer must be complete: sums do not tell which entries a document with gaps lacks.
-func (s *Session) Same(theirs *Overview) bool {
-	s.Answer(theirs.Coverage, theirs.Applied, theirs.Ahead)
-	mine := s.d.bucketSum(s.bucket)
-	return theirs.Complete && mine == theirs.Summary[s.bucket]
-}
-
-func (d *Documents) bucketSum(bucket uint8) merkle.Bucket {
-	d.pub.RLock()
-	defer d.pub.RUnlock()
-	return d.tracker.Bucket(bucket)
-}
-
-// Import takes note of the answer and imports it.
+// Import merges a chunk that the peer exported for the bucket: MergeDocument for each document and absence in it, all in
+// one batch without fsync. A chunk that is not well formed, or contradicts itself, changes nothing and is a *ChunkError;
+// documents that contradict this member's are left alone and reported, and the others of the chunk are taken.
+//
+// What was learned is the peer's knowledge at its own index, which may be ahead of what is applied here: then the same
+// batch records that, and the member is not complete until it has applied as much. How far ahead a peer can be is for
+// the caller to know: Import believes it.
 func (s *Session) Import(c *Chunk) (ImportReport, error) {
 	s.Answer(c.Coverage, c.Applied, c.Ahead)
-	report, err := s.d.importChunk(s.bucket, c, s)
+	report, err := s.importChunk(c)
 	s.diverged = s.diverged || len(report.Divergent) > 0
 	return report, err
 }
 
-// Finish ends a session whose peer has answered everything, and records the bucket's progress as MarkHealed does.
+// Finish ends a session whose peer has answered everything, and records that the bucket holds the effect of what it
+// returns. Only what lies in the member's holes is kept. It is ordered after everything imported before, and like that
+// durable with the next Sync.
+//
+// The highest index visible in what the peer answered matters even if nothing was imported. A document that neither of
+// the two has may have been deleted as late as that, so the bucket does not hold what the log prescribes before the
+// member has applied as much.
 func (s *Session) Finish() (interval.Set, error) {
 	if !s.answered {
 		return nil, errors.New("store: session without an answer")
@@ -93,7 +90,14 @@ func (s *Session) Finish() (interval.Set, error) {
 		return nil, ErrSessionDiverged
 	}
 	healed := s.covered.Intersect(interval.Of(1, s.applied))
-	if err := s.d.markHealed(s.bucket, healed, s.seen, s); err != nil {
+	// That the session is still the bucket's is verified under the lock that imports take: none can slip in between.
+	err := s.d.recordHealed(s.bucket, healed, s.seen, func() error {
+		if s.d.sessions[s.bucket] != s {
+			return ErrSessionLost
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	return healed, nil

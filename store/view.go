@@ -125,21 +125,6 @@ func (v *View) EntryAt(seqEnd int64) (Entry, bool, error) {
 	return e, true, nil
 }
 
-// EntryEndingBefore returns the newest entry with SeqEnd < seq.
-func (v *View) EntryEndingBefore(seq int64) (Entry, bool, error) {
-	if seq == math.MinInt64 {
-		return Entry{}, false, nil
-	}
-	var found Entry
-	var ok bool
-	var err error
-	v.scan(math.MinInt64, seq-1, true, func(e Entry, scanErr error) bool {
-		found, ok, err = e, scanErr == nil, scanErr
-		return false
-	})
-	return found, ok, err
-}
-
 // NewestEnds returns the SeqEnds of up to n entries with SeqEnd ≤ seq, newest first, without reading the deltas.
 func (v *View) NewestEnds(seq int64, n int) ([]int64, error) {
 	it, err := v.iterator(math.MinInt64, seq)

@@ -95,13 +95,6 @@ func TestViewBoundaries(t *testing.T) {
 			t.Errorf("down to %d: %v, want %v", c.after, got, c.want)
 		}
 	}
-	for seq, want := range map[int64]int64{math.MinInt64: -1, 0: -1, 2: -1, 3: 2, 5: 2, 6: 5, 8: 5, 9: 8, math.MaxInt64: 8} {
-		e, ok, err := v.EntryEndingBefore(seq)
-		must(t, err)
-		if ok != (want >= 0) || ok && e.SeqEnd != want {
-			t.Errorf("before %d: %d, %v, want %d", seq, e.SeqEnd, ok, want)
-		}
-	}
 	for seq, want := range map[int64]bool{-1: false, 0: false, 2: true, 3: false, 5: true, 9: false, math.MaxInt64: false} {
 		if _, ok, err := v.EntryAt(seq); ok != want || err != nil {
 			t.Errorf("at %d: %v, %v", seq, ok, err)
