@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -54,16 +53,11 @@ func (o DocOptions) withDefaults() DocOptions {
 
 // DocEngine is a host's document engine: one Pebble for the documents of all partitions. Safe for concurrent use.
 type DocEngine struct {
+	*users
 	opts  DocOptions
 	db    *pebble.DB
-	stop  *failStop
 	heads *headCache
 	syncs syncGroup
-
-	// refs counts running calls and open views, plus one until Close. At zero idle is closed.
-	refs   atomic.Int64
-	closed atomic.Bool
-	idle   chan struct{}
 
 	mu      sync.Mutex // guards members
 	members map[uint32]*Documents
@@ -86,9 +80,7 @@ func OpenDocs(o DocOptions) (*DocEngine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &DocEngine{opts: o, db: db, stop: stop, heads: newHeadCache(o.HeadCache), idle: make(chan struct{}),
-		members: map[uint32]*Documents{}}
-	e.refs.Store(1)
+	e := &DocEngine{users: newUsers(stop), opts: o, db: db, heads: newHeadCache(o.HeadCache), members: map[uint32]*Documents{}}
 	if err := e.stamp(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -235,10 +227,9 @@ func (e *DocEngine) Shed(partition uint32, filter func(Key) bool) int {
 // Close waits for running calls and open views, and closes the engine. A second Close returns ErrClosed. After a
 // failure it does not wait: calls that were inside of Pebble when it failed may never come back.
 func (e *DocEngine) Close() error {
-	if !e.closed.CompareAndSwap(false, true) {
+	if !e.refuse() {
 		return ErrClosed
 	}
-	e.release()
 	patience := time.NewTimer(10 * time.Second)
 	defer patience.Stop()
 	for idle := false; !idle && e.stop.check() == nil; {
@@ -257,28 +248,6 @@ func (e *DocEngine) Close() error {
 		return fmt.Errorf("store: close: %w", err)
 	}
 	return nil
-}
-
-// acquire must precede every use of db, and release follow it.
-func (e *DocEngine) acquire() error {
-	if err := e.stop.check(); err != nil {
-		return err
-	}
-	for {
-		n := e.refs.Load()
-		if n == 0 || e.closed.Load() {
-			return ErrClosed
-		}
-		if e.refs.CompareAndSwap(n, n+1) {
-			return nil
-		}
-	}
-}
-
-func (e *DocEngine) release() {
-	if e.refs.Add(-1) == 0 {
-		close(e.idle)
-	}
 }
 
 // commit writes a batch. Without sync it is ordered before everything written later, but durable only after a Sync.

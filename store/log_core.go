@@ -21,18 +21,13 @@ type logBackend interface {
 
 // logEngine implements LogEngine over a logBackend.
 type logEngine struct {
+	*users
 	opts    LogOptions
 	backend logBackend
-	stop    *failStop
 	recent  logRecent
 	opened  time.Time
 
 	writes, entries, bytes, reads, readsDisk atomic.Uint64
-
-	// refs counts running calls, plus one until Close. At zero idle is closed.
-	refs   atomic.Int64
-	closed atomic.Bool
-	idle   chan struct{}
 
 	mu     sync.Mutex // guards groups, and opening and dropping them
 	groups map[uint32]*logGroup
@@ -41,10 +36,8 @@ type logEngine struct {
 var _ LogEngine = (*logEngine)(nil)
 
 func newLogEngine(o LogOptions, stop *failStop) *logEngine {
-	e := &logEngine{opts: o, stop: stop, recent: logRecent{limit: o.EntryCacheBytes}, opened: time.Now(),
-		idle: make(chan struct{}), groups: map[uint32]*logGroup{}}
-	e.refs.Store(1)
-	return e
+	return &logEngine{users: newUsers(stop), opts: o, recent: logRecent{limit: o.EntryCacheBytes}, opened: time.Now(),
+		groups: map[uint32]*logGroup{}}
 }
 
 // Groups implements LogEngine.
@@ -174,10 +167,9 @@ func (e *logEngine) count(c *logChange) {
 
 // Close implements LogEngine. After a failure it does not wait: what was inside of the disk then may never come back.
 func (e *logEngine) Close() error {
-	if !e.closed.CompareAndSwap(false, true) {
+	if !e.refuse() {
 		return ErrClosed
 	}
-	e.release()
 	select {
 	case <-e.idle:
 	case <-e.stop.failed:
@@ -195,26 +187,4 @@ func (e *logEngine) Close() error {
 		return fmt.Errorf("store: close the log in %s: %w", e.opts.Dir, err)
 	}
 	return nil
-}
-
-// acquire must precede every use of a disk, and release follow it.
-func (e *logEngine) acquire() error {
-	if err := e.stop.check(); err != nil {
-		return err
-	}
-	for {
-		n := e.refs.Load()
-		if n == 0 || e.closed.Load() {
-			return ErrClosed
-		}
-		if e.refs.CompareAndSwap(n, n+1) {
-			return nil
-		}
-	}
-}
-
-func (e *logEngine) release() {
-	if e.refs.Add(-1) == 0 {
-		close(e.idle)
-	}
 }
