@@ -177,3 +177,50 @@ func TestLargeReplyIsProvenFirst(t *testing.T) {
 		t.Errorf("what is right: %v", err)
 	}
 }
+
+// TestMemoryOfOneCrowdedBucket: somebody has chosen keys that all fall into one bucket. Its listing takes several pages and
+// its documents many chunks, and no more of them is in memory than of any others.
+func TestMemoryOfOneCrowdedBucket(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const documents, bound, chunk = 2*listRows + 500, 100_000, 8 << 10
+		c := newCluster(t, "a", "b", "c")
+		defer c.close()
+		h := newHistory(1)
+		c.logs[p0] = h
+		for n, found := 0, 0; found < documents; n++ {
+			if k := key(n); store.FullRange().Bucket(k.Hash()) == 77 {
+				h.write(k, 40)
+				found++
+			}
+		}
+		c.machines["a"].apply(p0, h.last())
+		c.machines["b"].apply(p0, h.last())
+		wiped := c.machines["c"]
+		wiped.skip(p0, h.last())
+		var pages, largest atomic.Int64
+		c.intercept = func(_, _ string, _ uint32, request []byte, serve server) ([]byte, error) {
+			b, err := serve(request)
+			switch kind(request[1]) {
+			case kindList:
+				pages.Add(1)
+			case kindPull:
+				if plain, err := decompress(b, maxLimit); err == nil {
+					largest.Store(max(largest.Load(), int64(len(plain))))
+				}
+			}
+			return b, err
+		}
+		l := wiped.start(Options{ChunkBytes: chunk, MemoryBytes: bound, PerPeer: 4})
+		wiped.heal()
+		c.sameRoots(p0, "a", "b", "c")
+		s := clean(t, l)
+		t.Logf("%d bytes in %d chunks, the largest %d; at most %d held", s.PulledBytes, s.Pulls, largest.Load(), s.MostInFlight)
+		if pages.Load() < 3 || s.Pulls < documents*40/chunk || largest.Load() > 2*chunk {
+			t.Errorf("%d pages, %d chunks, the largest of %d bytes", pages.Load(), s.Pulls, largest.Load())
+		}
+		// Besides chunks there is one page of the listing, and 8 bytes for each document that is still to be pulled.
+		if most := int64(max(2*bound/3, 40*listRows)); s.MostInFlight > most {
+			t.Errorf("%d bytes held", s.MostInFlight)
+		}
+	})
+}

@@ -123,7 +123,10 @@ func TestLogCrashAtEachStep(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	t.Logf("%d crashes", len(crashes))
-	for _, c := range crashes {
+	for i, c := range crashes {
+		if slowBuild && i%3 > 0 {
+			continue
+		}
 		checkLogCrash(t, c, states)
 	}
 }
