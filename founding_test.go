@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/partition"
 )
 
 // movedCluster has one partition on h1, h2, h3 with 20 documents; these three are then killed, and the file moves the
@@ -146,4 +147,45 @@ func TestShrinkWhileEverybodyIsDown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestListedForAWhile: the file lists a host for a partition and takes that back before the host could join. Nothing of it
+// stays.
+func TestListedForAWhile(t *testing.T) {
+	c := newTestCluster(t, 4, 1, 3, nil)
+	c.ready()
+	p := c.config.Partitions[0]
+	out := ""
+	for _, n := range c.config.HostNames() {
+		if !lists(partition.Desired{Voters: p.Voters}, n) {
+			out = n
+		}
+	}
+	h := c.host(out)
+	listed := c.config.Clone()
+	listed.Version++
+	listed.Partitions[0].Replicas = []string{out}
+	if err := h.SetCluster(listed); err != nil { // the others do not know yet
+		t.Fatal(err)
+	}
+	c.wait("the member to run", func() error {
+		if m := h.member(0); m == nil || m.running() == nil {
+			return fmt.Errorf("it does not")
+		}
+		return nil
+	})
+	back := c.config.Clone()
+	back.Version += 2
+	if err := h.SetCluster(back); err != nil {
+		t.Fatal(err)
+	}
+	c.wait("the member to be forgotten", func() error {
+		if s := h.Status(); len(s.Partitions) > 0 {
+			return fmt.Errorf("%+v", s.Partitions[0])
+		}
+		if held, err := h.holdsData(0); err != nil || held {
+			return fmt.Errorf("something is left, %v", err)
+		}
+		return nil
+	})
 }

@@ -131,7 +131,7 @@ func (m *member) step(ctx context.Context, desired partition.Desired, listed boo
 	}
 	switch {
 	case p == nil && !listed && !data:
-		return nil
+		return m.neverMind(desired)
 	case p == nil:
 		if !data {
 			if joined, err := m.join(ctx); err != nil || joined {
@@ -139,7 +139,7 @@ func (m *member) step(ctx context.Context, desired partition.Desired, listed boo
 			}
 		}
 		return m.start(desired)
-	case !data:
+	case !data && listed:
 		return m.born(ctx, p, desired)
 	case m.foundedTwice(p):
 		return nil
@@ -147,6 +147,19 @@ func (m *member) step(ctx context.Context, desired partition.Desired, listed boo
 		return m.leave(ctx, p, desired)
 	}
 	return m.lead(ctx, p, desired)
+}
+
+// neverMind handles a member that the cluster file listed for a while and that holds no data. One that never took part in
+// anything is forgotten at once; one that has voted has to leave like any other.
+func (m *member) neverMind(desired partition.Desired) error {
+	term, err := m.log.GetUint64([]byte("CurrentTerm"))
+	if err == nil && term > 0 {
+		return m.start(desired)
+	}
+	if err != nil && err.Error() != "not found" {
+		return fmt.Errorf("partition %d: read the term: %w", m.id, err)
+	}
+	return m.host.drop(m)
 }
 
 func (m *member) start(desired partition.Desired) error {
