@@ -182,7 +182,11 @@ func TestLargeReplyIsProvenFirst(t *testing.T) {
 // its documents many chunks, and no more of them is in memory than of any others.
 func TestMemoryOfOneCrowdedBucket(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		const documents, bound, chunk = 2*listRows + 500, 100_000, 8 << 10
+		const bound, chunk = 100_000, 8 << 10
+		documents, least := 2*listRows+500, int64(3) // pages
+		if slowBuild {
+			documents, least = 400, 1
+		}
 		c := newCluster(t, "a", "b", "c")
 		defer c.close()
 		h := newHistory(1)
@@ -215,7 +219,7 @@ func TestMemoryOfOneCrowdedBucket(t *testing.T) {
 		c.sameRoots(p0, "a", "b", "c")
 		s := clean(t, l)
 		t.Logf("%d bytes in %d chunks, the largest %d; at most %d held", s.PulledBytes, s.Pulls, largest.Load(), s.MostInFlight)
-		if pages.Load() < 3 || s.Pulls < documents*40/chunk || largest.Load() > 2*chunk {
+		if pages.Load() < least || s.Pulls < int64(documents)*40/chunk || largest.Load() > 2*chunk {
 			t.Errorf("%d pages, %d chunks, the largest of %d bytes", pages.Load(), s.Pulls, largest.Load())
 		}
 		// Besides chunks there is one page of the listing, and 8 bytes for each document that is still to be pulled.

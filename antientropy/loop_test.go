@@ -355,7 +355,11 @@ func TestMemoryIsBounded(t *testing.T) {
 		defer c.close()
 		h := newHistory(1)
 		c.logs[p0] = h
-		for i := range 400 {
+		documents := 400
+		if slowBuild {
+			documents = 100
+		}
+		for i := range documents {
 			h.write(key(i), 1000)
 			h.write(key(i), 20_000)
 			if i%50 == 0 {
