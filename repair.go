@@ -16,13 +16,27 @@ func (h *Host) openRepair() error {
 	loop, err := antientropy.NewLoop(antientropy.Options{
 		Caller: repairCaller{h.net}, Members: h.repairMembers, Interval: h.opts.Timing.AntiEntropy,
 		Observe: min(h.opts.Timing.AntiEntropy, observeEvery), BytesPerSecond: h.opts.Repair.BytesPerSecond,
-		MemoryBytes: h.opts.Repair.MemoryBytes, Logger: h.log, Events: antientropy.Events{Healed: h.healed},
+		MemoryBytes: h.opts.Repair.MemoryBytes, LargestBytes: min(h.opts.Limits.DocumentBytes+1<<20, 512<<20), Highest: h.highest, Logger: h.log, Events: antientropy.Events{Healed: h.healed},
 	})
 	if err != nil {
 		return err
 	}
 	h.repair = loop
 	return nil
+}
+
+// believedLead is how many entries a peer may claim to be ahead of this host's log. A wrong peer can make a member wait for
+// that many commands, not for ever.
+const believedLead = 1 << 20
+
+// highest is the highest index a peer may claim to have applied.
+func (h *Host) highest(id uint32) uint64 {
+	if m := h.member(id); m != nil {
+		if last, err := m.log.LastIndex(); err == nil {
+			return max(last, m.docs.Applied()) + believedLead
+		}
+	}
+	return believedLead
 }
 
 // observeEvery is how often the repair loop looks at the members' own state.

@@ -147,6 +147,11 @@ func (a *application) create() error {
 }
 
 func (a *application) append() error {
+	complete := !a.b.sickAt(a.m.Index)
+	if h := a.s.head; complete && (h == nil || h.Generation != a.m.Generation || h.HeadSeq+1 < a.m.Deltas[0].SeqBegin) {
+		// A member that has seen everything knows what an append follows. The command is wrong, here and everywhere.
+		a.diverged = true
+	}
 	if err := a.join(); err != nil {
 		return err
 	}

@@ -602,3 +602,25 @@ func TestOneBatchOverlaysItself(t *testing.T) {
 		t.Errorf("coverage %s", c)
 	}
 }
+
+// TestGapOnACompleteMember: a member that has seen everything knows what an append follows; one that leaves a gap, or has
+// no document to follow, is divergence. On a sick member it is what holes look like.
+func TestGapOnACompleteMember(t *testing.T) {
+	for _, missing := range []int{2, 0} { // the delta before it, or the document
+		r := newRuleRun(t)
+		list := r.mutations(4)
+		r.apply(list[:missing]...)
+		m := list[3]
+		r.apply(m)
+		if len(r.div) != 1 {
+			t.Errorf("after %d of 3 commands: divergence %v", missing, r.div)
+		}
+		r = newRuleRun(t)
+		r.apply(list[:missing]...)
+		must(t, r.d.RecordHole(uint64(missing)+1, m.Index-1))
+		r.apply(m)
+		if len(r.div) != 0 {
+			t.Errorf("on a sick member: divergence %v", r.div)
+		}
+	}
+}
