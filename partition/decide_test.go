@@ -443,3 +443,16 @@ func TestDecideBirth(t *testing.T) {
 		})
 	}
 }
+
+// TestAddTakesItsOwnOnly: a member that holds the partition of another founding is never taken in.
+func TestAddTakesItsOwnOnly(t *testing.T) {
+	v := View{Self: "a@1", Desired: Desired{Voters: []string{"a", "b"}}, Servers: []raft.Server{{ID: "a@1"}}, Founding: 7,
+		Peers: map[raft.ServerID]Peer{"a@1": {ID: "a@1", Alive: true, Complete: true}, "b@1": {ID: "b@1", Alive: true, Ready: true, Founding: 9}}}
+	if s := nextStep(v); s.Kind != StepNone {
+		t.Fatalf("%s", s)
+	}
+	v.Peers["b@1"] = Peer{ID: "b@1", Alive: true, Ready: true, Founding: 7}
+	if s := nextStep(v); s.Kind != StepAdd || s.ID != "b@1" {
+		t.Fatalf("%s", s)
+	}
+}
