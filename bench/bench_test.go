@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(crewVariable) != "" { // this process is a crew's
+		os.Exit(runCrew())
+	}
+	os.Exit(m.Run())
+}
+
+// bench runs the program with arguments and returns its exit status and output.
+func bench(t *testing.T, args ...string) (status int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	status = run(context.Background(), args, &o, &e)
+	return status, o.String(), e.String()
+}
+
+// measured runs a verb with --json and returns the object.
+func measured(t *testing.T, args ...string) map[string]any {
+	t.Helper()
+	status, out, errs := bench(t, append(args, "--json", "--rounds", "1", "--dir", t.TempDir())...)
+	if status != exitOK {
+		t.Fatalf("status %d: %s", status, errs)
+	}
+	var r map[string]any
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	return r
+}
+
+var brief = []string{"--warmup", "20ms", "--duration", "200ms"}
+
+func TestWrite(t *testing.T) {
+	for name, args := range map[string][]string{
+		"one process":        {"-hosts", "3", "-partitions", "4", "-voters", "3", "-writers", "8", "-documents", "16", "-size", "256"},
+		"a process for each": {"--hosts", "3", "--partitions", "4", "--writers", "8", "--documents", "16", "--processes", "--procs", "2"},
+		"bolt, one host":     {"--hosts", "1", "--partitions", "2", "--voters", "1", "--writers", "2", "--documents", "2", "--log", "bolt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := measured(t, slices.Concat([]string{"write"}, args, brief)...)
+			for _, key := range []string{"writesPerSecond", "p50Micros", "p99Micros", "maxMicros", "cpuMicrosPerWrite", "fsyncsPerWrite",
+				"bytesWrittenPerByte", "fsyncMicros", "loopbackRoundTripMicros"} {
+				if v, ok := r[key].(float64); !ok || v <= 0 {
+					t.Errorf("%s is %v", key, r[key])
+				}
+			}
+			if r["p50Micros"].(float64) > r["p99Micros"].(float64) || r["p99Micros"].(float64) > r["maxMicros"].(float64) {
+				t.Errorf("percentiles out of order: %v, %v, %v", r["p50Micros"], r["p99Micros"], r["maxMicros"])
+			}
+			if v := r["bytesWrittenPerByte"].(float64); v < 1 {
+				t.Errorf("%v bytes written for each byte acknowledged", v)
+			}
+		})
+	}
+}
+
+func TestIdle(t *testing.T) {
+	r := measured(t, append([]string{"idle", "--hosts", "3", "--partitions", "6"}, brief...)...)
+	for _, key := range []string{"bytesPerSecondPerHost", "memoryPerMemberBytes", "goroutinesPerMember"} {
+		if v, ok := r[key].(float64); !ok || v <= 0 {
+			t.Errorf("%s is %v", key, r[key])
+		}
+	}
+	if v, ok := r["coresPerHost"].(float64); !ok || v < 0 {
+		t.Errorf("coresPerHost is %v", r["coresPerHost"])
+	}
+}
+
+func TestCompareAndFiles(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "result.json")
+	args := append([]string{"write", "--hosts", "1", "--voters", "1", "--partitions", "1", "--documents", "4", "--compare", "writers=1,4", "--rounds", "2", "--out", out}, brief...)
+	status, table, errs := bench(t, args...)
+	if status != exitOK {
+		t.Fatalf("%d: %s", status, errs)
+	}
+	for _, want := range []string{"writes/s", "writers=1", "writers=4", "ratio", "raw fsync"} {
+		if !strings.Contains(table, want) {
+			t.Errorf("no %q in\n%s", want, table)
+		}
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r result
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Variants) != 2 || len(r.Variants[1].Ratios["writesPerSecond"].Rounds) != 2 || r.Variants[0].Ratios != nil {
+		t.Fatalf("%+v", r.Variants)
+	}
+	if status, _, errs := bench(t, args...); status != exitUsage || !strings.Contains(errs, "exists") {
+		t.Errorf("an existing file: %d, %s", status, errs)
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	for name, c := range map[string]struct{ args, want string }{
+		"unknown verb":        {"fly", `unknown command`},
+		"unknown flag":        {"write --wings 2", "wings"},
+		"too many voters":     {"write --voters 5 --hosts 3", "--voters is 5"},
+		"several at once":     {"write --hosts 0 --size 1", "--size is 1"},
+		"unknown engine":      {"idle --log paper", "paper"},
+		"argument":            {"write now", "now"},
+		"nothing to compare":  {"write --compare log", "NAME=VALUE"},
+		"unknown setting":     {"idle --compare size=1,2", "cannot be compared"},
+		"one value":           {"write --compare writers=1", "2 to 8 values"},
+		"twice the same":      {"write --compare writers=1,1", "twice"},
+		"bad compared value":  {"write --compare voters=1,2", "voters"},
+		"no such directory":   {"write --dir /does/not/exist", "/does/not/exist"},
+		"zero rounds":         {"write --rounds 0", "--rounds is 0"},
+		"writers without doc": {"write --writers 10 --documents 5", "at least one for each"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, out, errs := bench(t, strings.Fields(c.args)...)
+			if status != exitUsage || out != "" || !strings.Contains(errs, c.want) {
+				t.Errorf("status %d, output %q, errors %q", status, out, errs)
+			}
+		})
+	}
+}
+
+func TestSingleDashFlags(t *testing.T) {
+	got := longFlags([]string{"write", "-hosts", "3", "--size", "-1", "-h", "-log=bolt", "--", "-x1"})
+	want := []string{"write", "--hosts", "3", "--size", "-1", "-h", "--log=bolt", "--", "-x1"}
+	if !slices.Equal(got, want) {
+		t.Fatalf("%q", got)
+	}
+}
+
+func TestRatiosAreOfRounds(t *testing.T) {
+	r := ratios([]figures{{"a": 2, "b": 1}, {"a": 9, "b": 1}}, []figures{{"a": 1, "b": 0}, {"a": 3}})
+	if len(r) != 1 || !slices.Equal(r["a"].Rounds, []float64{2, 3}) || r["a"].Median != 2.5 {
+		t.Fatalf("%+v", r)
+	}
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/adamantdb/adamant"
+)
+
+// patience is how long a writer tries one write before the trial fails.
+const patience = 30 * time.Second
+
+// retryPause is what a writer waits after a refusal that names nobody better.
+const retryPause = 2 * time.Millisecond
+
+// document is one that a writer writes: only that writer, so its head is known.
+type document struct {
+	key  adamant.Key
+	host string // leads it, as far as is known
+	head int64
+}
+
+// writer is one closed loop: it writes to its documents in random order, one write at a time.
+type writer struct {
+	site     *site
+	number   int
+	docs     []document
+	rng      *rand.Rand
+	payloads [][]byte // redos, used in turn
+	undo     []byte
+	writes   uint64
+	retries  uint64
+}
+
+// A delta's redo is {"t":"…"} with letters, its undo {"t":null}.
+const (
+	payloadHead = `{"t":"`
+	payloadTail = `"}`
+	payloadUndo = `{"t":null}`
+)
+
+// payloadsPerWriter differ, so that nothing on the way can keep one and be quick with it.
+const payloadsPerWriter = 16
+
+func newWriter(s *site, number, size int, seed uint64) *writer {
+	w := &writer{site: s, number: number, rng: rand.New(rand.NewPCG(seed, uint64(number))), undo: []byte(payloadUndo)}
+	for range payloadsPerWriter {
+		redo := make([]byte, 0, size)
+		redo = append(redo, payloadHead...)
+		for len(redo) < size-len(payloadTail)-len(payloadUndo) {
+			redo = append(redo, "abcdefghijklmnopqrstuvwxyz0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ."[w.rng.IntN(64)])
+		}
+		w.payloads = append(w.payloads, append(redo, payloadTail...))
+	}
+	return w
+}
+
+// delta is the document's next one. The payloads are never changed.
+func (w *writer) delta(d *document) adamant.Delta {
+	redo := w.payloads[w.rng.IntN(len(w.payloads))]
+	return adamant.Delta{SeqBegin: d.head + 1, SeqEnd: d.head + 1, Redo: redo, Undo: w.undo}
+}
+
+// prepare makes writers and creates their documents.
+func (s *site) prepare(ctx context.Context, o prepareOrder) error {
+	s.writers = nil
+	for i := range o.Writers {
+		s.writers = append(s.writers, newWriter(s, i, o.Size, o.Seed))
+	}
+	for i, p := range o.Documents {
+		w := s.writers[i%len(s.writers)]
+		w.docs = append(w.docs, document{key: documentKey(p.Number), host: p.Host})
+	}
+	return each(s.writers, func(_ int, w *writer) error {
+		for i := range w.docs {
+			d := &w.docs[i]
+			delta := w.delta(d)
+			err := w.retry(ctx, d, func(h *adamant.Host, unsure bool) error {
+				err := h.Create(ctx, d.key, delta)
+				if unsure && errors.As(err, new(*adamant.ExistsError)) {
+					return nil
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			d.head = delta.SeqEnd
+		}
+		return nil
+	})
+}
+
+// load lets all writers write until the time is over, and waits for what is in flight then.
+func (s *site) load(ctx context.Context, length time.Duration) (loadReport, error) {
+	rec := newRecorder()
+	begun := time.Now()
+	var last, bytes atomic.Int64
+	err := each(s.writers, func(_ int, w *writer) error {
+		w.writes, w.retries = 0, 0
+		defer func() { maximum(&last, int64(time.Since(begun))) }()
+		for time.Since(begun) < length {
+			n, err := w.write(ctx, rec)
+			if err != nil {
+				return err
+			}
+			bytes.Add(int64(n))
+		}
+		return nil
+	})
+	r := loadReport{Elapsed: time.Duration(last.Load()), Bytes: uint64(bytes.Load()), Latency: rec.snapshot()}
+	for _, w := range s.writers {
+		r.Writes += w.writes
+		r.Retries += w.retries
+	}
+	return r, err
+}
+
+// write appends one delta and returns its size.
+func (w *writer) write(ctx context.Context, rec *recorder) (int, error) {
+	d := &w.docs[w.rng.IntN(len(w.docs))]
+	deltas := []adamant.Delta{w.delta(d)}
+	want := deltas[0].SeqEnd
+	begun := time.Now()
+	err := w.retry(ctx, d, func(h *adamant.Host, unsure bool) error {
+		head, err := h.Append(ctx, d.key, deltas)
+		var mismatch *adamant.SeqMismatchError
+		switch {
+		case unsure && errors.As(err, &mismatch) && mismatch.Head == want:
+			return nil
+		case err == nil && head != want:
+			return fmt.Errorf("document %s: acknowledged at %d instead of %d", d.key, head, want)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	rec.record(w.number, time.Since(begun))
+	d.head = want
+	w.writes++
+	return len(deltas[0].Redo) + len(deltas[0].Undo), nil
+}
+
+// retry does a write at the document's leader until it is acknowledged; unsure says that an earlier attempt may have
+// taken effect.
+func (w *writer) retry(ctx context.Context, d *document, do func(h *adamant.Host, unsure bool) error) error {
+	unsure := false
+	var begun time.Time
+	for {
+		h := w.site.hosts[d.host]
+		if h == nil {
+			return fmt.Errorf("document %s: host %q leads it, which these writers do not reach", d.key, d.host)
+		}
+		err := do(h, unsure)
+		if err == nil {
+			return nil
+		}
+		var elsewhere *adamant.NotLeaderError
+		var ambiguous *adamant.AmbiguousError
+		var unavailable *adamant.UnavailableError
+		moved := errors.As(err, &elsewhere) && elsewhere.Leader != "" && elsewhere.Leader != d.host
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case moved:
+			d.host = elsewhere.Leader
+		case errors.As(err, &ambiguous):
+			unsure = true
+		case !errors.As(err, &elsewhere) && !errors.As(err, &unavailable):
+			return err
+		}
+		w.retries++
+		if begun.IsZero() {
+			begun = time.Now()
+		}
+		if time.Since(begun) > patience {
+			return fmt.Errorf("document %s: no acknowledgement in %v: %w", d.key, patience, err)
+		}
+		if !moved {
+			time.Sleep(retryPause)
+		}
+	}
+}
+
+// maximum raises a value to v.
+func maximum(a *atomic.Int64, v int64) {
+	for {
+		old := a.Load()
+		if old >= v || a.CompareAndSwap(old, v) {
+			return
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// order is what a crew is told to do; answer is what it says. They cross a pipe when the crew is another process.
+type order struct {
+	Do orderKind
+
+	Open     openOrder     // of doOpen
+	Prepare  prepareOrder  // of doPrepare
+	Duration time.Duration // of doLoad
+}
+
+type orderKind uint8
+
+const (
+	doOpen    orderKind = iota + 1 // open the hosts and wait until every partition is led
+	doLeaders                      // who leads which partition?
+	doPrepare                      // create documents
+	doLoad                         // write to them for a time
+	doUsage                        // counters, now
+	doMemory                       // collect garbage, then memory and goroutines
+	doClose
+)
+
+type openOrder struct {
+	ClusterFile string
+	Dir         string
+	Hosts       []string // to run in this crew
+	Log         string
+	Procs       int // GOMAXPROCS, 0 to leave it
+}
+
+type prepareOrder struct {
+	Documents []placed
+	Writers   int
+	Size      int
+	Seed      uint64
+}
+
+// placed is a document and the host that leads it.
+type placed struct {
+	Number int
+	Host   string
+}
+
+type answer struct {
+	Error   string
+	Leaders map[uint32]string
+	Load    loadReport
+	Usage   usage
+	Memory  memory
+}
+
+// loadReport is what came of one load.
+type loadReport struct {
+	Writes  uint64
+	Bytes   uint64        // of the deltas acknowledged
+	Elapsed time.Duration // until the last acknowledgement
+	Latency *hdrhistogram.Snapshot
+	Retries uint64 // attempts that were refused or ambiguous, and repeated
+}
+
+// crew runs some of a trial's hosts and their writers.
+type crew interface {
+	// do carries out one order at a time.
+	do(context.Context, order) (answer, error)
+	// close ends the crew and everything it runs, whatever came before.
+	close() error
+}
+
+// do is a site's side of an order.
+func (s *site) do(ctx context.Context, o order) (a answer, err error) {
+	switch o.Do {
+	case doOpen:
+		err = s.open(ctx, o.Open)
+	case doLeaders:
+		a.Leaders, err = s.leaders()
+	case doPrepare:
+		err = s.prepare(ctx, o.Prepare)
+	case doLoad:
+		a.Load, err = s.load(ctx, o.Duration)
+	case doUsage:
+		a.Usage = s.usage()
+	case doMemory:
+		a.Memory = measureMemory()
+	case doClose:
+		err = s.close()
+	default:
+		err = fmt.Errorf("unknown order %d", o.Do)
+	}
+	return a, err
+}

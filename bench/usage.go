@@ -1,0 +1,96 @@
+package main
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/adamantdb/adamant"
+)
+
+// usage are counters that only grow: of the process, and of the hosts it runs.
+type usage struct {
+	At          time.Time
+	Measured    bool          // the system tells CPU time
+	CPU         time.Duration // user and system
+	DiskBytes   int64         // handed to the block layer; 0 where the system does not tell
+	Mallocs     uint64
+	MallocBytes uint64
+
+	LogSyncs, LogBytes           uint64 // of Raft logs
+	DocumentSyncs, DocumentBytes uint64 // of the document engine's WAL
+	RaftBytes                    uint64 // of AppendEntries requests sent
+	LinkBytes, LinkFrames        uint64 // sent
+	Leaderships                  uint64
+}
+
+// memory is what a crew holds right after a garbage collection.
+type memory struct {
+	Bytes      uint64 // heap and stacks
+	Goroutines int
+}
+
+func (s *site) usage() usage {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	u := usage{At: time.Now(), Mallocs: m.Mallocs, MallocBytes: m.TotalAlloc}
+	for _, h := range s.hosts {
+		u.count(h.Metrics())
+	}
+	u.CPU, u.DiskBytes, u.Measured = processUsage()
+	return u
+}
+
+func (u *usage) count(m adamant.Metrics) {
+	u.LogSyncs += m.Log.Syncs
+	u.LogBytes += m.Log.Written
+	u.DocumentSyncs += m.Documents.Syncs
+	u.DocumentBytes += m.Documents.Written
+	u.RaftBytes += m.Raft.AppendEntriesBytesOut + m.Raft.SnapshotBytesOut
+	u.LinkBytes += m.Links.BytesOut
+	u.LinkFrames += m.Links.FramesOut
+	u.Leaderships += m.Leaderships
+}
+
+// add sums the usage of two crews.
+func (u usage) add(v usage) usage {
+	u.Measured = u.Measured && v.Measured
+	u.CPU += v.CPU
+	u.DiskBytes += v.DiskBytes
+	u.Mallocs += v.Mallocs
+	u.MallocBytes += v.MallocBytes
+	u.LogSyncs += v.LogSyncs
+	u.LogBytes += v.LogBytes
+	u.DocumentSyncs += v.DocumentSyncs
+	u.DocumentBytes += v.DocumentBytes
+	u.RaftBytes += v.RaftBytes
+	u.LinkBytes += v.LinkBytes
+	u.LinkFrames += v.LinkFrames
+	u.Leaderships += v.Leaderships
+	return u
+}
+
+// since is what was used after v.
+func (u usage) since(v usage) usage {
+	u.CPU -= v.CPU
+	u.DiskBytes -= v.DiskBytes
+	u.Mallocs -= v.Mallocs
+	u.MallocBytes -= v.MallocBytes
+	u.LogSyncs -= v.LogSyncs
+	u.LogBytes -= v.LogBytes
+	u.DocumentSyncs -= v.DocumentSyncs
+	u.DocumentBytes -= v.DocumentBytes
+	u.RaftBytes -= v.RaftBytes
+	u.LinkBytes -= v.LinkBytes
+	u.LinkFrames -= v.LinkFrames
+	u.Leaderships -= v.Leaderships
+	return u
+}
+
+// measureMemory collects twice: what finalizers release goes in the second collection.
+func measureMemory() memory {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return memory{Bytes: m.HeapAlloc + m.StackInuse, Goroutines: runtime.NumGoroutine()}
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// workload is one verb: what can be set, what is measured, and how it is measured once.
+type workload struct {
+	verb, short, long, example string
+
+	defaults settings
+	protocol protocol // defaults of it
+	flags    func(*settings, *pflag.FlagSet)
+	metrics  []metric
+	measure  func(context.Context, trial) (figures, error)
+}
+
+func workloads() []workload { return []workload{writeWorkload(), idleWorkload()} }
+
+// trial is one measurement of one variant.
+type trial struct {
+	settings settings
+	dir      string // empty, removed afterwards
+	warmup   time.Duration
+	duration time.Duration
+	seed     uint64
+}
+
+// metric describes a figure. The table shows it under its label, multiplied by scale.
+type metric struct {
+	key   string // in JSON
+	label string
+	scale float64
+}
+
+// figures are what a trial measured, by the metric's key. A figure that could not be measured is absent.
+type figures map[string]float64

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+func writeWorkload() workload {
+	return workload{
+		verb:  "write",
+		short: "Durable writes under load",
+		long: `write lets writers append to documents, each writer one delta after the other as it is acknowledged, and measures
+throughput, latency, CPU and what reaches the disk. CPU is that of all hosts and of the writers.`,
+		example: `  bench write --hosts 3 --partitions 64 --writers 64 --size 256 --duration 10s --log pebble
+  bench write --compare writers=1,64,512 --rounds 5`,
+		defaults: settings{Hosts: 3, Partitions: 64, Voters: 3, Log: "pebble", Writers: 64, Documents: 4096, Size: 256},
+		protocol: protocol{rounds: 3, warmup: 2 * time.Second, duration: 10 * time.Second, seed: 1},
+		flags:    loadFlags,
+		metrics: []metric{
+			{"writesPerSecond", "writes/s", 1}, {"p50Micros", "p50 µs", 1}, {"p99Micros", "p99 µs", 1}, {"maxMicros", "max µs", 1},
+			{"cpuMicrosPerWrite", "CPU µs/write", 1}, {"fsyncsPerWrite", "fsyncs/write", 1}, {"bytesWrittenPerByte", "bytes written/byte", 1},
+			{"deviceBytesPerByte", "device bytes/byte", 1}, {"linkBytesPerByte", "link bytes/byte", 1}, {"framesPerWrite", "frames/write", 1},
+			{"mallocsPerWrite", "allocations/write", 1}, {"retriesPerWrite", "retries/write", 1},
+		},
+		measure: measureWrite,
+	}
+}
+
+// measureWrite runs one trial: the load for the warm-up, then for the measured time between two looks at the counters.
+func measureWrite(ctx context.Context, t trial) (_ figures, err error) {
+	f, err := launch(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	if err := f.prepare(ctx, t.seed); err != nil {
+		return nil, err
+	}
+	if t.warmup > 0 {
+		if _, err := f.load(ctx, order{Do: doLoad, Duration: t.warmup}); err != nil {
+			return nil, err
+		}
+	}
+	before, err := f.usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := f.load(ctx, order{Do: doLoad, Duration: t.duration})
+	if err != nil {
+		return nil, err
+	}
+	after, err := f.usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return writeFigures(r, after.since(before))
+}
+
+func writeFigures(r loadReport, u usage) (figures, error) {
+	if r.Writes == 0 {
+		return nil, fmt.Errorf("no write was acknowledged")
+	}
+	h := hdrhistogram.Import(r.Latency)
+	writes, bytes := float64(r.Writes), float64(r.Bytes)
+	out := figures{
+		"writesPerSecond": writes / r.Elapsed.Seconds(),
+		"p50Micros":       float64(h.ValueAtQuantile(50)),
+		"p99Micros":       float64(h.ValueAtQuantile(99)),
+		"maxMicros":       float64(h.Max()),
+		"retriesPerWrite": float64(r.Retries) / writes,
+		// Of both engines: what is synced and written for one write on all replicas.
+		"fsyncsPerWrite":      float64(u.LogSyncs+u.DocumentSyncs) / writes,
+		"bytesWrittenPerByte": float64(u.LogBytes+u.DocumentBytes) / bytes,
+		"linkBytesPerByte":    float64(u.LinkBytes) / bytes,
+		"framesPerWrite":      float64(u.LinkFrames) / writes,
+		"mallocsPerWrite":     float64(u.Mallocs) / writes,
+	}
+	if u.Measured {
+		out["cpuMicrosPerWrite"] = micros(u.CPU) / writes
+		if u.DiskBytes > 0 {
+			out["deviceBytesPerByte"] = float64(u.DiskBytes) / bytes
+		}
+	}
+	return out, nil
+}
