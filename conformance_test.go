@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,10 +14,10 @@ import (
 
 // A conformance case is a script against one document. Lines are "operation arguments => result"; those below "--" change
 // nothing, or nothing that is not so already, and must give the same results after a restart, after a change of the
-// leader, and on a member that anti-entropy rebuilt.
+// leader, and on a member that anti-entropy rebuilt. There the whole script is also run anew, on a document of its own.
 //
 // The delta of the seqs a to b has the redo {"v":b,"kb":b} and the undo {"v":a-1,"kb":null}.
-var conformance = []struct{ name, script string }{
+var conformance = []namedScript{
 	{"create takes any seq range", `
 		create 5-7 => ok
 		--
@@ -209,27 +210,35 @@ var conformance = []struct{ name, script string }{
 }
 
 func TestConformance(t *testing.T) {
+	gate := new(syncGate)
 	c := newTestCluster(t, 4, 3, 3, func(o *Options) {
+		o.FS = gate.fs()
 		o.Limits = Limits{DeltaBytes: 1000, CommandBytes: 2000, DocumentBytes: 4000, InFlight: 64, TrailingLogs: 70, MarkerEvery: 20}
 	})
 	c.ready()
-	var cases []*scriptCase
-	for i, s := range conformance {
-		cases = append(cases, parseScript(t, fmt.Sprintf("case-%d", i), s.name, s.script))
+	var scripts, boundaries []*scriptCase
+	for i, s := range slices.Concat(conformance, limitCases()) {
+		scripts = append(scripts, parseScript(t, fmt.Sprintf("case-%d", i), s.name, s.script))
 	}
-	cases = append(cases, boundaryCases(t)...)
-	var wg sync.WaitGroup
-	for _, s := range cases {
-		wg.Go(func() { c.runLines(s, "first run", s.before) })
+	for i, s := range boundaryCases() {
+		boundaries = append(boundaries, parseScript(t, fmt.Sprintf("ten-%d", i), s.name, s.script))
 	}
-	wg.Wait()
+	all := slices.Concat(scripts, boundaries)
+	c.runAll("first run", all, func(s *scriptCase) []scriptLine { return s.before })
+	phases := 0
 	again := func(phase string) {
 		t.Helper()
-		var wg sync.WaitGroup
-		for _, s := range cases {
-			wg.Go(func() { c.runLines(s, phase, s.after) })
+		phases++
+		c.runAll(phase, all, func(s *scriptCase) []scriptLine { return s.after })
+		var anew []*scriptCase
+		for _, s := range scripts {
+			next := *s
+			next.key.Key = fmt.Sprintf("%s-%d", s.key.Key, phases)
+			anew = append(anew, &next)
 		}
-		wg.Wait()
+		c.runAll(phase+", anew", anew, func(s *scriptCase) []scriptLine { return slices.Concat(s.before, s.after) })
+		c.keyLimits(phase)
+		c.overlappingAppends(phase, gate)
 		if t.Failed() {
 			t.FailNow()
 		}
@@ -254,6 +263,28 @@ func TestConformance(t *testing.T) {
 		c.healthy()
 		c.leadEverything(name)
 		again("led by " + name + ", rebuilt by anti-entropy")
+	}
+}
+
+// runAll runs lines of every case, a few cases at a time.
+func (c *testCluster) runAll(phase string, cases []*scriptCase, lines func(*scriptCase) []scriptLine) {
+	c.t.Helper()
+	var wg sync.WaitGroup
+	work := make(chan *scriptCase)
+	for range 32 {
+		wg.Go(func() {
+			for s := range work {
+				c.runLines(s, phase, lines(s))
+			}
+		})
+	}
+	for _, s := range cases {
+		work <- s
+	}
+	close(work)
+	wg.Wait()
+	if c.t.Failed() {
+		c.t.FailNow()
 	}
 }
 
@@ -306,6 +337,8 @@ func (c *testCluster) leadEverything(name string) {
 	}
 }
 
+type namedScript struct{ name, script string }
+
 type scriptLine struct{ op, args, want string }
 
 type scriptCase struct {
@@ -334,58 +367,6 @@ func parseScript(t *testing.T, id, name, script string) *scriptCase {
 		*into = append(*into, scriptLine{op, args, strings.TrimSpace(want)})
 	}
 	return s
-}
-
-// boundaryCases read around every boundary of a ten-entry document after compactions with several histories; what they
-// expect comes from the definitions of design §12, computed the slow way.
-func boundaryCases(t *testing.T) []*scriptCase {
-	var cases []*scriptCase
-	for _, base := range []int{0, 1, 4, 9, 10} {
-		for _, history := range []int{1, 2, 5, 100} {
-			if base == 0 && history > 1 {
-				continue // not compacted at all
-			}
-			var b strings.Builder
-			b.WriteString("create 1 => ok\nappend 2,3,4,5,6,7,8,9,10 => head 10\n")
-			floor := 0
-			if base > 0 {
-				fmt.Fprintf(&b, "compact %d %d => ok\n", base, history)
-				floor = max(0, base-history)
-			}
-			b.WriteString("--\n")
-			for at := -1; at <= 12; at++ {
-				redo, undo := map[string]any{}, map[string]any{}
-				for seq := at + 1; seq <= 10; seq++ {
-					if seq >= 1 {
-						redo[fmt.Sprint("k", seq)], redo["v"] = seq, seq
-						undo[fmt.Sprint("k", seq)] = nil
-						if _, ok := undo["v"]; !ok {
-							undo["v"] = seq - 1
-						}
-					}
-				}
-				switch {
-				case at > 10:
-					fmt.Fprintf(&b, "patch %d => future 787507\nrewind %d => future 791602\n", at, at)
-				case floor > 0 && at < floor:
-					fmt.Fprintf(&b, "patch %d => horizon 787507\nrewind %d => horizon 791602\n", at, at)
-				default:
-					fmt.Fprintf(&b, "patch %d => %s\nrewind %d => %s\n", at, marshal(redo), at, marshal(undo))
-				}
-			}
-			document := map[string]any{}
-			if base > 0 {
-				document["base"] = base
-			}
-			for seq := base + 1; seq <= 10; seq++ {
-				document[fmt.Sprint("k", seq)], document["v"] = seq, seq
-			}
-			fmt.Fprintf(&b, "get => %s head 10\n", marshal(document))
-			name := fmt.Sprintf("ten entries, base %d, history %d", base, history)
-			cases = append(cases, parseScript(t, fmt.Sprintf("ten-%d-%d", base, history), name, b.String()))
-		}
-	}
-	return cases
 }
 
 func marshal(v any) string {
@@ -444,6 +425,19 @@ func execute(ctx context.Context, h *Host, key Key, l scriptLine) (string, error
 	case "appendraw":
 		head, err := h.Append(ctx, key, []Delta{{SeqBegin: number(fields[0]), SeqEnd: number(fields[0]), Redo: []byte(fields[1]), Undo: []byte(fields[2])}})
 		return fmt.Sprintf("head %d", head), err
+	case "createsized":
+		return "ok", h.Create(ctx, key, sizedDelta(number(fields[0]), int(number(fields[1]))))
+	case "appendsized": // the seq of the first, and the sizes
+		var list []Delta
+		for i, size := range fields[1:] {
+			list = append(list, sizedDelta(number(fields[0])+int64(i), int(number(size))))
+		}
+		head, err := h.Append(ctx, key, list)
+		return fmt.Sprintf("head %d", head), err
+	case "compactsized":
+		return "ok", h.Compact(ctx, key, number(fields[0]), make([]byte, number(fields[1])), int(number(fields[2])))
+	case "replacesized":
+		return "ok", h.Replace(ctx, key, number(fields[0]), make([]byte, number(fields[1])))
 	case "compact":
 		return "ok", h.Compact(ctx, key, number(fields[0]), []byte(`{"base":`+fields[0]+`}`), int(number(fields[1])))
 	case "replace":
@@ -522,72 +516,4 @@ func errorText(err error) string {
 		return "notjson"
 	}
 	return err.Error()
-}
-
-// TestLimits: keys and sizes at and over their limits.
-func TestLimits(t *testing.T) {
-	h, err := Open(Options{Dir: t.TempDir(), Partitions: 1, Limits: Limits{DeltaBytes: 500, CommandBytes: 900, DocumentBytes: 2000}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	ctx := testContext(t)
-	if err := h.WaitReady(ctx); err != nil {
-		t.Fatal(err)
-	}
-	text := func(n int) string { return strings.Repeat("a", n) }
-	for _, k := range []struct {
-		space, key, want string
-	}{
-		{text(3), text(1), "ok"}, {text(127), text(511), "ok"}, {"A-Z.a_9", "-._", "ok"},
-		{text(2), "a", "key"}, {text(128), "a", "key"}, {"abc", "", "key"}, {"abc", text(512), "key"},
-		{"ab/c", "a", "key"}, {"abc", "a b", "key"}, {"abc", "ä", "key"}, {"abc", "a\x00", "key"}, {"", "", "key"},
-	} {
-		key := Key{Space: k.space, Key: k.key}
-		got := "ok"
-		if err := h.Create(ctx, key, scriptDeltas("1", "")[0]); err != nil {
-			got = errorText(err)
-		}
-		if got != k.want {
-			t.Errorf("create %.20q: %s, want %s", key.String(), got, k.want)
-		}
-		if _, err := h.Get(ctx, key); (err == nil) != (k.want == "ok") {
-			t.Errorf("get %.20q: %v", key.String(), err)
-		}
-	}
-	key := Key{Space: "sizes", Key: "doc"}
-	sized := func(seq int64, n int) Delta { // a delta of exactly n encoded bytes
-		d := Delta{SeqBegin: seq, SeqEnd: seq}
-		for d.Size() < n {
-			d.Redo = append(d.Redo, make([]byte, max(1, n-d.Size()-4))...)
-		}
-		if d.Size() != n {
-			t.Fatalf("built %d bytes instead of %d", d.Size(), n)
-		}
-		return d
-	}
-	check := func(what, want string, err error) {
-		t.Helper()
-		got := "ok"
-		if err != nil {
-			got = errorText(err)
-		}
-		if got != want {
-			t.Errorf("%s: %s, want %s (%v)", what, got, want, err)
-		}
-	}
-	check("a delta over the limit", "toolarge", h.Create(ctx, key, sized(1, 501)))
-	check("a delta at the limit", "ok", h.Create(ctx, key, sized(1, 500)))
-	_, err = h.Append(ctx, key, []Delta{sized(2, 450), sized(3, 451)})
-	check("a command over the limit", "toolarge", err)
-	_, err = h.Append(ctx, key, []Delta{sized(2, 450), sized(3, 450)})
-	check("a command at the limit", "ok", err)
-	_, err = h.Append(ctx, key, []Delta{sized(4, 490)})
-	check("a document near its limit", "ok", err)
-	_, err = h.Append(ctx, key, []Delta{sized(5, 490)})
-	check("a document over its limit", "toolarge", err)
-	check("a snapshot over the limit", "toolarge", h.Compact(ctx, key, 4, make([]byte, 901), 1))
-	check("a snapshot at the limit", "ok", h.Compact(ctx, key, 4, make([]byte, 900), 1))
-	_, err = h.Append(ctx, key, []Delta{sized(5, 490)})
-	check("room again after the compaction", "ok", err)
 }
