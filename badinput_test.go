@@ -3,8 +3,10 @@ package adamant
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
@@ -100,27 +103,132 @@ func TestBadClusterFileChangesNothing(t *testing.T) {
 	})
 }
 
-// TestGarbageOnThePort: what is not the protocol is turned away, whoever sends it, and nobody else notices.
+// TestGarbageOnThePort: what is not the protocol is turned away and counted where operators look, whoever sends it and however
+// far it keeps to the protocol; nobody else notices.
 func TestGarbageOnThePort(t *testing.T) {
 	c := newTestCluster(t, 3, 2, 3, nil)
 	c.ready()
+	c.fill(0, 10, 2)
 	addr := c.config.Hosts["h1"].Addr
-	for _, garbage := range [][]byte{{}, []byte("GET / HTTP/1.1\r\n\r\n"), bytes.Repeat([]byte{0xff}, 4096), bytes.Repeat([]byte("adamant"), 1000), {1, 2, 3}} {
+	stop, traffic := make(chan struct{}), make(chan error, 1)
+	go func() { traffic <- c.appendUntil(testKey(0), 3, stop) }()
+	for _, g := range garbage() {
+		before := c.host("h1").Metrics().Links.Refused
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = conn.Write(garbage)
+		_, _ = conn.Write(g.first)
+		if g.then != nil {
+			if err := conn.SetReadDeadline(time.Now().Add(bound)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(conn, make([]byte, 32)); err != nil { // the answer to the hello
+				t.Fatalf("%s: %v", g.name, err)
+			}
+			_, _ = conn.Write(g.then)
+		}
+		if c, ok := conn.(*net.TCPConn); ok {
+			_ = c.CloseWrite()
+		}
+		c.wait(g.name+" to be counted", func() error {
+			if c.host("h1").Metrics().Links.Refused == before {
+				return errors.New("not yet")
+			}
+			return nil
+		})
 		conn.Close()
 		udp, err := net.Dial("udp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = udp.Write(garbage)
+		_, _ = udp.Write(g.first)
 		udp.Close()
 	}
-	c.fill(0, 20, 3)
+	close(stop)
+	if err := <-traffic; err != nil {
+		t.Fatalf("the writer beside the garbage: %v", err)
+	}
+	c.fill(10, 20, 3)
 	c.healthy()
+}
+
+// appendUntil appends one delta after the other, none of which may fail, until it is told to stop.
+func (c *testCluster) appendUntil(key Key, seq int64, stop chan struct{}) error {
+	for ; ; seq++ {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		if err := c.on(key, func(h *Host) error {
+			_, err := h.Append(context.Background(), key, []Delta{testDelta(seq, "x")})
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+}
+
+// garbage is sent to a port: first at once, then after a sound handshake was answered.
+func garbage() []struct {
+	name        string
+	first, then []byte
+} {
+	hello := func(cluster, target string) []byte {
+		b := []byte{1, 1, 0, 0, 0, 16, 0, 1, 2, 3, 4, 5, 6, 7, 8} // versions, main link, frame limit, instance
+		for _, s := range []string{cluster, "stranger", "0011223344556677", "127.0.0.1:1", target} {
+			b = append(append(b, byte(len(s))), s...)
+		}
+		return b
+	}
+	link := func(frames ...[]byte) []byte { return append([]byte{0xAD}, bytes.Join(frames, nil)...) }
+	flipped := func(b []byte, at int) []byte {
+		b = bytes.Clone(b)
+		b[at] ^= 1
+		return b
+	}
+	sound := rawFrame(1, 1, hello("test", "h1"))
+	return []struct {
+		name        string
+		first, then []byte
+	}{
+		{"nothing", nil, nil},
+		{"a web request", []byte("GET / HTTP/1.1\r\n\r\n"), nil},
+		{"ones", bytes.Repeat([]byte{0xff}, 4096), nil},
+		{"text", bytes.Repeat([]byte("adamant"), 1000), nil},
+		{"three bytes", []byte{1, 2, 3}, nil},
+		{"a link of noise", link(bytes.Repeat([]byte{0x5a}, 4096)), nil},
+		{"half a hello", link(sound[:len(sound)/2]), nil},
+		{"a hello with a flipped bit", link(flipped(sound, 40)), nil},
+		{"a hello that promises 4 GB", link(longFrame(1)), nil},
+		{"a hello of nothing", link(rawFrame(1, 1, nil)), nil},
+		{"a request before a hello", link(rawFrame(4, 2, []byte("hi"))), nil},
+		{"a hello of another cluster", link(rawFrame(1, 1, hello("other", "h1"))), nil},
+		{"a hello for another host", link(rawFrame(1, 1, hello("test", "h2"))), nil},
+		{"noise on a link that stands", link(sound), bytes.Repeat([]byte{0x5a}, 4096)},
+		{"a request with a flipped bit on a link that stands", link(sound), flipped(rawFrame(4, 2, []byte("request")), 35)},
+		{"4 GB on a link that stands", link(sound), longFrame(4)},
+		{"a bulk request on a link that is not for it", link(sound), rawFrame(4, 3, []byte("request"))},
+		{"an answer that nobody asked for", link(sound), rawFrame(5, 2, []byte("answer"))},
+		{"a second hello", link(sound), sound},
+	}
+}
+
+// rawFrame is a frame as docs/wire-format.md draws it, made without package mesh.
+func rawFrame(typ, class byte, payload []byte) []byte {
+	b := []byte{0xAD, 0xA3, 1, typ, class, 1, 0, 0, 0, 0, 0, 0}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(payload)))
+	b = binary.BigEndian.AppendUint64(b, 1)
+	b = binary.BigEndian.AppendUint64(b, xxhash.Sum64(append(bytes.Clone(b), payload...)))
+	return append(b, payload...)
+}
+
+// longFrame is the header of a frame of almost 4 GB.
+func longFrame(typ byte) []byte {
+	b := rawFrame(typ, 2, nil)
+	binary.BigEndian.PutUint32(b[12:], 0xfffffff0)
+	return b
 }
 
 func TestDirectoryOfAnotherCluster(t *testing.T) {
