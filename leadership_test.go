@@ -255,3 +255,23 @@ func TestNobodyLeadsIsToldAndRouted(t *testing.T) {
 		return nil
 	})
 }
+
+// TestTimingMustAgree: a host whose voters promise for less than another's leases last is named.
+func TestTimingMustAgree(t *testing.T) {
+	c := newTestCluster(t, 3, 1, 3, func(o *Options) {
+		if o.Host == "h3" {
+			o.Timing.Lease = 100 * time.Millisecond
+		}
+	})
+	c.ready()
+	for _, name := range []string{"h1", "h2"} {
+		c.wait("the complaint", func() error {
+			for _, n := range c.host(name).Status().History {
+				if n.Kind == "peer" && strings.Contains(n.Text, "h3") && strings.Contains(n.Text, "Timing") {
+					return nil
+				}
+			}
+			return fmt.Errorf("%s says nothing", name)
+		})
+	}
+}

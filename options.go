@@ -110,7 +110,8 @@ type Limits struct {
 	MarkerEvery uint64
 }
 
-// Timing holds a host's durations. The zero value of a field means its default. All hosts of a cluster should agree.
+// Timing holds a host's durations. The zero value of a field means its default. All hosts of a cluster must agree on Lease,
+// and should on the rest: a host whose leases outlast another's promises says so in its history.
 type Timing struct {
 	// Heartbeat is how long a follower waits, once to twice, before it misses its leader; it governs how long a fail-over
 	// takes. Default 400 ms.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/adamantdb/adamant/mesh"
 	"github.com/adamantdb/adamant/partition"
 )
 
@@ -18,6 +19,7 @@ import (
 type report struct {
 	Incarnation string
 	Version     uint64 // of the cluster file the host follows
+	Lease       uint64 // microseconds: for how long its voters promise
 	Members     []memberReport
 }
 
@@ -48,13 +50,14 @@ const (
 
 var errReport = errors.New("malformed report")
 
-// encode: version u8 | incarnation | cluster file version uvarint | count uvarint | rows. A row: partition uvarint |
+// encode: version u8 | incarnation | cluster file version, lease µs, count uvarint | rows. A row: partition uvarint |
 // flags u8 | epoch, applied uvarint | leader | founding uvarint. Strings are uvarint length and bytes.
 func (r *report) encode() []byte {
 	b := make([]byte, 0, 64+32*len(r.Members))
 	b = append(b, reportVersion)
 	b = appendString(b, r.Incarnation)
 	b = binary.AppendUvarint(b, r.Version)
+	b = binary.AppendUvarint(b, r.Lease)
 	b = binary.AppendUvarint(b, uint64(len(r.Members)))
 	for i := range r.Members {
 		m := &r.Members[i]
@@ -76,6 +79,7 @@ func decodeReport(b []byte) (report, error) {
 	}
 	r.Incarnation = d.string()
 	r.Version = d.uvarint()
+	r.Lease = d.uvarint()
 	n := d.uvarint()
 	if d.err != nil || n > maxReportRows || n > uint64(len(d.b)) {
 		return r, fmt.Errorf("%w: %d rows in %d bytes", errReport, n, len(d.b))
@@ -152,8 +156,9 @@ const freshFor = 2 * time.Second
 
 // reportTable keeps the newest report of every other host.
 type reportTable struct {
-	mu     sync.Mutex
-	byHost map[string]hostReport
+	mu         sync.Mutex
+	byHost     map[string]hostReport
+	complained map[string]string // hosts whose timing was complained about, with their incarnation
 }
 
 type hostReport struct {
@@ -184,6 +189,18 @@ func (t *reportTable) take(host string, r report, now time.Time) (news, conflict
 	}
 	t.byHost[host] = h
 	return news || old.incarnation != h.incarnation || len(old.members) != len(h.members), false
+}
+
+// firstComplaint reports whether a host's timing was not complained about yet, and notes that it is now.
+func (t *reportTable) firstComplaint(id mesh.Identity) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.complained == nil {
+		t.complained = make(map[string]string)
+	}
+	first := t.complained[id.Host] != id.Incarnation
+	t.complained[id.Host] = id.Incarnation
+	return first
 }
 
 // peers lists the members of a partition on other hosts, by server id.

@@ -2,6 +2,7 @@ package adamant
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -140,7 +141,7 @@ func (h *Host) sendReports() {
 
 // report describes this host's members.
 func (h *Host) report() report {
-	r := report{Incarnation: h.incarnation, Version: h.cluster().Version}
+	r := report{Incarnation: h.incarnation, Version: h.cluster().Version, Lease: uint64(h.opts.Timing.Lease.Microseconds())}
 	draining := h.isDraining()
 	for _, m := range h.allMembers() {
 		row := memberReport{Partition: m.id}
@@ -179,6 +180,11 @@ func (h *Host) takeReport(from mesh.Identity, r report) {
 	news, conflict := h.reports.take(from.Host, r, time.Now())
 	if conflict {
 		h.log.Debug("report of a second incarnation", "host", from.Host, "incarnation", from.Incarnation)
+	}
+	if own := uint64(h.opts.Timing.Lease.Microseconds()); r.Lease < own && h.reports.firstComplaint(from) {
+		text := fmt.Sprintf("host %s promises for %d µs, this host's leases last %d µs: Timing must be the same on all hosts, or two leaders may serve", from.Host, r.Lease, own)
+		h.log.Error(text)
+		h.note(nil, "peer", text)
 	}
 	if news {
 		h.routeChanged()
