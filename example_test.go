@@ -133,6 +133,96 @@ func ExampleHost_Compact() {
 	// Output: true {"n":10}
 }
 
+// A replacement begins the document anew from a snapshot, at any seq: for documents that are imported or restored.
+func ExampleHost_Replace() {
+	host, ctx, done := open()
+	defer done()
+	key := adamant.Key{Space: "chess", Key: "game-4"}
+	if err := host.Create(ctx, key, delta(1, `{"n":1}`, `{"n":null}`)); err != nil {
+		log.Fatal(err)
+	}
+	if err := host.Replace(ctx, key, 100, []byte(`{"imported":true}`)); err != nil {
+		log.Fatal(err)
+	}
+	head, err := host.Append(ctx, key, []adamant.Delta{delta(101, `{"n":2}`, `{"n":null}`)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	doc, err := host.Get(ctx, key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(head, string(doc.JSON))
+	// Output: 101 {"imported":true,"n":2}
+}
+
+// Deleting what is not there is no error, so a delete may be repeated; afterwards the key is free.
+func ExampleHost_Delete() {
+	host, ctx, done := open()
+	defer done()
+	key := adamant.Key{Space: "chess", Key: "game-5"}
+	if err := host.Create(ctx, key, delta(1, `{"n":1}`, `{"n":null}`)); err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		if err := host.Delete(ctx, key); err != nil {
+			log.Fatal(err)
+		}
+	}
+	_, gone := host.Get(ctx, key)
+	again := host.Create(ctx, key, delta(1, `{"n":1}`, `{"n":null}`))
+	fmt.Println(adamant.Code(gone) == adamant.CodeNotFound, again)
+	// Output: true <nil>
+}
+
+// The stored deltas of a document as they are, for operators and audits.
+func ExampleHost_Log() {
+	host, ctx, done := open()
+	defer done()
+	key := adamant.Key{Space: "chess", Key: "game-6"}
+	first := delta(1, `{"n":1}`, `{"n":null}`)
+	first.Who = "alice"
+	if err := host.Create(ctx, key, first); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := host.Append(ctx, key, []adamant.Delta{delta(2, `{"n":2}`, `{"n":1}`)}); err != nil {
+		log.Fatal(err)
+	}
+	for entry, err := range host.Log(ctx, key) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%d %q %s\n", entry.Delta.SeqEnd, entry.Delta.Who, entry.Delta.Redo)
+	}
+	// Output:
+	// 1 "alice" {"n":1}
+	// 2 "" {"n":2}
+}
+
+// WaitReady returns when every partition has a leader that serves; Status says everything that a host knows of itself.
+func ExampleHost_Status() {
+	dir, err := os.MkdirTemp("", "adamant-example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	host, err := adamant.Open(adamant.Options{Dir: dir, Partitions: 4})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer host.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := host.WaitReady(ctx); err != nil {
+		log.Fatal(err)
+	}
+	status := host.Status()
+	ready, why := status.Ready()
+	totals := status.Totals()
+	fmt.Printf("%s: ready %v %q, serves %d of %d, %d sick\n", status.Host, ready, why, totals.Serving, totals.Members, totals.Sick)
+	// Output: local: ready true "", serves 4 of 4, 0 sick
+}
+
 func ExampleHost_Inventory() {
 	host, ctx, done := open()
 	defer done()
