@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/adamantdb/adamant/antientropy"
 	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/internal/liveness"
 	"github.com/adamantdb/adamant/mesh"
 	"github.com/adamantdb/adamant/partition"
 	"github.com/adamantdb/adamant/store"
@@ -41,6 +43,7 @@ type Host struct {
 	docs    *store.DocEngine
 	watcher *config.Watcher // nil without a cluster file
 	repair  *antientropy.Loop
+	live    *liveness.Table
 	pool    *pool // calls between hosts
 	// repairPool serves repair apart from the rest: reading what others lack is slow and may wait.
 	repairPool *pool
@@ -80,7 +83,7 @@ func Open(options Options) (*Host, error) {
 	}
 	queue := newEventQueue()
 	h := &Host{opts: o, log: o.Logger, queue: queue, events: queue.deliver(o.Events), started: time.Now(), members: map[uint32]*member{},
-		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}),
+		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}), live: liveness.NewTable(rand.Uint64()),
 		pool: newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue)}
 	h.context, h.stop = context.WithCancel(context.Background())
 	if err := h.open(); err != nil {
@@ -94,6 +97,8 @@ func Open(options Options) (*Host, error) {
 	}
 	h.loops.Go(func() { h.steward(ctx) })
 	h.loops.Go(func() { h.reporter(ctx) })
+	h.loops.Go(func() { h.beat(ctx) })
+	h.loops.Go(func() { h.tick(ctx) })
 	h.loops.Go(func() { h.truncation(ctx) })
 	h.loops.Go(func() { h.repair.Run(ctx) })
 	return h, nil

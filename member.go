@@ -32,7 +32,6 @@ type member struct {
 	part      *partition.Partition
 	transport *mesh.RaftTransport
 	failure   error  // opening failed: shown in the status, not tried again
-	alone     bool   // opened with the short timers of a partition that is one host's own
 	complete  bool   // as last reported to Events.HealthChanged
 	unborn    string // why the partition is not founded yet; "" when it is
 }
@@ -54,14 +53,9 @@ func (m *member) running() *partition.Partition {
 
 func (m *member) hasData() (bool, error) { return partition.HasData(m.log, m.docs) }
 
-// open starts the Raft member. A partition with a single voter, this host, does not wait for anybody, so its timers are
-// short.
-func (m *member) open(alone bool) error {
+// open starts the Raft member.
+func (m *member) open() error {
 	h := m.host
-	timing := h.opts.Timing.partition()
-	if alone {
-		timing.Heartbeat, timing.Election = 10*time.Millisecond, 10*time.Millisecond
-	}
 	reason, err := h.safeModeReason(m.id)
 	if err != nil {
 		return err
@@ -72,7 +66,7 @@ func (m *member) open(alone bool) error {
 	}
 	p, err := partition.Open(partition.Options{
 		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs}, Transport: transport,
-		Timing: timing, Limits: h.opts.Limits.partition(), SafeMode: reason, Logger: h.log,
+		Timing: h.opts.Timing.partition(), Liveness: h.live, Limits: h.opts.Limits.partition(), SafeMode: reason, Logger: h.log,
 		Trailing: h.opts.Limits.TrailingLogs, Threshold: h.opts.Limits.MarkerEvery,
 		Events: partition.Events{
 			Leader:  func(leader raft.ServerID, term uint64) { h.leaderChanged(m.id, leader, term) },
@@ -86,7 +80,7 @@ func (m *member) open(alone bool) error {
 		return errors.Join(fmt.Errorf("open partition %d: %w", m.id, err), transport.Close())
 	}
 	m.mu.Lock()
-	m.part, m.transport, m.alone = p, transport, alone
+	m.part, m.transport = p, transport
 	m.mu.Unlock()
 	h.noteHealth(m, m.docs.Status())
 	if h.isDraining() {
@@ -107,7 +101,7 @@ func (m *member) stop() error {
 	if p == nil {
 		return nil
 	}
-	err := errors.Join(p.Close(), transport.Close())
+	err := errors.Join(transport.Close(), p.Close()) // in this order: calls under way end at once
 	m.host.counts.retire(transport.Stats())
 	return err
 }
@@ -119,26 +113,26 @@ func (m *member) step(ctx context.Context, desired partition.Desired, listed boo
 		return nil // the last step is still under way
 	}
 	defer m.steps.Unlock()
+	data, err := m.hasData()
 	m.mu.Lock()
 	p, failure := m.part, m.failure
-	m.mu.Unlock()
-	if failure != nil {
-		return nil
+	if data {
+		m.unborn = ""
 	}
-	data, err := m.hasData()
-	if err != nil {
+	m.mu.Unlock()
+	if err != nil || failure != nil {
 		return err
 	}
 	switch {
 	case p == nil && !listed && !data:
-		return m.neverMind(desired)
+		return m.neverMind()
 	case p == nil:
 		if !data {
 			if joined, err := m.join(ctx); err != nil || joined {
 				return err
 			}
 		}
-		return m.start(desired)
+		return m.start()
 	case !data && listed:
 		return m.born(ctx, p, desired)
 	case m.foundedTwice(p):
@@ -151,10 +145,10 @@ func (m *member) step(ctx context.Context, desired partition.Desired, listed boo
 
 // neverMind handles a member that the cluster file listed for a while and that holds no data. One that never took part in
 // anything is forgotten at once; one that has voted has to leave like any other.
-func (m *member) neverMind(desired partition.Desired) error {
+func (m *member) neverMind() error {
 	term, err := m.log.GetUint64([]byte("CurrentTerm"))
 	if err == nil && term > 0 {
-		return m.start(desired)
+		return m.start()
 	}
 	if err != nil && err.Error() != "not found" {
 		return fmt.Errorf("partition %d: read the term: %w", m.id, err)
@@ -162,9 +156,8 @@ func (m *member) neverMind(desired partition.Desired) error {
 	return m.host.drop(m)
 }
 
-func (m *member) start(desired partition.Desired) error {
-	alone := len(desired.Voters) == 1 && desired.Voters[0] == m.host.name
-	err := m.open(alone)
+func (m *member) start() error {
+	err := m.open()
 	if err != nil {
 		m.mu.Lock()
 		m.failure = err
@@ -178,15 +171,6 @@ func (m *member) start(desired partition.Desired) error {
 func (m *member) lead(ctx context.Context, p *partition.Partition, desired partition.Desired) error {
 	if s := p.Status(); s.State != raft.Leader {
 		return nil
-	}
-	m.mu.Lock()
-	alone := m.alone
-	m.mu.Unlock()
-	if alone && len(desired.Voters)+len(desired.Replicas) > 1 { // company needs the timers of a network
-		if err := m.stop(); err != nil {
-			return err
-		}
-		return m.open(false)
 	}
 	peers := m.host.peersOf(m)
 	mayTransfer := m.host.transferring.TryLock()
@@ -219,7 +203,7 @@ func (m *member) join(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	m.host.log.Info("joining from a marker", "partition", m.id, "index", reply.Marker.Index, "leader", leader)
-	return true, m.open(false)
+	return true, m.open()
 }
 
 // born handles a member that runs but holds nothing yet: it joins a group that exists, or founds it by the bootstrap rule.

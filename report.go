@@ -203,6 +203,17 @@ func (t *reportTable) firstComplaint(id mesh.Identity) bool {
 	return first
 }
 
+// servers lists the other hosts that were ever heard of, each with its newest incarnation.
+func (t *reportTable) servers() []raft.ServerID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]raft.ServerID, 0, len(t.byHost))
+	for host, h := range t.byHost {
+		list = append(list, raft.ServerID(host+"@"+h.incarnation))
+	}
+	return list
+}
+
 // peers lists the members of a partition on other hosts, by server id.
 func (t *reportTable) peers(id uint32, now time.Time) map[raft.ServerID]partition.Peer {
 	t.mu.Lock()

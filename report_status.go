@@ -59,10 +59,13 @@ func (h *Host) partitionStatus(m *member, repair *RepairStatus) PartitionStatus 
 		}
 		return s
 	}
+	if why := m.waitsFor(); why != "" {
+		s.NotServing = "not founded" + why
+	}
 	st := p.Status()
 	s.Role, s.Leader, s.Term = role(st), partition.HostOf(st.Leader), st.Term
 	s.Serving = st.Serving == partition.Serves
-	if st.State == raft.Leader && !s.Serving {
+	if st.State == raft.Leader && !s.Serving && s.NotServing == "" {
 		s.NotServing = st.Serving.String()
 	}
 	if st.Failure != nil {
@@ -85,12 +88,12 @@ func rootText(root merkle.Sum) string {
 }
 
 func role(s partition.Status) Role {
-	switch s.State {
-	case raft.Leader:
+	switch {
+	case s.State == raft.Leader:
 		return RoleLeader
-	case raft.Candidate:
+	case s.State == raft.Candidate && s.Leader == "": // one that was beaten waits, and follows meanwhile
 		return RoleCandidate
-	case raft.Shutdown:
+	case s.State == raft.Shutdown:
 		return RoleNone
 	}
 	for _, server := range s.Servers {

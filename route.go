@@ -2,6 +2,7 @@ package adamant
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -171,7 +172,17 @@ func (h *Host) Drain(ctx context.Context) error {
 	h.draining = true
 	h.mu.Unlock()
 	if left := h.handOver(ctx); left > 0 {
-		return &UnavailableError{Reason: "partitions still led here: no other complete voter took them", Err: ctx.Err()}
+		return fmt.Errorf("drain: %w", &UnavailableError{Partition: h.firstLed(), Reason: fmt.Sprintf("%d partitions are still led here, no other complete voter took them", left), Err: ctx.Err()})
 	}
 	return nil
+}
+
+// firstLed is the first partition that this host leads.
+func (h *Host) firstLed() uint32 {
+	for _, m := range h.allMembers() {
+		if p := m.running(); p != nil && h.leads(p) {
+			return m.id
+		}
+	}
+	return 0
 }

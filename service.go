@@ -18,6 +18,8 @@ import (
 const (
 	callReport byte = 1 // a report; empty reply
 	callProbe  byte = 2 // what do you hold of this partition? → probeReply
+	callBeat   byte = 4 // liveness.Beat → liveness.Answer
+	callNotes  byte = 5 // what is committed; empty reply
 	callJoin   byte = 3 // a leader is asked for a marker to start from: joinRequest → joinReply
 )
 
@@ -45,7 +47,7 @@ type joinReply struct {
 	Applied  uint64 `json:"applied"`
 }
 
-// serveHost answers the calls of other hosts. Reports are taken on the link's own goroutine, which is quick; the others
+// serveHost answers the calls of other hosts. Reports, beats and notes are taken on the link's own goroutine, which is quick; the others
 // may touch disks and get a goroutine of the host's bounded pool.
 func (h *Host) serveHost(from mesh.Identity, r mesh.Request, reply func([]byte, error)) {
 	if len(r.Payload) == 0 {
@@ -53,12 +55,19 @@ func (h *Host) serveHost(from mesh.Identity, r mesh.Request, reply func([]byte, 
 		return
 	}
 	call, body := r.Payload[0], r.Payload[1:]
-	if call == callReport {
+	switch call {
+	case callReport:
 		rep, err := decodeReport(body)
 		if err == nil {
 			h.takeReport(from, rep)
 		}
 		reply(nil, err)
+		return
+	case callBeat:
+		reply(h.heard(from, body))
+		return
+	case callNotes:
+		reply(nil, h.noted(from, body))
 		return
 	}
 	h.pool.run(func() {

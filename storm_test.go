@@ -43,7 +43,7 @@ type storm struct {
 const stormDocuments = 24
 
 // TestStorm: nothing acknowledged is lost, no linearizable read is stale, no member stops or enters safe mode, and all
-// members are complete once the faults end (design §13). Longer: go test -run TestStorm -storm 10m -storm-seed 7 .
+// members are complete once the faults end (design §13). Longer: go test -run TestStorm -storm 10m -storm-seed 7 -timeout 20m .
 func TestStorm(t *testing.T) {
 	s := newStorm(t)
 	for i := range stormDocuments {

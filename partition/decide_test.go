@@ -43,38 +43,38 @@ func TestLeaseCountsSendTimesOfVoters(t *testing.T) {
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	voters := []raft.ServerID{"a", "b", "c"}
 	var l lease
-	if _, ok := l.majority(3, voters, "a", at(0)); ok {
+	if _, ok := l.majority(3, voters, "a", at(0), noBeats); ok {
 		t.Fatal("a leader nobody acknowledged has a lease")
 	}
 	l.ack("replica", 3, at(90), 0) // a non-voter's word counts for nothing
-	if _, ok := l.majority(3, voters, "a", at(100)); ok {
+	if _, ok := l.majority(3, voters, "a", at(100), noBeats); ok {
 		t.Fatal("a non-voter's acknowledgement gave a lease")
 	}
 	l.ack("b", 3, at(10), 0)
 	l.ack("b", 3, at(5), 0) // arrives late: an older send time changes nothing
-	if got, ok := l.majority(3, voters, "a", at(100)); !ok || !got.Equal(at(10)) {
+	if got, ok := l.majority(3, voters, "a", at(100), noBeats); !ok || !got.Equal(at(10)) {
 		t.Fatalf("majority since %v, %v", got, ok)
 	}
 	l.ack("c", 3, at(40), 0)
-	if got, _ := l.majority(3, voters, "a", at(100)); !got.Equal(at(40)) {
+	if got, _ := l.majority(3, voters, "a", at(100), noBeats); !got.Equal(at(40)) {
 		t.Fatalf("majority since %v", got.Sub(start))
 	}
 	five := []raft.ServerID{"a", "b", "c", "d", "e"}
-	if got, _ := l.majority(3, five, "a", at(100)); !got.Equal(at(10)) {
+	if got, _ := l.majority(3, five, "a", at(100), noBeats); !got.Equal(at(10)) {
 		t.Fatalf("of five, the third newest counts: %v", got.Sub(start))
 	}
 	l.ack("b", 2, at(99), 0)
-	if got, _ := l.majority(3, five, "a", at(100)); !got.Equal(at(10)) {
+	if got, _ := l.majority(3, five, "a", at(100), noBeats); !got.Equal(at(10)) {
 		t.Fatal("an acknowledgement of an older term counted")
 	}
-	if _, ok := l.majority(4, voters, "a", at(100)); ok {
+	if _, ok := l.majority(4, voters, "a", at(100), noBeats); ok {
 		t.Fatal("acknowledgements of term 3 gave a lease in term 4")
 	}
-	if _, ok := l.majority(3, []raft.ServerID{"b", "c", "d"}, "a", at(100)); ok {
+	if _, ok := l.majority(3, []raft.ServerID{"b", "c", "d"}, "a", at(100), noBeats); ok {
 		t.Fatal("a leader outside of the voters has a lease")
 	}
 	l.ack("b", 4, at(150), 0)
-	if _, ok := l.majority(4, voters, "a", at(160)); !ok {
+	if _, ok := l.majority(4, voters, "a", at(160), noBeats); !ok {
 		t.Fatal("no lease in the next term")
 	}
 }
@@ -456,3 +456,5 @@ func TestAddTakesItsOwnOnly(t *testing.T) {
 		t.Fatalf("%s", s)
 	}
 }
+
+func noBeats(raft.ServerID, uint64) time.Time { return time.Time{} }

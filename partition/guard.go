@@ -34,14 +34,19 @@ var (
 // Inbound requests pass through one goroutine, one after the other, as Raft's main goroutine would take them anyway; so a
 // promise is in force before the next vote request is looked at.
 type guard struct {
+	partition  uint32
 	inner      Transport
+	live       Liveness // nil: Raft's own heartbeats are the only sign of life
 	self       raft.ServerID
 	leaseFor   time.Duration
 	vetoed     func(now time.Time, lastContact time.Time) bool // sick or draining, and within the grace period
 	covered    func(*raft.InstallSnapshotRequest) bool         // a marker that says nothing new
 	term       func() uint64                                   // Raft's current term
 	stuck      func(now time.Time) bool                        // a durable step of this member is overdue
+	joined     func()                                          // a follower acknowledged for the first time; only with live
+	vouches    func(*raft.RequestPreVoteRequest) error         // Raft here would vote for it; only with live
 	consumer   chan raft.RPC
+	injected   chan injection // requests that this member makes up for its own Raft
 	stop, done chan struct{}
 	dead       atomic.Bool // nothing leaves or enters any more: a durable step failed
 
@@ -51,6 +56,12 @@ type guard struct {
 	contact time.Time     // when the last request of an accepted leader arrived; start-up at first
 	muted   uint64        // term in which this leader must not replicate any more
 	changed chan struct{} // closed and replaced when an acknowledgement arrives; nil while nobody waits
+
+	follows promise                  // as last told to live; leader "" when nobody
+	ledTo   map[raft.ServerID]uint64 // term last told to live
+	wire    time.Time                // heartbeats have to prove more than what was sent until then
+	offer   uint64                   // term in which this member was offered the leadership
+	ballot  ballot
 }
 
 // start begins to deliver inbound requests. A member that may have promised before it was restarted, in the given term or
@@ -61,7 +72,8 @@ func (g *guard) start(term uint64) {
 	if term > 0 {
 		g.promise = promise{term: term, until: now.Add(g.leaseFor)}
 	}
-	g.consumer = make(chan raft.RPC)
+	g.consumer, g.injected = make(chan raft.RPC), make(chan injection, 4)
+	g.ledTo = map[raft.ServerID]uint64{}
 	g.stop, g.done = make(chan struct{}), make(chan struct{})
 	go g.run()
 }
@@ -81,6 +93,10 @@ func (g *guard) run() {
 				return
 			}
 			if !g.deliver(rpc) {
+				return
+			}
+		case i := <-g.injected:
+			if !g.inject(i) {
 				return
 			}
 		case <-g.stop:
@@ -147,10 +163,14 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 	}
 	switch req := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
-		if !g.released(req) && g.forbids(raft.ServerID(req.ID), now) {
+		if !g.release(raft.ServerID(req.ID), now, g.released(req)) {
 			return nil, errPromised, true
 		}
 	case *raft.RequestPreVoteRequest:
+		if g.live != nil {
+			resp, err = g.preVote(req, now)
+			return resp, err, true
+		}
 		if g.forbids(raft.ServerID(req.ID), now) {
 			return nil, errPromised, true
 		}
@@ -161,6 +181,7 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 		if !g.offered(req) {
 			return nil, errLateOffer, true
 		}
+		g.accept(req)
 	case *raft.InstallSnapshotRequest:
 		term := g.term()
 		if req.Term < term || !g.covered(req) {
@@ -183,19 +204,19 @@ func (g *guard) accepted(req *raft.AppendEntriesRequest, r raft.RPCResponse, rec
 	}
 	id := raft.ServerID(req.ID)
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.promise.extend(id, req.Term, received, g.leaseFor)
 	g.contact = received
-	g.mu.Unlock()
+	g.follow(id, req.Term)
 }
 
-// released reports whether a vote request is excused from the promise: it is flagged, so its candidate was offered the
-// leadership, and it asks for the very next term. The offer came from the leader of the term before (offered), who had
+// released reports whether a vote request is excused from the promise: its candidate was offered the leadership, and it asks for the very next term. The offer came from the leader of the term before (offered), who had
 // stopped serving in that term by then; a promise of that term binds nobody any more, and one of an earlier term had
 // ended before that leader was elected.
 func (g *guard) released(req *raft.RequestVoteRequest) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return req.LeadershipTransfer && req.Term == g.promise.term+1
+	return wasOffered(req) && req.Term == g.promise.term+1
 }
 
 // offered reports whether an offer of leadership comes from the leader this member follows, in its present term. An offer
@@ -213,14 +234,18 @@ func (g *guard) offered(req *raft.TimeoutNowRequest) bool {
 func (g *guard) forbids(candidate raft.ServerID, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.promise.forbids(candidate, now)
+	return g.promise.forbids(candidate, now) || g.beatForbids(candidate, now)
 }
 
-// lastContact is when a leader was last accepted, or when the guard started.
+// lastContact is when a leader was last heard of, by a request or by its host's beats, or when the guard started.
 func (g *guard) lastContact() time.Time {
+	at := g.beatContact()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.contact
+	if g.contact.After(at) {
+		return g.contact
+	}
+	return at
 }
 
 // followed returns the latest time at which a majority of voters is known to have followed this member as the leader of
@@ -228,7 +253,7 @@ func (g *guard) lastContact() time.Time {
 func (g *guard) followed(term uint64, voters []raft.ServerID, now time.Time) (time.Time, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.lease.majority(term, voters, g.self, now)
+	return g.lease.majority(term, voters, g.self, now, g.beatAcked)
 }
 
 // acked is closed when the next acknowledgement arrives.
@@ -252,11 +277,15 @@ func (g *guard) noteAck(id raft.ServerID, req *raft.AppendEntriesRequest, resp *
 	}
 	g.mu.Lock()
 	g.lease.ack(id, req.Term, sent, match)
+	fresh := g.led(id, req.Term)
 	changed := g.changed
 	g.changed = nil
 	g.mu.Unlock()
 	if changed != nil {
 		close(changed)
+	}
+	if fresh {
+		g.joined()
 	}
 }
 
@@ -313,10 +342,15 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 		return err
 	}
 	sent := time.Now()
+	if g.beats(id, args, sent) {
+		*resp = raft.AppendEntriesResponse{RPCHeader: args.RPCHeader, Term: args.Term, Success: true}
+		return nil
+	}
 	if err := g.inner.AppendEntries(id, target, args, resp); err != nil {
 		return err
 	}
 	g.noteAck(id, args, resp, sent)
+	g.newer(args.Term, resp.Term)
 	return nil
 }
 
@@ -325,31 +359,36 @@ func (g *guard) RequestVote(id raft.ServerID, target raft.ServerAddress, args *r
 	if g.dead.Load() {
 		return errStopped
 	}
-	if !args.LeadershipTransfer {
-		if err := g.mayCampaign(); err != nil {
-			return err
-		}
+	request := *args
+	if g.isOffered(args) {
+		request.Candidate = offeredMark
+	} else if err := g.mayCampaign(true); err != nil {
+		return err
 	}
-	return g.inner.RequestVote(id, target, args, resp)
+	if g.live != nil {
+		// Promises decide, not whether the other side's Raft has noticed that its leader is silent.
+		request.LeadershipTransfer = true
+	}
+	return g.inner.RequestVote(id, target, &request, resp)
 }
 
 // RequestPreVote is withheld like RequestVote.
 func (g *guard) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	if err := g.mayCampaign(); err != nil {
+	if err := g.mayCampaign(false); err != nil {
 		return err
 	}
 	return g.inner.RequestPreVote(id, target, args, resp)
 }
 
-func (g *guard) mayCampaign() error {
-	if g.dead.Load() {
-		return errStopped
-	}
+// mayCampaign says why this member must not campaign now. With inEarnest it follows nobody any more from then on.
+func (g *guard) mayCampaign(inEarnest bool) error {
 	now := time.Now()
-	if g.vetoed(now, g.lastContact()) {
+	switch {
+	case g.dead.Load():
+		return errStopped
+	case g.vetoed(now, g.lastContact()):
 		return errVetoed
-	}
-	if g.forbids(g.self, now) {
+	case inEarnest && !g.release(g.self, now, false), g.forbids(g.self, now):
 		return errPromised
 	}
 	return nil

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -92,7 +93,7 @@ func (p *Partition) prepareHandOver(ctx context.Context, l *leadership, drained 
 // replicating, so that it steps down.
 func (p *Partition) completeHandOver(l *leadership, to raft.ServerID) error {
 	defer p.guard.mute(l.term)
-	if err := p.guard.offer(to, l.term); err != nil {
+	if err := p.guard.sendOffer(to, l.term); err != nil {
 		return fmt.Errorf("hand-over to %s: %w", to, err)
 	}
 	patience := time.NewTimer(2 * p.o.Timing.Election)
@@ -107,8 +108,8 @@ func (p *Partition) completeHandOver(l *leadership, to raft.ServerID) error {
 	}
 }
 
-// offer tells another member to campaign at once. This member must have stopped serving in the term for good.
-func (g *guard) offer(to raft.ServerID, term uint64) error {
+// sendOffer tells another member to campaign at once. This member must have stopped serving in the term for good.
+func (g *guard) sendOffer(to raft.ServerID, term uint64) error {
 	req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.self),
 		Addr: binary.BigEndian.AppendUint64(nil, term)}}
 	return g.inner.TimeoutNow(to, raft.ServerAddress(to), req, new(raft.TimeoutNowResponse))
@@ -121,4 +122,26 @@ func offerTerm(req *raft.TimeoutNowRequest) (uint64, bool) {
 		return 0, false
 	}
 	return binary.BigEndian.Uint64(req.Addr), true
+}
+
+// accept notes an offer that is handed to Raft: the votes that Raft asks for in the next term are excused from promises.
+func (g *guard) accept(req *raft.TimeoutNowRequest) {
+	term, _ := offerTerm(req)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.offer = term
+	g.unfollow()
+}
+
+// offeredMark stands in the field of a vote request that Raft has no more use for, when its candidate was offered the
+// leadership of the term before. Raft's own flag only says that the other side shall not mind its leader.
+var offeredMark = []byte("offered")
+
+func wasOffered(req *raft.RequestVoteRequest) bool { return bytes.Equal(req.Candidate, offeredMark) }
+
+// isOffered reports whether a vote that Raft asks for follows an offer.
+func (g *guard) isOffered(req *raft.RequestVoteRequest) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return req.LeadershipTransfer && g.offer > 0 && req.Term == g.offer+1
 }

@@ -177,7 +177,10 @@ func TestFlagExcusesOnlyTheNextTerm(t *testing.T) {
 		term    uint64
 		refused bool
 	}{{true, 8, false}, {true, 7, true}, {true, 9, true}, {false, 8, true}} {
-		req := &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("b")}, Term: c.term, LeadershipTransfer: c.flag}
+		req := &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("b")}, Term: c.term, LeadershipTransfer: true}
+		if c.flag {
+			req.Candidate = offeredMark
+		}
 		_, err, handled := g.intercept(raft.RPC{Command: req}, now)
 		if handled != c.refused || handled && !errors.Is(err, errPromised) {
 			t.Errorf("flag %v, term %d: handled %v, %v", c.flag, c.term, handled, err)

@@ -73,7 +73,7 @@ func (p *Partition) begun() {
 	r := p.raft.Load()
 	term := r.CurrentTerm()
 	l := &leadership{term: term, waiting: map[uint64]*proposal{}, pending: map[store.Key]*pending{},
-		queue: make(chan []byte, p.o.Limits.InFlight+1), over: make(chan struct{})}
+		queue: make(chan []byte, p.o.Limits.InFlight+2), over: make(chan struct{})}
 	p.mu.Lock()
 	p.lead, p.handing = l, false
 	p.mu.Unlock()
@@ -108,6 +108,7 @@ func (p *Partition) ended(reason string) {
 		return
 	}
 	close(l.over)
+	p.guard.resign()
 	l.endEpoch()
 	if l.drained != nil {
 		close(l.drained)

@@ -41,21 +41,23 @@ func (l *lease) ack(peer raft.ServerID, term uint64, sent time.Time, match uint6
 }
 
 // majority is the latest time at which a majority of voters, self included, is known to have followed the leader of
-// term. Non-voters do not count. A leader that is its own majority follows itself now.
-func (l *lease) majority(term uint64, voters []raft.ServerID, self raft.ServerID, now time.Time) (time.Time, bool) {
+// term. Non-voters do not count. A leader that is its own majority follows itself now. beat tells of acknowledgements by the
+// hosts' beats.
+func (l *lease) majority(term uint64, voters []raft.ServerID, self raft.ServerID, now time.Time, beat func(raft.ServerID, uint64) time.Time) (time.Time, bool) {
 	if !slices.Contains(voters, self) {
 		return time.Time{}, false
 	}
 	times := make([]time.Time, 0, len(voters))
 	for _, v := range voters {
-		switch {
-		case v == self:
+		if v == self {
 			times = append(times, now)
-		case l.term == term:
-			times = append(times, l.acks[v].sent)
-		default:
-			times = append(times, time.Time{})
+			continue
 		}
+		at := beat(v, term)
+		if l.term == term && l.acks[v].sent.After(at) {
+			at = l.acks[v].sent
+		}
+		times = append(times, at)
 	}
 	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
 	at := times[len(voters)/2]

@@ -91,6 +91,7 @@ type Options struct {
 	Log       store.LogGroup
 	Documents Documents
 	Transport Transport
+	Liveness  Liveness // of the host; nil: Raft's own heartbeats
 	Timing    Timing
 	Limits    Limits
 	// Trailing is how many entries stay in the log behind a marker; more than Limits.InFlight. Default 2048.

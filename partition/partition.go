@@ -46,8 +46,9 @@ type Partition struct {
 	safeMode  string // reason; "" when not in safe mode
 	failure   error  // a durable step failed
 	closed    bool
-	serves    Refusal       // as last reported to Events.Serving
-	epoch     uint64        // of the newest leadership here
+	serves    Refusal // as last reported to Events.Serving
+	epoch     uint64  // of the newest leadership here
+	candidacy candidacy
 	servedAt  time.Time     // when this member was last seen to serve
 	leaderID  raft.ServerID // as last reported to Events.Leader
 	leadTerm  uint64
@@ -72,14 +73,18 @@ func Open(options Options) (*Partition, error) {
 	if err != nil && err.Error() != "not found" {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
-	p.guard = &guard{inner: o.Transport, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed, covered: p.covered,
-		term: p.term, stuck: p.stuck}
+	p.guard = &guard{partition: o.ID, inner: o.Transport, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
+		covered: p.covered, term: p.term, stuck: p.stuck, vouches: p.vouches, joined: func() { p.Renote(time.Time{}) }}
 	p.guard.start(term)
 	if err := p.startRaft(); err != nil {
 		p.guard.close()
 		return nil, fmt.Errorf("partition %d: start Raft: %w", o.ID, err)
 	}
 	p.watching.Go(p.watch)
+	if v := p.voters(); o.Liveness != nil && len(v) == 1 && v[0] == o.Self {
+		p.guard.absolve() // nobody else could be promised anything
+		p.Stand()
+	}
 	return p, nil
 }
 
@@ -108,6 +113,11 @@ func (p *Partition) raftConfig() *raft.Config {
 	c.HeartbeatTimeout, c.ElectionTimeout = p.o.Timing.Heartbeat, p.o.Timing.Election
 	c.LeaderLeaseTimeout = p.o.Timing.Heartbeat
 	c.CommitTimeout = p.o.Timing.Commit
+	if p.o.Liveness != nil {
+		slow := backstop * p.o.Timing.Heartbeat
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = slow, slow, slow
+		c.CommitTimeout = quietCommit
+	}
 	c.MaxAppendEntries = maxAppendEntries
 	c.BatchApplyCh = true // holds as many as may be in flight, so that Apply never blocks
 	c.TrailingLogs = p.o.Trailing
@@ -203,7 +213,11 @@ func HasData(log store.LogGroup, docs interface{ Applied() uint64 }) (bool, erro
 
 // Bootstrap gives an empty member the group's first configuration. DecideBirth says when that is right.
 func (p *Partition) Bootstrap(servers []raft.Server) error {
-	return p.raft.Load().BootstrapCluster(raft.Configuration{Servers: servers}).Error()
+	if err := p.raft.Load().BootstrapCluster(raft.Configuration{Servers: servers}).Error(); err != nil {
+		return err
+	}
+	p.Stand()
+	return nil
 }
 
 // ID is the partition's number in the cluster file.
@@ -366,5 +380,6 @@ func (p *Partition) Close() error {
 	p.guard.close()
 	err := f.Error()
 	p.watching.Wait()
+	p.guard.leave()
 	return err
 }

@@ -66,6 +66,7 @@ func (p *Partition) confirm(ctx context.Context) error {
 	if l == nil {
 		return p.mayServe(Serves)
 	}
+	p.guard.demand(since)
 	p.verify.run(func() { p.raft.Load().VerifyLeader() })
 	if err := p.guard.waitFollowed(ctx, l.term, since, p.voters, l.over); err != nil {
 		return err

@@ -1,0 +1,228 @@
+package adamant
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/internal/liveness"
+	"github.com/adamantdb/adamant/mesh"
+	"github.com/adamantdb/adamant/partition"
+)
+
+// The signs of life between hosts (package liveness), and the notes that tell followers of quiet partitions what is
+// committed. Both are calls of mesh.ServiceHost, answered on the link's own goroutine.
+
+// beatsPerHeartbeat is how many beats a host sends in the time after which its followers would miss it.
+const beatsPerHeartbeat = 3
+
+// ticksPerHeartbeat is how often in that time a host looks after its members.
+const ticksPerHeartbeat = 8
+
+// beat is the loop that sends beats to every host this one leads members on, each on its own goroutine, so that a slow host
+// delays no other.
+func (h *Host) beat(ctx context.Context) {
+	interval := h.opts.Timing.Heartbeat / beatsPerHeartbeat
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var mu sync.Mutex
+	busy := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if h.failed() != nil {
+			continue // a host that stopped leads nothing
+		}
+		for _, peer := range h.reports.servers() {
+			b, ok := h.live.Beat(string(peer))
+			mu.Lock()
+			free := !busy[string(peer)]
+			busy[string(peer)] = busy[string(peer)] || ok
+			mu.Unlock()
+			if !ok || !free {
+				continue
+			}
+			wg.Go(func() {
+				h.beatOnce(ctx, peer, b, 2*interval)
+				mu.Lock()
+				delete(busy, string(peer))
+				mu.Unlock()
+			})
+		}
+	}
+}
+
+// beatOnce sends one beat and takes its answer.
+func (h *Host) beatOnce(ctx context.Context, peer raft.ServerID, b liveness.Beat, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	target, err := mesh.TargetOf(raft.ServerAddress(peer))
+	if err != nil {
+		return
+	}
+	p := h.net.Start(target, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Urgent, Payload: b.AppendBinary([]byte{callBeat}), Timeout: patience})
+	payload, err := mesh.Await(ctx, p)
+	if err != nil {
+		return // it counts for nothing; links say themselves when they break
+	}
+	a, err := liveness.DecodeAnswer(payload)
+	if err != nil {
+		h.log.Warn("answer to a beat", "peer", peer, "error", err)
+		return
+	}
+	for _, lost := range h.live.Answered(string(peer), b, a, p.Sent()) {
+		m := h.member(lost.Partition)
+		if m == nil || m.running() == nil {
+			continue
+		}
+		if err := m.running().Reassure(peer, lost.Term); err != nil {
+			h.log.Debug("reassure", "partition", lost.Partition, "peer", peer, "error", err)
+		}
+	}
+}
+
+// heard answers another host's beat.
+func (h *Host) heard(from mesh.Identity, body []byte) ([]byte, error) {
+	b, err := liveness.DecodeBeat(body)
+	if err != nil {
+		return nil, err
+	}
+	if h.failed() != nil {
+		return nil, h.failed() // its members follow nobody any more
+	}
+	return h.live.Heard(from.ID(), b, time.Now()).AppendBinary(nil), nil
+}
+
+// tick looks after the members: silent leaders are replaced, quiet followers told what is committed. When the loop itself is
+// late, the process was not running, and beats may be waiting to be read: nobody is taken for silent until they had time to.
+func (h *Host) tick(ctx context.Context) {
+	every := h.opts.Timing.Heartbeat / ticksPerHeartbeat
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	last, patient, compared := time.Now(), time.Time{}, time.Time{}
+	var told sync.WaitGroup
+	defer told.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Now()
+		if now.Sub(last) > 3*every {
+			patient = now.Add(h.opts.Timing.Heartbeat / 2)
+		}
+		last = now
+		if now.Before(patient) {
+			continue
+		}
+		if now.Sub(compared) >= compareEvery {
+			compared = now
+			h.remind(now)
+		}
+		notes := map[raft.ServerID][]byte{}
+		for _, m := range h.allMembers() {
+			p := m.running()
+			if p == nil {
+				continue
+			}
+			if n, ok := p.Tick(now); ok {
+				for _, to := range n.To {
+					notes[to] = appendNote(notes[to], m.id, n)
+				}
+			}
+		}
+		for to, payload := range notes {
+			told.Go(func() { h.tell(ctx, to, payload) })
+		}
+	}
+}
+
+// compareEvery is how often a host looks whether the followers of its partitions have applied what it told them.
+const compareEvery = time.Second
+
+// remind looks after partitions where a follower reported that it applied less than this leader: it was told too early what
+// is committed, or not at all, or it misses entries.
+func (h *Host) remind(now time.Time) {
+	for _, m := range h.allMembers() {
+		p := m.running()
+		if p == nil || !h.leads(p) {
+			continue
+		}
+		applied := m.docs.Applied()
+		for _, peer := range h.reports.peers(m.id, now) {
+			if peer.Alive && peer.Applied < applied {
+				p.Nudge(now, peer.ID)
+			}
+		}
+	}
+}
+
+// renoteAfter is how long a host waits before it repeats notes that did not arrive.
+const renoteAfter = time.Second
+
+// tell sends notes to one host; the members repeat those that it did not take.
+func (h *Host) tell(ctx context.Context, to raft.ServerID, payload []byte) {
+	ctx, cancel := context.WithTimeout(ctx, hostCallTimeout)
+	defer cancel()
+	target, err := mesh.TargetOf(raft.ServerAddress(to))
+	if err == nil {
+		_, err = h.net.Call(ctx, target, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Normal, Payload: payload, Timeout: hostCallTimeout})
+	}
+	if err == nil {
+		return
+	}
+	again := time.Now().Add(renoteAfter)
+	_ = eachNote(payload[1:], func(id uint32, _ partition.Note) { // made by appendNote
+		if m := h.member(id); m != nil {
+			if p := m.running(); p != nil {
+				p.Renote(again)
+			}
+		}
+	})
+}
+
+// appendNote encodes: call u8 once | for each note: partition, term, index, term of the index as uvarints.
+func appendNote(b []byte, id uint32, n partition.Note) []byte {
+	if len(b) == 0 {
+		b = append(b, callNotes)
+	}
+	b = binary.AppendUvarint(b, uint64(id))
+	b = binary.AppendUvarint(b, n.Term)
+	b = binary.AppendUvarint(b, n.Index)
+	return binary.AppendUvarint(b, n.IndexTerm)
+}
+
+// noted hands another host's notes to the members they are for.
+func (h *Host) noted(from mesh.Identity, body []byte) error {
+	return eachNote(body, func(id uint32, n partition.Note) {
+		if m := h.member(id); m != nil {
+			if p := m.running(); p != nil {
+				p.Noted(raft.ServerID(from.ID()), n)
+			}
+		}
+	})
+}
+
+// eachNote decodes what appendNote made, without the first byte.
+func eachNote(body []byte, do func(uint32, partition.Note)) error {
+	d := decoder{b: body}
+	for len(d.b) > 0 {
+		id := d.uvarint()
+		n := partition.Note{Term: d.uvarint(), Index: d.uvarint(), IndexTerm: d.uvarint()}
+		if d.err != nil || id > 1<<32-1 {
+			return fmt.Errorf("%w: notes", errReport)
+		}
+		do(uint32(id), n)
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+package liveness
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Pair is a partition in one term of its leader.
+type Pair struct {
+	Partition uint32
+	Term      uint64
+}
+
+// Table is one host's half of all its beats, as leader and as follower. It is safe for concurrent use.
+//
+// Always: a pair of a set counts as acknowledged only since a beat that was sent while it was in the set; a follower's
+// answer is yes only while it follows every pair of the list it has from that leader.
+type Table struct {
+	instance uint64 // of this process: a set of an earlier one is another set
+
+	mu        sync.Mutex
+	followers map[string]*follower // server id of a host that follows
+	leaders   map[string]*leader   // server id of a host that leads
+	follows   map[uint32]*followed
+}
+
+// follower is what this host, as leader, knows of another one.
+type follower struct {
+	pairs   map[uint32]ledPair
+	digest  uint64
+	version uint64 // grows with every change of pairs
+	listed  uint64 // version of the list the other side has said yes to
+	acked   time.Time
+	ackedAt uint64 // version that acked is about
+}
+
+type ledPair struct {
+	term  uint64
+	added uint64 // version that brought it
+}
+
+// leader is what this host, as follower, has from another one.
+type leader struct {
+	digest uint64
+	pairs  map[uint32]uint64 // partition to term: the list, without what was refused
+	broken bool              // a pair of the list is no longer followed: another list is needed
+	beat   time.Time         // when the last beat that was answered with yes arrived
+}
+
+// followed is whom this host's member of a partition follows.
+type followed struct {
+	leader string
+	term   uint64
+}
+
+// NewTable returns an empty table. instance is a number that no other process of this host uses.
+func NewTable(instance uint64) *Table {
+	return &Table{instance: instance, followers: map[string]*follower{}, leaders: map[string]*leader{}, follows: map[uint32]*followed{}}
+}
+
+func digestOf(p uint32, term uint64) uint64 {
+	var b [12]byte
+	binary.LittleEndian.PutUint32(b[:], p)
+	binary.LittleEndian.PutUint64(b[4:], term)
+	return xxhash.Sum64(b[:])
+}
+
+// Led notes that the member of a partition on another host has acknowledged this host's leadership in a term.
+func (t *Table) Led(p uint32, term uint64, peer string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.followers[peer]
+	if f == nil {
+		f = &follower{pairs: map[uint32]ledPair{}, digest: t.instance}
+		t.followers[peer] = f
+	}
+	if old, ok := f.pairs[p]; ok {
+		if old.term >= term {
+			return
+		}
+		f.digest -= digestOf(p, old.term)
+	}
+	f.version++
+	f.pairs[p] = ledPair{term: term, added: f.version}
+	f.digest += digestOf(p, term)
+}
+
+// Resigned takes a partition out of all sets: this host does not lead it any more.
+func (t *Table) Resigned(p uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range t.followers {
+		f.remove(p)
+	}
+}
+
+func (f *follower) remove(p uint32) {
+	if old, ok := f.pairs[p]; ok {
+		f.version++
+		delete(f.pairs, p)
+		f.digest -= digestOf(p, old.term)
+	}
+}
+
+// Acked is when the newest beat was sent by which a host acknowledged this host's leadership of a partition in a term; the
+// zero time when there is none.
+func (t *Table) Acked(p uint32, term uint64, peer string) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.followers[peer]
+	if f == nil {
+		return time.Time{}
+	}
+	if pair, ok := f.pairs[p]; ok && pair.term == term && pair.added <= f.ackedAt {
+		return f.acked
+	}
+	return time.Time{}
+}
+
+// Follow notes that this host's member of a partition has accepted a leader in a term.
+func (t *Table) Follow(p uint32, term uint64, leader string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.follows[p]
+	if old != nil && (old.term > term || *old == (followed{leader, term})) {
+		return
+	}
+	t.unfollow(p)
+	t.follows[p] = &followed{leader: leader, term: term}
+}
+
+// Unfollow takes a partition back: its member follows nobody by what it said so far.
+func (t *Table) Unfollow(p uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unfollow(p)
+}
+
+func (t *Table) unfollow(p uint32) {
+	old := t.follows[p]
+	if old == nil {
+		return
+	}
+	delete(t.follows, p)
+	if l := t.leaders[old.leader]; l != nil && l.pairs[p] == old.term {
+		delete(l.pairs, p)
+		l.broken = true
+	}
+}
+
+// Contact is when this host last heard, by a beat, from the leader that its member of a partition follows; the zero time
+// when never.
+func (t *Table) Contact(p uint32) (leader string, term uint64, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.contact(p)
+}
+
+func (t *Table) contact(p uint32) (leader string, term uint64, at time.Time) {
+	f := t.follows[p]
+	if f == nil {
+		return "", 0, time.Time{}
+	}
+	if l := t.leaders[f.leader]; l != nil && l.pairs[p] == f.term {
+		at = l.beat
+	}
+	return f.leader, f.term, at
+}
+
+// Release takes a partition back for the sake of a candidate, unless a beat has promised its leader otherwise until after
+// now: lease is for how long a promise holds. It reports whether the candidate may be helped.
+func (t *Table) Release(p uint32, candidate string, now time.Time, lease time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	leader, _, at := t.contact(p)
+	if leader != "" && leader != candidate && !at.IsZero() && now.Before(at.Add(lease)) {
+		return false
+	}
+	t.unfollow(p)
+	return true
+}
+
+// Beat returns the next beat for a host, false when this host leads nothing there.
+func (t *Table) Beat(peer string) (Beat, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.followers[peer]
+	if f == nil || len(f.pairs) == 0 {
+		return Beat{}, false
+	}
+	b := Beat{Version: f.version, Digest: f.digest}
+	if f.listed != f.version {
+		b.Listed = true
+		for p, pair := range f.pairs {
+			b.Pairs = append(b.Pairs, Pair{p, pair.term})
+		}
+		slices.SortFunc(b.Pairs, func(x, y Pair) int { return int(int64(x.Partition) - int64(y.Partition)) })
+	}
+	return b, true
+}
+
+// Heard is the follower's side of a beat that arrived now.
+func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.leaders[from]
+	if !b.Listed {
+		if l == nil || l.broken || l.digest != b.Digest {
+			return Answer{Unlisted: true}
+		}
+		l.beat = now
+		return Answer{Yes: true}
+	}
+	var refused []uint32
+	fresh := &leader{digest: b.Digest, pairs: make(map[uint32]uint64, len(b.Pairs))}
+	for _, pair := range b.Pairs {
+		if f := t.follows[pair.Partition]; f != nil && f.leader == from && f.term == pair.Term {
+			fresh.pairs[pair.Partition] = pair.Term
+		} else {
+			refused = append(refused, pair.Partition)
+		}
+	}
+	t.leaders[from] = fresh
+	if len(refused) > 0 {
+		fresh.broken = true
+		if l != nil { // the pairs of both lists keep the contact they had
+			fresh.beat = l.beat
+			for p := range fresh.pairs {
+				if l.pairs[p] != fresh.pairs[p] {
+					delete(fresh.pairs, p)
+				}
+			}
+		}
+		return Answer{Refused: refused}
+	}
+	fresh.beat = now
+	return Answer{Yes: true}
+}
+
+// Answered takes the answer to a beat that was sent at a time, and returns the partitions that the other side does not
+// follow this host in: each needs a word of Raft.
+func (t *Table) Answered(peer string, b Beat, a Answer, sent time.Time) []Pair {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.followers[peer]
+	if f == nil {
+		return nil
+	}
+	switch {
+	case a.Yes:
+		if b.Version > f.ackedAt || b.Version == f.ackedAt && sent.After(f.acked) {
+			f.acked, f.ackedAt = sent, b.Version
+		}
+		f.listed = max(f.listed, b.Version)
+		return nil
+	case a.Unlisted:
+		f.listed = 0
+	}
+	var lost []Pair
+	for _, p := range a.Refused {
+		if pair, ok := f.pairs[p]; ok && pair.added <= b.Version {
+			lost = append(lost, Pair{p, pair.term})
+			f.remove(p)
+		}
+	}
+	return lost
+}
+
+// Forget drops what is known of a host that is gone for good.
+func (t *Table) Forget(peer string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.followers, peer)
+	delete(t.leaders, peer)
+}

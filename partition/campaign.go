@@ -1,0 +1,282 @@
+package partition
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// injection is a request that this member makes up for its own Raft; done is told the outcome.
+type injection struct {
+	command any
+	done    func(any, error) // may be nil
+}
+
+// inject hands a request to Raft; false when the guard is closing.
+func (g *guard) inject(i injection) bool {
+	answer := make(chan raft.RPCResponse, 1)
+	select {
+	case g.consumer <- raft.RPC{Command: i.command, RespChan: answer}:
+	case <-g.stop:
+		return false
+	}
+	select {
+	case r := <-answer:
+		if i.done != nil {
+			i.done(r.Response, r.Error)
+		}
+		return true
+	case <-g.stop:
+		return false
+	}
+}
+
+// offerInjection queues a request unless too many wait already.
+func (g *guard) offerInjection(i injection) bool {
+	select {
+	case g.injected <- i:
+		return true
+	default:
+		return false
+	}
+}
+
+// candidacy is what a member that is no leader remembers between two ticks. Only Tick and campaign touch it, under the
+// partition's mu.
+type candidacy struct {
+	underWay  bool
+	notBefore time.Time // the next attempt
+	silent    time.Time // since when the leader has been found silent; zero while it is not
+	nourished time.Time // when Raft was last told that its leader lives
+	noted     uint64    // commit index that followers were last told beside entries
+	noteFrom  time.Time // no note before
+	seen      uint64    // commit index at the last tick
+	nudged    uint64    // last index at the last nudge
+}
+
+// Note is a leader's word on how far the log is committed, for followers that no entry is going to tell. The entry at Index
+// is of IndexTerm: a follower whose log differs there does not take it.
+type Note struct {
+	Term, Index, IndexTerm uint64
+	To                     []raft.ServerID
+}
+
+// Tick looks after a member whose host keeps the sign of life (Options.Liveness): the host calls it every Heartbeat / 8 or so
+// for each of its members. It starts a campaign when the leader is silent, tells Raft that the leader lives when it is not,
+// and returns what a leader's followers are to be told. It does not block.
+func (p *Partition) Tick(now time.Time) (Note, bool) {
+	if p.o.Liveness == nil {
+		return Note{}, false
+	}
+	switch p.raft.Load().State() {
+	case raft.Leader:
+		return p.note(now)
+	case raft.Shutdown:
+		return Note{}, false
+	}
+	contact := p.guard.lastContact()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &p.candidacy
+	if now.Sub(contact) < p.o.Timing.Heartbeat {
+		c.silent = time.Time{}
+		p.nourish(now)
+		return Note{}, false
+	}
+	if c.silent.IsZero() {
+		c.silent = now
+		c.notBefore = now.Add(p.turn())
+	}
+	if !c.underWay && !now.Before(c.notBefore) && !p.closed && p.failure == nil {
+		c.underWay = true
+		p.watching.Go(p.campaign)
+	}
+	return Note{}, false
+}
+
+// note tells followers the commit index once it has not moved for a tick: while it does, entries tell it.
+func (p *Partition) note(now time.Time) (Note, bool) {
+	r := p.raft.Load()
+	commit, term := r.CommitIndex(), r.CurrentTerm()
+	p.mu.Lock()
+	c := &p.candidacy
+	quiet := commit == c.seen && commit > c.noted && !now.Before(c.noteFrom)
+	c.seen = commit
+	if quiet {
+		c.noted = commit
+	}
+	p.mu.Unlock()
+	if !quiet {
+		return Note{}, false
+	}
+	of, ok := termOf(p.o.Log)(commit)
+	if !ok {
+		return Note{}, false
+	}
+	n := Note{Term: term, Index: commit, IndexTerm: of}
+	if f := r.GetConfiguration(); f.Error() == nil {
+		for _, s := range f.Configuration().Servers {
+			if s.ID != p.o.Self {
+				n.To = append(n.To, s.ID)
+			}
+		}
+	}
+	return n, len(n.To) > 0
+}
+
+// Renote has the next notes say everything again, not before a time: a follower may have missed what was said.
+func (p *Partition) Renote(from time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.candidacy.noted, p.candidacy.noteFrom = 0, from
+}
+
+// Nudge is told that a follower lags behind a leader that has nothing to say. Raft repeats what failed to reach a follower
+// only along with the next entry; when there was none since the last nudge, one is made up.
+func (p *Partition) Nudge(now time.Time, peer raft.ServerID) {
+	r := p.raft.Load()
+	last := r.LastIndex()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &p.candidacy
+	c.noted, c.noteFrom = 0, now
+	quiet := c.nudged == last
+	c.nudged = last
+	if l := p.lead; quiet && l != nil && len(l.queue) == 0 && !p.guard.matches(peer, l.term, last) {
+		barrier := command{EvalTerm: l.term, Barrier: true, Founding: p.fsm.foundingOr(rand.Uint64)}
+		l.queue <- barrier.encode()
+	}
+}
+
+// Noted takes a leader's note. Raft treats it as a request without entries: it checks the term and that the log agrees.
+func (p *Partition) Noted(from raft.ServerID, n Note) {
+	if n.Index == 0 || p.raft.Load().CommitIndex() >= n.Index {
+		return
+	}
+	p.guard.offerInjection(injection{command: &raft.AppendEntriesRequest{RPCHeader: headerOf(from), Term: n.Term,
+		PrevLogEntry: n.Index, PrevLogTerm: n.IndexTerm, LeaderCommitIndex: n.Index}})
+}
+
+// nourish keeps Raft from missing a leader that only the beats have heard of. The caller holds mu.
+func (p *Partition) nourish(now time.Time) {
+	c := &p.candidacy
+	if now.Sub(c.nourished) < backstop*p.o.Timing.Heartbeat/4 {
+		return
+	}
+	c.nourished = now
+	leader, term, at := p.o.Liveness.Contact(p.o.ID)
+	if leader == "" || at.IsZero() {
+		return // its own requests do
+	}
+	p.guard.offerInjection(injection{command: &raft.AppendEntriesRequest{RPCHeader: headerOf(raft.ServerID(leader)), Term: term}})
+}
+
+// turn is how long this member leaves others the first try when their leader falls silent. The order differs from partition
+// to partition, and from term to term.
+func (p *Partition) turn() time.Duration {
+	r := p.raft.Load()
+	_, silent := r.LeaderWithID()
+	voters := slices.DeleteFunc(p.voters(), func(id raft.ServerID) bool { return id == silent })
+	slices.Sort(voters)
+	rank := 0
+	if i := slices.Index(voters, p.o.Self); i >= 0 {
+		first := int((uint64(p.o.ID) + r.CurrentTerm()) % uint64(len(voters)))
+		rank = (i - first + len(voters)) % len(voters)
+	}
+	return time.Duration(rank)*p.o.Timing.Heartbeat/4 + rand.N(p.o.Timing.Heartbeat/40+1)
+}
+
+// campaign makes one attempt to be elected: pre-votes first, so that a member that could not win disturbs nobody.
+func (p *Partition) campaign() {
+	won := p.preElect()
+	if won {
+		p.standForElection()
+	}
+	wait := p.o.Timing.Election/2 + rand.N(p.o.Timing.Election/2+1)
+	if won {
+		wait += p.o.Timing.Election / 2 // for the votes, and the first word of the winner
+	}
+	p.mu.Lock()
+	p.candidacy.underWay = false
+	p.candidacy.notBefore = time.Now().Add(wait)
+	p.mu.Unlock()
+}
+
+// preElect asks the other voters whether they would vote for this member; it returns once a majority would, or can not.
+func (p *Partition) preElect() bool {
+	voters := p.voters()
+	if !slices.Contains(voters, p.o.Self) || p.guard.mayCampaign(false) != nil || p.guard.take(p.o.Self, time.Now()) != nil {
+		return false
+	}
+	index, term, err := p.lastEntry()
+	if err != nil {
+		return false
+	}
+	req := raft.RequestPreVoteRequest{RPCHeader: p.guard.header(), Term: p.term() + 1, LastLogIndex: index, LastLogTerm: term}
+	votes := make(chan bool, len(voters))
+	for _, v := range voters {
+		if v == p.o.Self {
+			votes <- true
+			continue
+		}
+		p.watching.Go(func() {
+			var resp raft.RequestPreVoteResponse
+			err := p.guard.RequestPreVote(v, raft.ServerAddress(v), &req, &resp)
+			votes <- err == nil && resp.Granted
+		})
+	}
+	patience := time.NewTimer(p.o.Timing.Election)
+	defer patience.Stop()
+	granted := 0
+	for range voters {
+		select {
+		case yes := <-votes:
+			if yes {
+				granted++
+			}
+			if granted > len(voters)/2 {
+				return true
+			}
+		case <-patience.C:
+			return false
+		case <-p.closing:
+			return false
+		}
+	}
+	return false
+}
+
+// standForElection makes Raft a candidate. One that is still waiting out a candidacy, for which it takes its slow time,
+// is first made a follower by a request of a later term, from nobody.
+func (p *Partition) standForElection() {
+	stand := injection{command: &raft.TimeoutNowRequest{RPCHeader: p.guard.header()}}
+	if p.raft.Load().State() != raft.Candidate {
+		p.guard.offerInjection(stand)
+		return
+	}
+	nobody := raft.RequestVoteRequest{RPCHeader: p.guard.header(), Term: p.term() + 1}
+	p.guard.offerInjection(injection{command: &nobody})
+	p.guard.offerInjection(stand)
+}
+
+// Reassure sends a follower's member a word of its own, because its host does not follow this member by the beats. It blocks
+// for as long as the transport does.
+func (p *Partition) Reassure(peer raft.ServerID, term uint64) error {
+	if p.raft.Load().State() != raft.Leader || p.term() != term {
+		return nil
+	}
+	return p.guard.reassure(peer, term)
+}
+
+// Stand makes an attempt to be elected without waiting for anybody to be missed: a group that was just founded.
+func (p *Partition) Stand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.o.Liveness == nil || p.candidacy.underWay || p.closed {
+		return
+	}
+	p.candidacy.underWay = true
+	p.watching.Go(p.campaign)
+}
