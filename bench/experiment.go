@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // experiment measures all variants in turn, round by round, and the machine itself before each round.
-func experiment(ctx context.Context, w workload, p protocol, list []variant, progress func(done, total int, note string)) (*result, error) {
+func experiment(ctx context.Context, w workload, p protocol, list []variant, tell func(done, total time.Duration, note string)) (*result, error) {
 	rounds := make([][]figures, len(list))
 	var raw []baseline
-	done, total := 0, p.rounds*len(list)
+	length := p.warmup + p.duration
+	total := length * time.Duration(p.rounds*len(list))
+	var before time.Duration
 	for round := range p.rounds {
 		b, err := baselineOnce(p.dir)
 		if err != nil {
@@ -19,16 +22,17 @@ func experiment(ctx context.Context, w workload, p protocol, list []variant, pro
 		raw = append(raw, b)
 		for k := range list {
 			i := (k + round) % len(list) // nobody is always first
-			progress(done, total, list[i].name)
-			f, err := trialOnce(ctx, w, p, list[i].settings, p.seed+uint64(round))
+			t := trial{settings: list[i].settings, warmup: p.warmup, duration: p.duration, seed: p.seed + uint64(round),
+				tell: func(note string, measured time.Duration) { tell(before+measured, total, list[i].name+" "+note) }}
+			f, err := trialOnce(ctx, w, p.dir, t)
 			if err != nil {
 				return nil, fmt.Errorf("round %d, %s: %w", round+1, list[i].settings, err)
 			}
 			rounds[i] = append(rounds[i], f)
-			done++
+			before += length
 		}
 	}
-	progress(done, total, "")
+	tell(total, total, "")
 	return newResult(w, p, list, rounds, raw), nil
 }
 
@@ -41,11 +45,36 @@ func baselineOnce(parent string) (b baseline, err error) {
 	return measureBaseline(dir)
 }
 
-func trialOnce(ctx context.Context, w workload, p protocol, s settings, seed uint64) (f figures, err error) {
-	dir, remove, err := temporary(p.dir)
+func trialOnce(ctx context.Context, w workload, parent string, t trial) (f figures, err error) {
+	dir, remove, err := temporary(parent)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	return w.measure(ctx, trial{settings: s, dir: dir, warmup: p.warmup, duration: p.duration, seed: seed})
+	t.dir = dir
+	return w.measure(ctx, t)
+}
+
+// during shows how far something of a known length is, until it is stopped. From is the measured time that went before.
+func (t trial) during(note string, from, length time.Duration) (stop func()) {
+	t.tell(note, from)
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		begun := time.Now()
+		for {
+			select {
+			case <-end:
+				return
+			case now := <-tick.C:
+				t.tell(note, from+min(now.Sub(begun), length))
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-ended
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
@@ -19,22 +20,26 @@ type fleet struct {
 	settings settings
 	cluster  *config.Cluster
 	crews    []crew
+	orders   []openOrder    // one for each of them
 	byHost   map[string]int // which crew runs a host
 }
 
-// launch starts a cluster on empty disks and waits until every partition is led.
-func launch(ctx context.Context, t trial) (*fleet, error) {
+// openPatience is how long a cluster may take until every partition is led. Crews in other processes bound it themselves:
+// they would not hear of this one's end before.
+const openPatience = 5 * time.Minute
+
+// plan makes a cluster for an empty directory, and its crews, which do not run it yet.
+func plan(t trial) (*fleet, error) {
 	file := filepath.Join(t.dir, "cluster.json")
 	c, err := loopback.Plan(loopback.Spec{Name: "bench", Hosts: t.settings.Hosts, Partitions: t.settings.Partitions, Voters: t.settings.Voters}, file)
 	if err != nil {
 		return nil, err
 	}
 	f := &fleet{settings: t.settings, cluster: c, byHost: map[string]int{}}
-	var orders []openOrder
 	base := openOrder{ClusterFile: file, Dir: t.dir, Log: t.settings.Log, Procs: t.settings.Procs}
 	if !t.settings.Processes {
 		base.Hosts = c.HostNames()
-		f.crews, orders = append(f.crews, &siteCrew{}), append(orders, base)
+		f.crews, f.orders = append(f.crews, &site{}), append(f.orders, base)
 	} else {
 		for _, name := range c.HostNames() {
 			o := base
@@ -43,18 +48,21 @@ func launch(ctx context.Context, t trial) (*fleet, error) {
 			if err != nil {
 				return nil, errors.Join(err, f.close())
 			}
-			f.crews, orders = append(f.crews, p), append(orders, o)
+			f.crews, f.orders = append(f.crews, p), append(f.orders, o)
 		}
 	}
-	for i, o := range orders {
+	for i, o := range f.orders {
 		for _, name := range o.Hosts {
 			f.byHost[name] = i
 		}
 	}
-	if _, err := f.all(ctx, func(i int) order { return order{Do: doOpen, Open: orders[i]} }); err != nil {
-		return nil, errors.Join(err, f.close())
-	}
 	return f, nil
+}
+
+// open starts the hosts and waits until every partition is led.
+func (f *fleet) open(ctx context.Context) error {
+	_, err := f.all(ctx, func(i int) order { return order{Do: doOpen, Open: f.orders[i]} })
+	return err
 }
 
 // all gives every crew its order at the same time.
@@ -87,24 +95,21 @@ func (f *fleet) prepare(ctx context.Context, seed uint64) error {
 		}
 		orders[i].Documents = append(orders[i].Documents, placed{Number: n, Host: leaders.Leaders[id]})
 	}
+	before := 0 // documents of the crews before this one
 	for i := range orders {
-		// As many writers as the crew's share of the documents, and one at least where there are any.
-		share := len(orders[i].Documents) * f.settings.Writers / f.settings.Documents
-		orders[i].Writers = max(share, min(1, len(orders[i].Documents)))
+		n := len(orders[i].Documents)
+		orders[i].Writers = f.writersOf(before+n) - f.writersOf(before)
 		orders[i].Size, orders[i].Seed = f.settings.Size, seed+uint64(i)<<32
-	}
-	spare := f.settings.Writers
-	for _, o := range orders {
-		spare -= o.Writers
-	}
-	for i := range orders { // what rounding down has left
-		if spare > 0 && orders[i].Writers < len(orders[i].Documents) {
-			orders[i].Writers++
-			spare--
-		}
+		before += n
 	}
 	_, err = f.all(ctx, func(i int) order { return order{Do: doPrepare, Prepare: orders[i]} })
 	return err
+}
+
+// writersOf is how many writers the first so many documents get. Shares made of it add up to all writers, and none has more
+// writers than documents, as there are at least as many documents as writers.
+func (f *fleet) writersOf(documents int) int {
+	return documents * f.settings.Writers / f.settings.Documents
 }
 
 // documentKey names the documents that are written.
@@ -121,6 +126,17 @@ func (f *fleet) usage(ctx context.Context) (usage, error) {
 		sum = sum.add(a.Usage)
 	}
 	return sum, nil
+}
+
+// memory sums what all crews hold.
+func (f *fleet) memory(ctx context.Context) (memory, error) {
+	answers, err := f.all(ctx, func(int) order { return order{Do: doMemory} })
+	var sum memory
+	for _, a := range answers {
+		sum.Bytes += a.Memory.Bytes
+		sum.Goroutines += a.Memory.Goroutines
+	}
+	return sum, err
 }
 
 // load lets all crews write at the same time and adds up what came of it.
@@ -150,10 +166,3 @@ func (f *fleet) members() int {
 	}
 	return n
 }
-
-// siteCrew is a crew in this process.
-type siteCrew struct{ site site }
-
-func (c *siteCrew) do(ctx context.Context, o order) (answer, error) { return c.site.do(ctx, o) }
-
-func (c *siteCrew) close() error { return c.site.close() }

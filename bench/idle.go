@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -11,65 +13,108 @@ func idleWorkload() workload {
 		verb:  "idle",
 		short: "What a cluster costs that does nothing",
 		long: `idle starts a cluster, waits until every partition is led, and measures what the hosts cost while nobody uses them.
-Memory is compared with that of the process before the cluster was started.`,
+Memory and goroutines per member are what members add: those of a cluster with one partition, measured first, are subtracted.
+All of them are compared with those of the processes before they opened a host.`,
 		example:  `  bench idle --partitions 1000 --hosts 3`,
 		defaults: settings{Hosts: 3, Partitions: 1000, Voters: 3, Log: "pebble"},
 		protocol: protocol{rounds: 1, warmup: 5 * time.Second, duration: 10 * time.Second, seed: 1},
 		flags:    clusterFlags,
 		metrics: []metric{
 			{"coresPerHost", "cores/host", 1}, {"bytesPerSecondPerHost", "bytes/s/host", 1}, {"framesPerSecondPerHost", "frames/s/host", 1},
-			{"memoryPerMemberBytes", "KB/member", 1.0 / 1024}, {"goroutinesPerMember", "goroutines/member", 1}, {"leaderships", "leaderships", 1},
+			{"fsyncsPerSecondPerHost", "fsyncs/s/host", 1},
+			{"memoryPerMemberBytes", "KB/member", 1.0 / 1024}, {"memoryPerHostBytes", "MB/host", 1.0 / (1 << 20)},
+			{"goroutinesPerMember", "goroutines/member", 1}, {"goroutinesPerHost", "goroutines/host", 1}, {"leaderships", "leaderships", 1},
 		},
 		measure: measureIdle,
 	}
 }
 
-func measureIdle(ctx context.Context, t trial) (_ figures, err error) {
-	empty := measureMemory() // of a crew without hosts: its own process starts like this one
-	f, err := launch(ctx, t)
+// footprint is what an open cluster adds to its crews.
+type footprint struct{ members, bytes, goroutines float64 }
+
+func measureIdle(ctx context.Context, t trial) (figures, error) {
+	var fixed footprint // with one partition there is nothing to subtract: its members carry all that the hosts hold
+	if t.settings.Partitions > 1 {
+		small := t
+		small.settings.Partitions = 1
+		small.dir = filepath.Join(t.dir, "small")
+		if err := os.Mkdir(small.dir, 0o700); err != nil {
+			return nil, err
+		}
+		t.tell("one partition", 0)
+		var err error
+		if fixed, err = small.footprint(ctx, func(*fleet) error { return nil }); err != nil {
+			return nil, err
+		}
+	}
+	t.tell("opening hosts", 0)
+	out := figures{}
+	whole, err := t.footprint(ctx, func(f *fleet) error { return t.watch(ctx, f, out) })
 	if err != nil {
 		return nil, err
 	}
+	hosts, members := float64(t.settings.Hosts), whole.members-fixed.members
+	out["memoryPerMemberBytes"] = (whole.bytes - fixed.bytes) / members
+	out["memoryPerHostBytes"] = whole.bytes / hosts
+	out["goroutinesPerMember"] = (whole.goroutines - fixed.goroutines) / members
+	out["goroutinesPerHost"] = whole.goroutines / hosts
+	return out, nil
+}
+
+// footprint opens the trial's cluster, does something with it, and then finds out what it holds.
+func (t trial) footprint(ctx context.Context, do func(*fleet) error) (held footprint, err error) {
+	f, err := plan(t)
+	if err != nil {
+		return held, err
+	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	if err := pause(ctx, t.warmup); err != nil {
-		return nil, err
+	before, err := f.memory(ctx)
+	if err != nil {
+		return held, err
+	}
+	if err := f.open(ctx); err != nil {
+		return held, err
+	}
+	if err := do(f); err != nil {
+		return held, err
+	}
+	after, err := f.memory(ctx)
+	return footprint{members: float64(f.members()), bytes: float64(after.Bytes) - float64(before.Bytes),
+		goroutines: float64(after.Goroutines - before.Goroutines)}, err
+}
+
+// watch measures what a cluster does that nobody uses.
+func (t trial) watch(ctx context.Context, f *fleet, out figures) error {
+	stop := t.during("settling", 0, t.warmup)
+	err := pause(ctx, t.warmup)
+	stop()
+	if err != nil {
+		return err
 	}
 	before, err := f.usage(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := pause(ctx, t.duration); err != nil {
-		return nil, err
+	stop = t.during("idle", t.warmup, t.duration)
+	err = pause(ctx, t.duration)
+	stop()
+	if err != nil {
+		return err
 	}
 	after, err := f.usage(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answers, err := f.all(ctx, func(int) order { return order{Do: doMemory} })
-	if err != nil {
-		return nil, err
-	}
-	var held memory
-	for _, a := range answers {
-		held.Bytes += a.Memory.Bytes - min(empty.Bytes, a.Memory.Bytes)
-		held.Goroutines += a.Memory.Goroutines - empty.Goroutines
-	}
-	return idleFigures(f, after.since(before), after.At.Sub(before.At), held), nil
-}
-
-func idleFigures(f *fleet, u usage, length time.Duration, held memory) figures {
-	hosts, members := float64(f.settings.Hosts), float64(f.members())
-	out := figures{
-		"bytesPerSecondPerHost":  float64(u.LinkBytes) / length.Seconds() / hosts,
-		"framesPerSecondPerHost": float64(u.LinkFrames) / length.Seconds() / hosts,
-		"memoryPerMemberBytes":   float64(held.Bytes) / members,
-		"goroutinesPerMember":    float64(held.Goroutines) / members,
-		"leaderships":            float64(u.Leaderships), // begun while nothing happened: needless ones
-	}
+	u := after.since(before)
+	hostSeconds := after.At.Sub(before.At).Seconds() * float64(t.settings.Hosts)
 	if u.Measured {
-		out["coresPerHost"] = u.CPU.Seconds() / length.Seconds() / hosts
+		out["coresPerHost"] = u.CPU.Seconds() / hostSeconds
 	}
-	return out
+	out["bytesPerSecondPerHost"] = float64(u.LinkBytes) / hostSeconds
+	out["framesPerSecondPerHost"] = float64(u.LinkFrames) / hostSeconds
+	out["fsyncsPerSecondPerHost"] = float64(u.LogSyncs+u.DocumentSyncs) / hostSeconds
+	out["leaderships"] = float64(u.Leaderships) // begun while nothing happened: needless ones
+	return nil
 }
 
 // pause waits, unless the context ends first.

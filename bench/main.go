@@ -8,7 +8,7 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == crewArgument {
+	if isCrew(os.Args) {
 		os.Exit(runCrew())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -26,7 +26,6 @@ const (
 	doLoad                         // write to them for a time
 	doUsage                        // counters, now
 	doMemory                       // collect garbage, then memory and goroutines
-	doClose
 )
 
 type openOrder struct {
@@ -90,8 +89,6 @@ func (s *site) do(ctx context.Context, o order) (a answer, err error) {
 		a.Usage = s.usage()
 	case doMemory:
 		a.Memory = measureMemory()
-	case doClose:
-		err = s.close()
 	default:
 		err = fmt.Errorf("unknown order %d", o.Do)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // crewArgument makes this program a crew that takes its orders from standard input.
-const crewArgument = "crew"
+const crewArgument = "crew-of-a-bench"
 
 // process is a crew in a child process. Orders and answers are gobs over its standard input and output; it ends when its
 // input does.
@@ -34,7 +34,6 @@ func startProcess() (*process, error) {
 	}
 	p := &process{cmd: exec.Command(self, crewArgument)}
 	p.cmd.Stderr = os.Stderr
-	p.cmd.Env = append(os.Environ(), crewVariable+"=1")
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -48,9 +47,6 @@ func startProcess() (*process, error) {
 	}
 	return p, nil
 }
-
-// crewVariable tells the test binary that it is to be a crew: it does not come through main.
-const crewVariable = "ADAMANT_BENCH_CREW"
 
 func (p *process) do(ctx context.Context, o order) (answer, error) {
 	p.mu.Lock()
@@ -77,6 +73,9 @@ func (p *process) close() error {
 	}
 	return p.cmd.Wait()
 }
+
+// isCrew says whether the arguments of this process make it a crew.
+func isCrew(args []string) bool { return len(args) == 2 && args[1] == crewArgument }
 
 // runCrew is a crew's process. An interrupt is the parent's to handle.
 func runCrew() int {

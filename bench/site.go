@@ -41,6 +41,8 @@ func (s *site) open(ctx context.Context, o openOrder) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	for name, h := range s.hosts {
 		if err := h.WaitReady(ctx); err != nil {
 			return fmt.Errorf("host %s does not become ready: %w", name, err)

@@ -93,15 +93,17 @@ func newVerb(w workload) *cobra.Command {
 
 // perform runs the experiment and hands its result over.
 func perform(cmd *cobra.Command, w workload, p protocol, d delivery, list []variant) error {
-	bar := func(int, int, string) {}
+	tell := func(time.Duration, time.Duration, string) {}
 	if errs := cmd.ErrOrStderr(); progress.IsTerminal(errs) {
 		bars := progress.New(errs, true)
 		defer bars.Close()
 		b := bars.Bar("bench " + w.verb)
 		defer b.Finish()
-		bar = func(done, total int, note string) { b.Set(int64(done), int64(total), note) }
+		tell = func(done, total time.Duration, note string) {
+			b.Set(int64(done.Seconds()), int64(total.Seconds()), "s "+note)
+		}
 	}
-	r, err := experiment(cmd.Context(), w, p, list, bar)
+	r, err := experiment(cmd.Context(), w, p, list, tell)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type trial struct {
 	warmup   time.Duration
 	duration time.Duration
 	seed     uint64
+	tell     func(note string, measured time.Duration) // shows what goes on, and how much of warmup and duration is over
 }
 
 // metric describes a figure. The table shows it under its label, multiplied by scale.

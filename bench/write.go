@@ -32,16 +32,24 @@ throughput, latency, CPU and what reaches the disk. CPU is that of all hosts and
 
 // measureWrite runs one trial: the load for the warm-up, then for the measured time between two looks at the counters.
 func measureWrite(ctx context.Context, t trial) (_ figures, err error) {
-	f, err := launch(ctx, t)
+	f, err := plan(t)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	t.tell("opening hosts", 0)
+	if err := f.open(ctx); err != nil {
+		return nil, err
+	}
+	t.tell("creating documents", 0)
 	if err := f.prepare(ctx, t.seed); err != nil {
 		return nil, err
 	}
 	if t.warmup > 0 {
-		if _, err := f.load(ctx, order{Do: doLoad, Duration: t.warmup}); err != nil {
+		stop := t.during("warming up", 0, t.warmup)
+		_, err := f.load(ctx, order{Do: doLoad, Duration: t.warmup})
+		stop()
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -49,7 +57,9 @@ func measureWrite(ctx context.Context, t trial) (_ figures, err error) {
 	if err != nil {
 		return nil, err
 	}
+	stop := t.during("writing", t.warmup, t.duration)
 	r, err := f.load(ctx, order{Do: doLoad, Duration: t.duration})
+	stop()
 	if err != nil {
 		return nil, err
 	}
