@@ -158,11 +158,8 @@ func (h *Host) remind(now time.Time) {
 		if p == nil || !h.leads(p) {
 			continue
 		}
-		applied := m.docs.Applied()
-		for _, peer := range h.reports.peers(m.id, now) {
-			if peer.Alive && peer.Applied < applied {
-				p.Nudge(now, peer.ID)
-			}
+		for _, peer := range h.reports.behind(m.id, m.docs.Applied(), now) {
+			p.Nudge(now, peer)
 		}
 	}
 }

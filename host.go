@@ -44,7 +44,10 @@ type Host struct {
 	watcher *config.Watcher // nil without a cluster file
 	repair  *antientropy.Loop
 	live    *liveness.Table
-	pool    *pool // calls between hosts
+	sent    sentReports
+	// reconciled is the version of the configuration whose members are all open.
+	reconciled atomic.Uint64
+	pool       *pool // calls between hosts
 	// repairPool serves repair apart from the rest: reading what others lack is slow and may wait.
 	repairPool *pool
 
@@ -84,6 +87,7 @@ func Open(options Options) (*Host, error) {
 	queue := newEventQueue()
 	h := &Host{opts: o, log: o.Logger, queue: queue, events: queue.deliver(o.Events), started: time.Now(), members: map[uint32]*member{},
 		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}), live: liveness.NewTable(rand.Uint64()),
+		sent: sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
 		pool: newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue)}
 	h.context, h.stop = context.WithCancel(context.Background())
 	if err := h.open(); err != nil {
@@ -195,7 +199,21 @@ func (h *Host) desired(id uint32) (partition.Desired, bool) {
 		return partition.Desired{}, false
 	}
 	p := c.Partitions[i]
-	return partition.Desired{Voters: p.Voters, Replicas: p.Replicas, Prefer: p.Prefer}, true
+	return desiredOf(&p), true
+}
+
+func desiredOf(p *config.Partition) partition.Desired {
+	return partition.Desired{Voters: p.Voters, Replicas: p.Replicas, Prefer: p.Prefer}
+}
+
+// allDesired is what the cluster file wants of every partition.
+func (h *Host) allDesired() map[uint32]partition.Desired {
+	c := h.cluster()
+	out := make(map[uint32]partition.Desired, len(c.Partitions))
+	for i := range c.Partitions {
+		out[c.Partitions[i].ID] = desiredOf(&c.Partitions[i])
+	}
+	return out
 }
 
 // otherHosts lists the hosts of the cluster file without this one.
@@ -256,7 +274,9 @@ func (h *Host) addMember(id uint32, r store.Range) error {
 	if h.closed {
 		return &ClosedError{Host: h.name}
 	}
-	h.members[id] = &member{host: h, id: id, docs: docs, log: log, complete: true}
+	m := &member{host: h, id: id, docs: docs, log: log, complete: true}
+	m.restless.Store(true)
+	h.members[id] = m
 	return nil
 }
 
@@ -285,6 +305,7 @@ func (h *Host) drop(m *member) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.members, m.id)
+	h.reconciled.Store(0) // the file may list it again by now
 	return nil
 }
 

@@ -25,8 +25,8 @@ type member struct {
 	docs  *store.Documents
 	log   store.LogGroup
 	steps sync.Mutex
-	// founds is true while this host is about to found the partition.
-	founds atomic.Bool
+	// founds is true while this host is about to found the partition, restless while the member is on its way somewhere.
+	founds, restless atomic.Bool
 
 	mu        sync.Mutex
 	part      *partition.Partition
@@ -108,11 +108,13 @@ func (m *member) stop() error {
 
 // step brings the member one step closer to what the cluster file wants of it. The steward calls it again and again; it
 // returns quickly when there is nothing to do.
-func (m *member) step(ctx context.Context, desired partition.Desired, listed bool) error {
+func (m *member) step(ctx context.Context, desired partition.Desired, listed bool) (err error) {
 	if !m.steps.TryLock() {
 		return nil // the last step is still under way
 	}
 	defer m.steps.Unlock()
+	moved := true
+	defer func() { m.restless.Store(moved || err != nil) }()
 	data, err := m.hasData()
 	m.mu.Lock()
 	p, failure := m.part, m.failure
@@ -140,7 +142,8 @@ func (m *member) step(ctx context.Context, desired partition.Desired, listed boo
 	case !listed:
 		return m.leave(ctx, p, desired)
 	}
-	return m.lead(ctx, p, desired)
+	moved, err = m.lead(ctx, p, desired)
+	return err
 }
 
 // neverMind handles a member that the cluster file listed for a while and that holds no data. One that never took part in
@@ -167,10 +170,10 @@ func (m *member) start() error {
 	return err
 }
 
-// lead takes the next membership step, if this member leads.
-func (m *member) lead(ctx context.Context, p *partition.Partition, desired partition.Desired) error {
-	if s := p.Status(); s.State != raft.Leader {
-		return nil
+// lead takes the next membership step, if this member leads, and reports whether there was one.
+func (m *member) lead(ctx context.Context, p *partition.Partition, desired partition.Desired) (moved bool, err error) {
+	if !p.Leads() {
+		return false, nil
 	}
 	peers := m.host.peersOf(m)
 	mayTransfer := m.host.transferring.TryLock()
@@ -181,7 +184,7 @@ func (m *member) lead(ctx context.Context, p *partition.Partition, desired parti
 	if step.Kind != partition.StepNone {
 		m.host.log.Info("membership step", "partition", m.id, "step", step.String(), "error", err)
 	}
-	return err
+	return step.Kind != partition.StepNone, err
 }
 
 // join asks the partition's leader, if one is known, for a marker to start from. It returns true when the member was
@@ -232,13 +235,15 @@ func (m *member) born(ctx context.Context, p *partition.Partition, desired parti
 // sides stop writing until an operator has removed one.
 func (m *member) foundedTwice(p *partition.Partition) bool {
 	own := p.Founding()
-	for id, peer := range m.host.reports.peers(m.id, time.Now()) {
-		if own != 0 && peer.Founding != 0 && peer.Founding != own {
-			m.host.enterSafeMode(m.id, fmt.Sprintf("the partition was founded twice: %016x here, %016x on host %s", own, peer.Founding, partition.HostOf(id)))
-			return true
-		}
+	if own == 0 {
+		return false
 	}
-	return false
+	host, other := m.host.reports.foreign(m.id, own)
+	if host == "" {
+		return false
+	}
+	m.host.enterSafeMode(m.id, fmt.Sprintf("the partition was founded twice: %016x here, %016x on host %s", own, other, host))
+	return true
 }
 
 // leave handles a member whose host the cluster file no longer lists. While Raft's configuration still holds it, it goes
@@ -246,7 +251,8 @@ func (m *member) foundedTwice(p *partition.Partition) bool {
 func (m *member) leave(ctx context.Context, p *partition.Partition, desired partition.Desired) error {
 	leader, _ := p.Leader()
 	if leader == m.host.serverID {
-		return m.lead(ctx, p, desired)
+		_, err := m.lead(ctx, p, desired)
+		return err
 	}
 	if leader == "" {
 		leader, _, _ = m.host.reports.leader(m.id, time.Now())

@@ -16,8 +16,14 @@ import (
 // A report is what a host tells every other host about its members: who leads, who is complete, how far each has
 // applied. Reports are hints: they choose repair sources, name leaders to callers and tell a leader which membership step
 // is safe to try; Raft alone decides what happens.
+//
+// A host numbers its reports. One with a base carries only the members that changed after the report of that number, for
+// a host that has taken that one or a later one: quiet members cost nothing.
 type report struct {
 	Incarnation string
+	Process     uint64 // a random number of the process: its numbering starts anew
+	Number      uint64
+	Base        uint64 // 0: every member is in it
 	Version     uint64 // of the cluster file the host follows
 	Lease       uint64 // microseconds: for how long its voters promise
 	Members     []memberReport
@@ -50,14 +56,15 @@ const (
 
 var errReport = errors.New("malformed report")
 
-// encode: version u8 | incarnation | cluster file version, lease µs, count uvarint | rows. A row: partition uvarint |
+// encode: version u8 | incarnation | process, number, base, cluster file version, lease µs, count uvarint | rows. A row: partition uvarint |
 // flags u8 | epoch, applied uvarint | leader | founding uvarint. Strings are uvarint length and bytes.
 func (r *report) encode() []byte {
 	b := make([]byte, 0, 64+32*len(r.Members))
 	b = append(b, reportVersion)
 	b = appendString(b, r.Incarnation)
-	b = binary.AppendUvarint(b, r.Version)
-	b = binary.AppendUvarint(b, r.Lease)
+	for _, v := range []uint64{r.Process, r.Number, r.Base, r.Version, r.Lease} {
+		b = binary.AppendUvarint(b, v)
+	}
 	b = binary.AppendUvarint(b, uint64(len(r.Members)))
 	for i := range r.Members {
 		m := &r.Members[i]
@@ -78,8 +85,9 @@ func decodeReport(b []byte) (report, error) {
 		return r, fmt.Errorf("%w: version %d", errReport, v)
 	}
 	r.Incarnation = d.string()
-	r.Version = d.uvarint()
-	r.Lease = d.uvarint()
+	for _, v := range []*uint64{&r.Process, &r.Number, &r.Base, &r.Version, &r.Lease} {
+		*v = d.uvarint()
+	}
 	n := d.uvarint()
 	if d.err != nil || n > maxReportRows || n > uint64(len(d.b)) {
 		return r, fmt.Errorf("%w: %d rows in %d bytes", errReport, n, len(d.b))
@@ -163,32 +171,74 @@ type reportTable struct {
 
 type hostReport struct {
 	incarnation string
+	process     uint64
+	number      uint64
 	version     uint64
 	received    time.Time
 	members     map[uint32]memberReport
 }
 
+// errBase refuses a report that builds upon one that was not taken: the sender sends everything.
+var errBase = errors.New("the report builds upon one that is not known here")
+
 // take stores a report and returns whether a leader, an incarnation or a health flag in it is news. A report of one
 // incarnation is not believed while another one of the same host is heard of: two processes claim one name then, and the
-// later one must not pass for the earlier one's successor.
-func (t *reportTable) take(host string, r report, now time.Time) (news, conflict bool) {
-	h := hostReport{incarnation: r.Incarnation, version: r.Version, received: now, members: make(map[uint32]memberReport, len(r.Members))}
+// later one must not pass for the earlier one's successor (errConflict).
+func (t *reportTable) take(host string, r report, now time.Time) (news bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.byHost[host]
-	if old.incarnation != "" && old.incarnation != r.Incarnation && now.Sub(old.received) < freshFor {
-		return false, true
+	same := old.incarnation == r.Incarnation && old.process == r.Process
+	switch {
+	case old.incarnation != "" && old.incarnation != r.Incarnation && now.Sub(old.received) < freshFor:
+		return false, errConflict
+	case r.Base > 0 && (!same || old.number < r.Base):
+		return false, errBase
+	case same && r.Number < old.number:
+		return false, nil // overtaken on the way
+	}
+	h := hostReport{incarnation: r.Incarnation, process: r.Process, number: r.Number, version: r.Version, received: now, members: old.members}
+	if r.Base == 0 {
+		h.members = make(map[uint32]memberReport, len(r.Members))
 	}
 	for _, m := range r.Members {
-		h.members[m.Partition] = m
 		o := old.members[m.Partition]
 		news = news || o.Flags != m.Flags || o.Leader != m.Leader
+		h.members[m.Partition] = m
 	}
+	news = news || old.incarnation != h.incarnation || r.Base == 0 && len(old.members) != len(h.members)
 	if t.byHost == nil {
 		t.byHost = make(map[string]hostReport)
 	}
 	t.byHost[host] = h
-	return news || old.incarnation != h.incarnation || len(old.members) != len(h.members), false
+	return news, nil
+}
+
+// errConflict: two processes report under one name.
+var errConflict = errors.New("another incarnation of this host was heard of just now")
+
+// foreign looks for a member of a partition that belongs to another founding than own; "" when there is none.
+func (t *reportTable) foreign(id uint32, own uint64) (host string, founding uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for host, h := range t.byHost {
+		if m, ok := h.members[id]; ok && m.Founding != 0 && m.Founding != own {
+			return host, m.Founding
+		}
+	}
+	return "", 0
+}
+
+// behind lists the live members of a partition on other hosts that have applied less than index.
+func (t *reportTable) behind(id uint32, index uint64, now time.Time) (list []raft.ServerID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for host, h := range t.byHost {
+		if m, ok := h.members[id]; ok && m.Applied < index && now.Sub(h.received) < freshFor {
+			list = append(list, raft.ServerID(host+"@"+h.incarnation))
+		}
+	}
+	return list
 }
 
 // firstComplaint reports whether a host's timing was not complained about yet, and notes that it is now.

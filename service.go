@@ -59,7 +59,7 @@ func (h *Host) serveHost(from mesh.Identity, r mesh.Request, reply func([]byte, 
 	case callReport:
 		rep, err := decodeReport(body)
 		if err == nil {
-			h.takeReport(from, rep)
+			err = h.takeReport(from, rep)
 		}
 		reply(nil, err)
 		return

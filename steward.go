@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// stewardEvery is how often the steward looks at every member.
+	// stewardEvery is how often the steward looks at members on their way, and stewardWhole at all of them.
 	stewardEvery = 150 * time.Millisecond
+	stewardWhole = time.Second
 	// reportEvery is how often a host reports when nothing has changed, and reportGap the least time between two reports.
 	reportEvery = 500 * time.Millisecond
 	reportGap   = 20 * time.Millisecond
@@ -23,36 +24,53 @@ const (
 	stewardWorkers = 16
 )
 
-// steward is the loop that keeps the host's members what the cluster file wants them to be.
+// steward is the loop that keeps the host's members what the cluster file wants them to be. Members on their way are looked
+// at often, all others now and then and when there is news.
 func (h *Host) steward(ctx context.Context) {
 	ticker := time.NewTicker(stewardEvery)
 	defer ticker.Stop()
+	var whole time.Time
 	for {
-		h.stewardOnce(ctx)
+		all := time.Since(whole) >= stewardWhole
+		if all {
+			whole = time.Now()
+		}
+		h.stewardOnce(ctx, all)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		case <-h.stewardPoke:
+			whole = time.Time{}
 		}
 	}
 }
 
-// stewardOnce lets every member take a step; at most stewardWorkers at once, and none waits for another.
-func (h *Host) stewardOnce(ctx context.Context) {
+// stewardOnce lets members take a step, all or the restless ones; at most stewardWorkers at once, and none waits for another.
+func (h *Host) stewardOnce(ctx context.Context, all bool) {
 	if h.failed() != nil {
 		return
 	}
-	members, err := h.reconcileMembers()
-	if err != nil {
-		h.log.Error("members", "error", err)
+	if version := h.cluster().Version; h.reconciled.Load() != version {
+		if _, err := h.reconcileMembers(); err != nil {
+			h.log.Error("members", "error", err)
+		} else {
+			h.reconciled.Store(version)
+		}
 	}
+	var members []*member
+	for _, m := range h.allMembers() {
+		if all || m.restless.Load() {
+			members = append(members, m)
+		}
+	}
+	wanted := h.allDesired()
 	work := make(chan *member)
 	var wg sync.WaitGroup
 	for range min(stewardWorkers, len(members)) {
 		wg.Go(func() {
 			for m := range work {
-				desired, ok := h.desired(m.id)
+				desired, ok := wanted[m.id]
 				if err := m.step(ctx, desired, ok && lists(desired, h.name)); err != nil && ctx.Err() == nil {
 					h.log.Debug("step", "partition", m.id, "error", err)
 				}
@@ -133,9 +151,79 @@ func (h *Host) sendReports() {
 		return
 	}
 	r := h.report()
-	payload := append([]byte{callReport}, r.encode()...)
 	for _, host := range others {
-		h.net.Start(mesh.Target{Host: host}, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Urgent, Payload: payload, Timeout: hostCallTimeout})
+		payload := append([]byte{callReport}, h.sent.prepare(host, r).encode()...)
+		p := h.net.Start(mesh.Target{Host: host}, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Urgent, Payload: payload, Timeout: hostCallTimeout})
+		h.aside.Go(func() {
+			_, err := mesh.Await(h.context, p)
+			h.sent.answered(host, r.Number, err)
+		})
+	}
+}
+
+// sentReports remembers which members changed in which report, and which report each host has taken.
+type sentReports struct {
+	mu      sync.Mutex
+	process uint64
+	number  uint64
+	rows    map[uint32]sentRow
+	whole   uint64            // hosts that have not taken this one get everything
+	taken   map[string]uint64 // by host
+}
+
+type sentRow struct {
+	report  memberReport
+	changed uint64 // number of the first report that said so
+}
+
+// next numbers a report and notes what in it is new.
+func (s *sentReports) next(r *report) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.number++
+	r.Process, r.Number = s.process, s.number
+	fresh := len(r.Members) != len(s.rows)
+	for _, m := range r.Members {
+		_, known := s.rows[m.Partition]
+		fresh = fresh || !known
+	}
+	if fresh { // others have come, or some went, which only a whole report tells
+		s.whole, s.rows = s.number, make(map[uint32]sentRow, len(r.Members))
+	}
+	for _, m := range r.Members {
+		if old, ok := s.rows[m.Partition]; !ok || old.report != m {
+			s.rows[m.Partition] = sentRow{m, s.number}
+		}
+	}
+}
+
+// prepare leaves out of a report what a host knows.
+func (s *sentReports) prepare(host string, r report) *report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	base := s.taken[host]
+	if base == 0 || base < s.whole {
+		return &r
+	}
+	all := r.Members
+	r.Base, r.Members = base, nil
+	for _, m := range all {
+		if s.rows[m.Partition].changed > base {
+			r.Members = append(r.Members, m)
+		}
+	}
+	return &r
+}
+
+// answered notes what a host said to a report; one that did not take it gets everything.
+func (s *sentReports) answered(host string, number uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err != nil:
+		delete(s.taken, host)
+	case number > s.taken[host]:
+		s.taken[host] = number
 	}
 }
 
@@ -169,17 +257,18 @@ func (h *Host) report() report {
 		}
 		r.Members = append(r.Members, row)
 	}
+	h.sent.next(&r)
 	return r
 }
 
 // takeReport stores another host's report and tells whoever waits for such news.
-func (h *Host) takeReport(from mesh.Identity, r report) {
+func (h *Host) takeReport(from mesh.Identity, r report) error {
 	if from.Incarnation != r.Incarnation {
-		return // an old link's last words
+		return nil // an old link's last words
 	}
-	news, conflict := h.reports.take(from.Host, r, time.Now())
-	if conflict {
-		h.log.Debug("report of a second incarnation", "host", from.Host, "incarnation", from.Incarnation)
+	news, err := h.reports.take(from.Host, r, time.Now())
+	if err != nil {
+		return err
 	}
 	if own := uint64(h.opts.Timing.Lease.Microseconds()); r.Lease < own && h.reports.firstComplaint(from) {
 		text := fmt.Sprintf("host %s promises for %d µs, this host's leases last %d µs: Timing must be the same on all hosts, or two leaders may serve", from.Host, r.Lease, own)
@@ -190,6 +279,7 @@ func (h *Host) takeReport(from mesh.Identity, r report) {
 		h.routeChanged()
 		poke(h.stewardPoke)
 	}
+	return nil
 }
 
 // poke wakes a loop that waits on a channel of capacity one.

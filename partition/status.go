@@ -67,6 +67,9 @@ func (p *Partition) Counts() Counts {
 	return Counts{Commands: p.fsm.applied(), Markers: p.markers.Load(), AlreadyThere: p.alreadyThere.Load(), LostWith: p.lostWith.Load()}
 }
 
+// Leads reports whether Raft leads here.
+func (p *Partition) Leads() bool { return p.raft.Load().State() == raft.Leader }
+
 // Leader returns who leads, as Raft here knows it; "" when unknown.
 func (p *Partition) Leader() (raft.ServerID, uint64) {
 	_, id := p.raft.Load().LeaderWithID()

@@ -1,0 +1,110 @@
+package adamant
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+)
+
+func TestReportRoundTrip(t *testing.T) {
+	r := report{Incarnation: "0123456789abcdef", Process: 1 << 63, Number: 9, Base: 7, Version: 3, Lease: 400_000, Members: []memberReport{
+		{Partition: 0, Flags: flagComplete | flagDraining, Epoch: 5, Applied: 1 << 40, Leader: "h1@0123456789abcdef", Founding: 1<<64 - 1},
+		{Partition: 1<<32 - 1},
+	}}
+	got, err := decodeReport(r.encode())
+	if err != nil || !reflect.DeepEqual(got, r) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+func FuzzDecodeReport(f *testing.F) {
+	f.Add((&report{Incarnation: "x", Members: []memberReport{{Partition: 1, Leader: "a@b"}}}).encode())
+	f.Add([]byte{})
+	f.Add([]byte{reportVersion, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeReport(b)
+		if err != nil {
+			return
+		}
+		if len(r.Members) > maxReportRows || len(r.Members) > len(b) {
+			t.Fatalf("%d members out of %d bytes", len(r.Members), len(b))
+		}
+		if again, err := decodeReport(r.encode()); err != nil || !reflect.DeepEqual(again, r) {
+			t.Fatalf("%+v, %v", again, err)
+		}
+	})
+}
+
+// TestReportsCarryWhatChanged: quiet members are left out, whatever is lost on the way, and both sides agree in the end.
+func TestReportsCarryWhatChanged(t *testing.T) {
+	now := time.Now()
+	sent := sentReports{process: 1, taken: map[string]uint64{}}
+	var table reportTable
+	members := []memberReport{{Partition: 1}, {Partition: 2}, {Partition: 3}}
+	// send makes a report of the present members; lost: it or its answer does not arrive.
+	send := func(lost, answerLost bool) *report {
+		t.Helper()
+		r := report{Incarnation: "i", Members: append([]memberReport(nil), members...)}
+		sent.next(&r)
+		p := sent.prepare("b", r)
+		err := errors.New("lost")
+		if !lost {
+			_, err = table.take("a", *p, now)
+		}
+		if answerLost {
+			err = errors.New("lost")
+		}
+		sent.answered("b", r.Number, err)
+		return p
+	}
+	agree := func() {
+		t.Helper()
+		have := table.byHost["a"].members
+		if len(have) != len(members) {
+			t.Fatalf("%d members, want %d", len(have), len(members))
+		}
+		for _, m := range members {
+			if have[m.Partition] != m {
+				t.Fatalf("%+v, want %+v", have[m.Partition], m)
+			}
+		}
+	}
+	if p := send(false, false); len(p.Members) != 3 || p.Base != 0 {
+		t.Fatalf("first: %+v", p)
+	}
+	if p := send(false, false); len(p.Members) != 0 || p.Base == 0 {
+		t.Fatalf("nothing changed: %+v", p)
+	}
+	members[1].Applied = 7
+	if p := send(false, true); len(p.Members) != 1 {
+		t.Fatalf("one changed: %+v", p)
+	}
+	agree()
+	if p := send(false, false); p.Base != 0 || len(p.Members) != 3 {
+		t.Fatalf("after a lost answer: %+v", p)
+	}
+	members[0].Applied = 8
+	send(true, true)
+	members[2].Epoch = 9
+	send(false, false)
+	agree()
+	members = []memberReport{{Partition: 1}, {Partition: 4}, {Partition: 3}} // one went, one came
+	if p := send(false, false); p.Base != 0 {
+		t.Fatalf("others: %+v", p)
+	}
+	agree()
+	table = reportTable{} // the other host was restarted
+	if p := send(false, false); p.Base == 0 {
+		t.Fatalf("%+v", p)
+	}
+	if len(table.byHost) != 0 {
+		t.Fatal("a report was taken that builds upon one that is not known")
+	}
+	send(false, false)
+	agree()
+	sent = sentReports{process: 2, taken: map[string]uint64{"b": 1}} // this one was, and remembers too much
+	send(false, false)
+	send(false, false)
+	agree()
+}
