@@ -12,10 +12,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 
 	"github.com/adamantdb/adamant/antientropy"
 	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/internal/asyncfs"
 	"github.com/adamantdb/adamant/internal/liveness"
 	"github.com/adamantdb/adamant/mesh"
 	"github.com/adamantdb/adamant/partition"
@@ -52,6 +54,7 @@ type Host struct {
 	repairPool *pool
 
 	config       atomic.Pointer[config.Cluster]
+	disk         *asyncfs.FS // nil with Options.FS
 	reports      reportTable
 	stewardPoke  chan struct{}
 	reportPoke   chan struct{}
@@ -90,6 +93,10 @@ func Open(options Options) (*Host, error) {
 		sent: sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
 		pool: newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue)}
 	h.context, h.stop = context.WithCancel(context.Background())
+	if h.opts.FS == nil {
+		h.disk = asyncfs.New(vfs.Default)
+		h.opts.FS = h.disk
+	}
 	if err := h.open(); err != nil {
 		return nil, errors.Join(err, h.release())
 	}
@@ -474,6 +481,9 @@ func (h *Host) releaseEngines() error {
 	}
 	if h.docs != nil {
 		errs = append(errs, h.docs.Close())
+	}
+	if h.disk != nil {
+		errs = append(errs, h.disk.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,168 @@
+package asyncfs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Of linux/aio_abi.h.
+const (
+	opFsync     = 2 // IOCB_CMD_FSYNC
+	opFdatasync = 3 // IOCB_CMD_FDSYNC
+
+	flagResFD = 1 // IOCB_FLAG_RESFD: tell an eventfd
+
+	depth = 128 // requests under way; more are synced in the usual way
+)
+
+// iocb is the kernel's struct iocb on little-endian machines.
+type iocb struct {
+	data      uint64
+	key       uint32
+	rwFlags   uint32
+	opcode    uint16
+	priority  int16
+	fd        uint32
+	buf       uint64
+	bytes     uint64
+	offset    int64
+	reserved2 uint64
+	flags     uint32
+	resFD     uint32
+}
+
+// ioEvent is struct io_event.
+type ioEvent struct {
+	data, obj uint64
+	res, res2 int64
+}
+
+// syncer hands fsyncs to the kernel. Its goroutine, reap, ends with close.
+type syncer struct {
+	ctx    uintptr
+	event  *os.File // the eventfd, in the poller
+	fd     int
+	reaped chan struct{}
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]chan int64
+	broken  bool // the kernel refuses such requests: never ask again
+	closed  bool
+}
+
+var errBigEndian = errors.New("asyncfs: big-endian machine")
+
+func newSyncer() (*syncer, error) {
+	one := uint16(1)
+	if *(*byte)(unsafe.Pointer(&one)) != 1 {
+		return nil, errBigEndian
+	}
+	s := &syncer{waiting: map[uint64]chan int64{}, reaped: make(chan struct{})}
+	if _, _, e := syscall.Syscall(unix.SYS_IO_SETUP, depth, uintptr(unsafe.Pointer(&s.ctx)), 0); e != 0 {
+		return nil, fmt.Errorf("asyncfs: io_setup: %w", e)
+	}
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_, _, _ = syscall.Syscall(unix.SYS_IO_DESTROY, s.ctx, 0, 0)
+		return nil, fmt.Errorf("asyncfs: eventfd: %w", err)
+	}
+	s.fd, s.event = fd, os.NewFile(uintptr(fd), "eventfd")
+	go s.reap()
+	return s, nil
+}
+
+// sync has the kernel sync a file; usual is the other way, for requests that the kernel does not take.
+func (s *syncer) sync(fd uintptr, op uint16, usual func() error) error {
+	done, id, ok := s.register()
+	if !ok {
+		return usual()
+	}
+	cb := &iocb{data: id, opcode: op, fd: uint32(fd), flags: flagResFD, resFD: uint32(s.fd)}
+	list := [1]*iocb{cb}
+	n, _, e := syscall.Syscall(unix.SYS_IO_SUBMIT, s.ctx, 1, uintptr(unsafe.Pointer(&list[0])))
+	if e != 0 || n != 1 {
+		s.withdraw(id, e)
+		return usual()
+	}
+	res := <-done
+	runtime.KeepAlive(cb)
+	if res < 0 {
+		return os.NewSyscallError("fsync", syscall.Errno(-res))
+	}
+	return nil
+}
+
+func (s *syncer) register() (chan int64, uint64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken || s.closed || len(s.waiting) >= depth {
+		return nil, 0, false
+	}
+	s.next++
+	done := make(chan int64, 1)
+	s.waiting[s.next] = done
+	return done, s.next, true
+}
+
+// withdraw takes back a request that was not submitted. A kernel that knows no such request is not asked again.
+func (s *syncer) withdraw(id uint64, e syscall.Errno) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, id)
+	if e != syscall.EAGAIN {
+		s.broken = true
+	}
+}
+
+// reap waits for completions and tells those who wait for them.
+func (s *syncer) reap() {
+	defer close(s.reaped)
+	var count [8]byte
+	var events [depth]ioEvent
+	for {
+		if _, err := s.event.Read(count[:]); err != nil {
+			return // closed
+		}
+		n, _, e := syscall.Syscall6(unix.SYS_IO_GETEVENTS, s.ctx, 0, depth, uintptr(unsafe.Pointer(&events[0])), uintptr(unsafe.Pointer(&noWait)), 0)
+		if e != 0 {
+			continue // nothing to take, or interrupted: the next event tells
+		}
+		s.mu.Lock()
+		for i := range events[:n] {
+			if done := s.waiting[events[i].data]; done != nil {
+				delete(s.waiting, events[i].data)
+				done <- events[i].res
+			}
+		}
+		left := len(s.waiting) > 0
+		s.mu.Unlock()
+		if left && binary.NativeEndian.Uint64(count[:]) > uint64(n) {
+			// More were announced than taken: look again.
+			_, _ = s.event.Write(binary.NativeEndian.AppendUint64(nil, 1))
+		}
+	}
+}
+
+var noWait unix.Timespec
+
+// close ends the goroutine. Nothing may be under way.
+func (s *syncer) close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	err := s.event.Close()
+	<-s.reaped
+	if _, _, e := syscall.Syscall(unix.SYS_IO_DESTROY, s.ctx, 0, 0); e != 0 {
+		err = errors.Join(err, os.NewSyscallError("io_destroy", e))
+	}
+	return err
+}
