@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/internal/loopback"
+)
+
+// adamantSystem is this project's, as "go run ./bench write" runs it.
+type adamantSystem struct {
+	hosts map[string]*adamant.Host
+	docs  []adamantDocument // by number; each belongs to its writer
+}
+
+// adamantDocument is what the only writer of a document knows of it.
+type adamantDocument struct {
+	key  adamant.Key
+	host string // leads it, as far as is known
+	head int64
+}
+
+func (a *adamantSystem) open(ctx context.Context, s settings, dir string) error {
+	file := filepath.Join(dir, "cluster.json")
+	c, err := loopback.Plan(loopback.Spec{Name: "peers", Hosts: s.Hosts, Partitions: s.Partitions, Voters: s.Hosts}, file)
+	if err != nil {
+		return err
+	}
+	a.hosts = map[string]*adamant.Host{}
+	for _, name := range c.HostNames() {
+		h, err := adamant.Open(adamant.Options{Dir: filepath.Join(dir, name), Host: name, ClusterFile: file})
+		if err != nil {
+			return fmt.Errorf("host %s: %w", name, err)
+		}
+		a.hosts[name] = h
+	}
+	for name, h := range a.hosts {
+		if err := h.WaitReady(ctx); err != nil {
+			return fmt.Errorf("host %s does not become ready: %w", name, err)
+		}
+	}
+	leaders := map[uint32]string{}
+	for _, l := range a.hosts[c.HostNames()[0]].Routing() {
+		leaders[l.Partition] = l.Leader
+	}
+	for n := range s.Documents {
+		key := documentKey(n)
+		a.docs = append(a.docs, adamantDocument{key: key, host: leaders[c.Partitions[c.Locate(key.Hash())].ID]})
+	}
+	return nil
+}
+
+func (a *adamantSystem) create(ctx context.Context, document int, value []byte) error {
+	d := &a.docs[document]
+	delta := d.delta(value)
+	unsure := false
+	_, err := retry(ctx, func() (verdict, error) {
+		err := a.hosts[d.host].Create(ctx, d.key, delta)
+		if unsure && errors.As(err, new(*adamant.ExistsError)) {
+			return giveUp, nil
+		}
+		return a.judge(d, err, &unsure), err
+	})
+	if err != nil {
+		return fmt.Errorf("create %s: %w", d.key, err)
+	}
+	d.head = delta.SeqEnd
+	return nil
+}
+
+func (a *adamantSystem) write(ctx context.Context, document int, value []byte) (int, error) {
+	d := &a.docs[document]
+	deltas := []adamant.Delta{d.delta(value)}
+	want := deltas[0].SeqEnd
+	unsure := false
+	retries, err := retry(ctx, func() (verdict, error) {
+		head, err := a.hosts[d.host].Append(ctx, d.key, deltas)
+		var mismatch *adamant.SeqMismatchError
+		switch {
+		case unsure && errors.As(err, &mismatch) && mismatch.Head == want:
+			return giveUp, nil
+		case err == nil && head != want:
+			return giveUp, fmt.Errorf("acknowledged at %d instead of %d", head, want)
+		}
+		return a.judge(d, err, &unsure), err
+	})
+	if err != nil {
+		return retries, fmt.Errorf("append to %s: %w", d.key, err)
+	}
+	d.head = want
+	return retries, nil
+}
+
+// delta is the document's next one.
+func (d *adamantDocument) delta(value []byte) adamant.Delta {
+	redo, undo := value[:len(value)-len(payloadUndo)], value[len(value)-len(payloadUndo):]
+	return adamant.Delta{SeqBegin: d.head + 1, SeqEnd: d.head + 1, Redo: redo, Undo: undo}
+}
+
+// judge says whether to try again, and where; unsure is set when the attempt may have taken effect.
+func (a *adamantSystem) judge(d *adamantDocument, err error, unsure *bool) verdict {
+	var elsewhere *adamant.NotLeaderError
+	switch {
+	case errors.As(err, &elsewhere):
+		if elsewhere.Leader != d.host && a.hosts[elsewhere.Leader] != nil {
+			d.host = elsewhere.Leader
+			return atOnce
+		}
+		return again
+	case errors.As(err, new(*adamant.AmbiguousError)):
+		*unsure = true
+		return again
+	case errors.As(err, new(*adamant.UnavailableError)):
+		return again
+	}
+	return giveUp
+}
+
+// close stops every host. Nobody will use them again, so leaderships are not handed over.
+func (a *adamantSystem) close() error {
+	var hosts []*adamant.Host
+	for _, h := range a.hosts {
+		hosts = append(hosts, h)
+	}
+	return each(hosts, func(_ int, h *adamant.Host) error { return h.Kill() })
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// The exit status, for scripts.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2 // wrong flags or arguments
+)
+
+const usageText = `peers measures Adamant beside other systems, under the same load on this machine.
+
+  go run . write [flags]     one system, once
+  go run . compare [flags]   systems in turn, round by round, with ratios
+
+"go run . VERB -h" shows the flags. Exit status: 0 success; 1 failed; 2 wrong usage.
+`
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// run is main without the process: it returns the exit status.
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	err := command(ctx, args, out, errs)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case ctx.Err() != nil:
+		err = errors.New("interrupted")
+	}
+	for _, line := range strings.Split(strings.TrimSpace(err.Error()), "\n") {
+		fmt.Fprintln(errs, "peers:", line)
+	}
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func command(ctx context.Context, args []string, out, errs io.Writer) error {
+	if len(args) == 0 {
+		return usageError{errors.New("want a verb: write or compare")}
+	}
+	switch verb, rest := args[0], args[1:]; verb {
+	case "write":
+		return writeVerb(ctx, rest, out)
+	case "compare":
+		return compareVerb(ctx, rest, out, errs)
+	case "help", "-h", "-help", "--help":
+		_, err := io.WriteString(out, usageText)
+		return err
+	default:
+		return usageError{fmt.Errorf("unknown verb %q: want write or compare", verb)}
+	}
+}
+
+func writeVerb(ctx context.Context, args []string, out io.Writer) error {
+	s, asJSON, err := parseWrite(args, out)
+	if err != nil {
+		return err
+	}
+	r, err := measure(ctx, s)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(out, r)
+	}
+	return printTrial(out, r)
+}
+
+// compareVerb reports the rounds that were completed even when a later one fails: they took a while.
+func compareVerb(ctx context.Context, args []string, out, errs io.Writer) error {
+	p, err := parseCompare(args, out)
+	if err != nil {
+		return err
+	}
+	c, err := compare(ctx, p, childTrial, errs)
+	if c == nil {
+		return err
+	}
+	if p.json {
+		return errors.Join(err, printJSON(out, c))
+	}
+	return errors.Join(err, printComparison(out, c))
+}
+
+func printJSON(out io.Writer, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(append(text, '\n'))
+	return err
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+)
+
+// raftSystem is hashicorp/raft, a group for each partition.
+type raftSystem struct {
+	groups []*raftGroup
+	keys   []string // by document
+	group  []int    // of a document
+}
+
+// raftGroup is one partition.
+type raftGroup struct {
+	servers []*raftServer
+	leader  atomic.Int32 // leads, as far as is known
+}
+
+// raftServer is one replica of a group, with what was opened for it. Any of it is nil after a failed start.
+type raftServer struct {
+	raft      *raft.Raft
+	transport *raft.NetworkTransport
+	logs      *raftboltdb.BoltStore
+}
+
+// As applications of raft have it.
+const (
+	raftLogCache   = 512
+	raftPool       = 3 // connections to a peer that are kept
+	raftTimeout    = 10 * time.Second
+	raftKeptStates = 2 // snapshots
+)
+
+func (r *raftSystem) open(ctx context.Context, s settings, dir string) error {
+	for n := range s.Documents {
+		key := documentKey(n)
+		g, _ := bits.Mul64(key.Hash(), uint64(s.Partitions))
+		r.keys, r.group = append(r.keys, key.String()), append(r.group, int(g))
+	}
+	for range s.Partitions {
+		r.groups = append(r.groups, &raftGroup{})
+	}
+	return each(r.groups, func(n int, g *raftGroup) error {
+		if err := g.open(ctx, s.Hosts, n%s.Hosts, filepath.Join(dir, fmt.Sprintf("g%d", n))); err != nil {
+			return fmt.Errorf("group %d: %w", n, err)
+		}
+		return nil
+	})
+}
+
+// open starts the servers of a group. Only the first to lead is told who they are: the others hear it of that one, so it
+// stands for election alone and leaders are spread as wanted.
+func (g *raftGroup) open(ctx context.Context, hosts, first int, dir string) error {
+	var all raft.Configuration
+	for i := range hosts {
+		s := &raftServer{}
+		g.servers = append(g.servers, s)
+		id := raft.ServerID(fmt.Sprintf("h%d", i+1))
+		if err := s.open(id, filepath.Join(dir, string(id))); err != nil {
+			return fmt.Errorf("server %s: %w", id, err)
+		}
+		all.Servers = append(all.Servers, raft.Server{ID: id, Address: s.transport.LocalAddr()})
+	}
+	if err := g.servers[first].raft.BootstrapCluster(all).Error(); err != nil {
+		return err
+	}
+	g.leader.Store(int32(first))
+	return until(ctx, "there is a leader", g.find)
+}
+
+func (s *raftServer) open(id raft.ServerID, dir string) (err error) {
+	silent := hclog.NewNullLogger()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if s.logs, err = raftboltdb.NewBoltStore(filepath.Join(dir, "raft.db")); err != nil {
+		return err
+	}
+	cache, err := raft.NewLogCache(raftLogCache, s.logs)
+	if err != nil {
+		return err
+	}
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, raftKeptStates, silent)
+	if err != nil {
+		return err
+	}
+	if s.transport, err = raft.NewTCPTransportWithLogger("127.0.0.1:0", nil, raftPool, raftTimeout, silent); err != nil {
+		return err
+	}
+	c := raft.DefaultConfig()
+	c.LocalID, c.Logger = id, silent
+	s.raft, err = raft.NewRaft(c, &countingMachine{}, cache, s.logs, snapshots, s.transport)
+	return err
+}
+
+// find looks for the leader and says whether there is one.
+func (g *raftGroup) find() bool {
+	for i, s := range g.servers {
+		if s.raft.State() == raft.Leader {
+			g.leader.Store(int32(i))
+			return true
+		}
+	}
+	return false
+}
+
+func (r *raftSystem) create(ctx context.Context, document int, value []byte) error {
+	_, err := r.write(ctx, document, value)
+	return err
+}
+
+// write proposes a command that sets the document. To set the same value twice is to set it once, so everything is tried
+// again that another leader may cure.
+func (r *raftSystem) write(ctx context.Context, document int, value []byte) (int, error) {
+	g := r.groups[r.group[document]]
+	command := raftCommand(r.keys[document], value)
+	retries, err := retry(ctx, func() (verdict, error) {
+		err := g.servers[g.leader.Load()].raft.Apply(command, raftTimeout).Error()
+		switch {
+		case errors.Is(err, raft.ErrNotLeader):
+			if g.find() {
+				return atOnce, err
+			}
+			return again, err
+		case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
+			return again, err
+		}
+		return giveUp, err
+	})
+	if err != nil {
+		return retries, fmt.Errorf("apply %s: %w", r.keys[document], err)
+	}
+	return retries, nil
+}
+
+// raftCommand is the key with its length before it, and the value.
+func raftCommand(key string, value []byte) []byte {
+	b := make([]byte, 0, binary.MaxVarintLen16+len(key)+len(value))
+	b = binary.AppendUvarint(b, uint64(len(key)))
+	b = append(b, key...)
+	return append(b, value...)
+}
+
+func (r *raftSystem) close() error {
+	return each(r.groups, func(_ int, g *raftGroup) error {
+		return each(g.servers, func(_ int, s *raftServer) error { return s.close() })
+	})
+}
+
+func (s *raftServer) close() error {
+	var errs []error
+	if s.raft != nil {
+		errs = append(errs, s.raft.Shutdown().Error())
+	}
+	if s.transport != nil {
+		errs = append(errs, s.transport.Close())
+	}
+	if s.logs != nil {
+		errs = append(errs, s.logs.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// countingMachine is the least a state machine can do.
+type countingMachine struct{ applied uint64 }
+
+func (m *countingMachine) Apply(*raft.Log) any {
+	m.applied++
+	return nil
+}
+
+func (m *countingMachine) Snapshot() (raft.FSMSnapshot, error) {
+	return countingSnapshot(m.applied), nil
+}
+
+func (m *countingMachine) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	return binary.Read(r, binary.BigEndian, &m.applied)
+}
+
+type countingSnapshot uint64
+
+func (s countingSnapshot) Persist(sink raft.SnapshotSink) error {
+	if err := binary.Write(sink, binary.BigEndian, uint64(s)); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+func (s countingSnapshot) Release() {}
