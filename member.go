@@ -61,9 +61,6 @@ func (m *member) open() error {
 		return err
 	}
 	transport := mesh.NewRaftTransport(h.net, m.id, h.serverID, mesh.RaftOptions{})
-	if err := h.mux.Add(transport); err != nil {
-		return err
-	}
 	p, err := partition.Open(partition.Options{
 		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs}, Transport: transport,
 		Timing: h.opts.Timing.partition(), Liveness: h.live, Limits: h.opts.Limits.partition(), SafeMode: reason, Logger: h.log,
@@ -78,6 +75,9 @@ func (m *member) open() error {
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("open partition %d: %w", m.id, err), transport.Close())
+	}
+	if err := h.mux.Add(transport); err != nil {
+		return errors.Join(err, transport.Close(), p.Close())
 	}
 	m.mu.Lock()
 	m.part, m.transport = p, transport

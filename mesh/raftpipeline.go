@@ -16,6 +16,7 @@ import (
 // would stretch its leader lease by a link that broke.
 type raftPipeline struct {
 	t      *RaftTransport
+	peer   raft.ServerID
 	to     raft.ServerAddress
 	slots  chan struct{}    // a token for each request without an answer
 	flying chan *raftFuture // in order; as long as slots, so a push never blocks
@@ -29,12 +30,12 @@ type raftPipeline struct {
 }
 
 // AppendEntriesPipeline opens a pipeline; it costs one goroutine until closed.
-func (t *RaftTransport) AppendEntriesPipeline(_ raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
+func (t *RaftTransport) AppendEntriesPipeline(peer raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
 	if t.opts.InFlight < 2 {
 		return nil, raft.ErrPipelineReplicationNotSupported
 	}
 	p := &raftPipeline{
-		t: t, to: to, slots: make(chan struct{}, t.opts.InFlight), flying: make(chan *raftFuture, t.opts.InFlight),
+		t: t, peer: peer, to: to, slots: make(chan struct{}, t.opts.InFlight), flying: make(chan *raftFuture, t.opts.InFlight),
 		ready: make(chan raft.AppendFuture, t.opts.InFlight), closed: make(chan struct{}),
 	}
 	go p.run()
@@ -121,6 +122,9 @@ func (p *raftPipeline) resolve(f *raftFuture) bool {
 		err = decodeResponse(payload, f.resp)
 	}
 	if err == nil {
+		if p.t.acked != nil {
+			p.t.acked(p.peer, f.args, f.resp, f.Start())
+		}
 		err = p.broke(nil)
 	} else {
 		p.broke(err)

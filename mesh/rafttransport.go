@@ -43,8 +43,8 @@ func (o RaftOptions) withDefaults() RaftOptions {
 // Consumer: handling them beside the main loop has an open data divergence bug
 // (hashicorp/raft #695), so SetHeartbeatHandler is ignored.
 //
-// It runs no goroutine of its own: one per pipeline, and one per request of a
-// peer while Raft answers it; Close ends them.
+// It runs no goroutine of its own: one per pipeline, and, unless Direct was
+// called, one per request of a peer while Raft answers it; Close ends them.
 type RaftTransport struct {
 	net       Network
 	partition uint32
@@ -58,6 +58,22 @@ type RaftTransport struct {
 	once   sync.Once
 	// onClose unregisters; set by RaftMux.Add before requests come.
 	onClose func()
+
+	// Of Direct; set before requests come.
+	receive func(raft.RPC, func(raft.RPCResponse)) bool
+	acked   func(raft.ServerID, *raft.AppendEntriesRequest, *raft.AppendEntriesResponse, time.Time)
+}
+
+// Direct lets whoever stands between this transport and Raft take part without
+// goroutines in between. Requests of peers are given to receive, on the
+// goroutine that reads from the peer, instead of Consumer; it must not block,
+// returns false for a request it has no room for, and otherwise has the answer
+// called once. Answers to the requests of pipelines are shown to acked before
+// Raft sees them. It must be called before the transport is added to a RaftMux
+// and used by Raft.
+func (t *RaftTransport) Direct(receive func(rpc raft.RPC, answer func(raft.RPCResponse)) bool,
+	acked func(peer raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse, sent time.Time)) {
+	t.receive, t.acked = receive, acked
 }
 
 var (
@@ -126,7 +142,7 @@ func (t *RaftTransport) AppendEntries(_ raft.ServerID, to raft.ServerAddress, ar
 	if err != nil {
 		return err
 	}
-	return t.receive(p, resp)
+	return t.result(p, resp)
 }
 
 // isHeartbeat tells the requests that Raft sends for nothing but the beat.
@@ -180,8 +196,8 @@ func (t *RaftTransport) send(to raft.ServerAddress, command any, data []byte, cl
 	return p, len(payload), nil
 }
 
-// receive waits for the answer to an RPC.
-func (t *RaftTransport) receive(p *Pending, resp any) error {
+// result waits for the answer to an RPC.
+func (t *RaftTransport) result(p *Pending, resp any) error {
 	select {
 	case <-p.Done():
 	case <-t.closed:
@@ -194,13 +210,13 @@ func (t *RaftTransport) receive(p *Pending, resp any) error {
 	return decodeResponse(payload, resp)
 }
 
-// rpc is send and receive for the small, urgent ones.
+// rpc is send and result for the small, urgent ones.
 func (t *RaftTransport) rpc(to raft.ServerAddress, args, resp any) error {
 	p, _, err := t.send(to, args, nil, Urgent, t.opts.HeartbeatTimeout, 256)
 	if err != nil {
 		return err
 	}
-	return t.receive(p, resp)
+	return t.result(p, resp)
 }
 
 // RequestVote asks for a vote.
@@ -236,7 +252,7 @@ func (t *RaftTransport) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, 
 		return err
 	}
 	t.counts.snapshotOut.Add(uint64(n))
-	return t.receive(p, resp)
+	return t.result(p, resp)
 }
 
 // serve takes a request of a peer, on the goroutine that reads from it. When
@@ -253,19 +269,39 @@ func (t *RaftTransport) serve(from Identity, payload []byte, reply func([]byte, 
 		return
 	}
 	t.count(command, len(payload))
-	answer := make(chan raft.RPCResponse, 1)
-	rpc := raft.RPC{Command: command, RespChan: answer}
+	rpc := raft.RPC{Command: command}
 	if _, ok := command.(*raft.InstallSnapshotRequest); ok {
 		rpc.Reader = bytes.NewReader(data)
 	}
+	if t.receive != nil {
+		if !t.receive(rpc, func(r raft.RPCResponse) { say(r, reply) }) {
+			t.overflow(reply)
+		}
+		return
+	}
+	answer := make(chan raft.RPCResponse, 1)
+	rpc.RespChan = answer
 	// Requests taken by Raft but unanswered count, too.
 	if int(t.serving.Add(1)) > 4*t.opts.Queue || !t.deliver(rpc) {
 		t.serving.Add(-1)
-		t.counts.overflows.Add(1)
-		reply(nil, fmt.Errorf("%w: partition %d takes no more requests", ErrOverloaded, t.partition))
+		t.overflow(reply)
 		return
 	}
 	go t.answer(answer, reply)
+}
+
+func (t *RaftTransport) overflow(reply func([]byte, error)) {
+	t.counts.overflows.Add(1)
+	reply(nil, fmt.Errorf("%w: partition %d takes no more requests", ErrOverloaded, t.partition))
+}
+
+// say sends what Raft says.
+func say(r raft.RPCResponse, reply func([]byte, error)) {
+	if r.Error != nil {
+		reply(nil, &RemoteError{Num: CodeRaft, Text: r.Error.Error()})
+		return
+	}
+	reply(appendResponse(make([]byte, 0, 128), r.Response))
 }
 
 func (t *RaftTransport) deliver(rpc raft.RPC) bool {
@@ -282,18 +318,14 @@ func (t *RaftTransport) deliver(rpc raft.RPC) bool {
 	}
 }
 
-// answer sends what Raft says.
+// answer waits for what Raft says, and sends it.
 func (t *RaftTransport) answer(answer <-chan raft.RPCResponse, reply func([]byte, error)) {
 	defer t.serving.Add(-1)
 	timeout := time.NewTimer(t.opts.ServeTimeout)
 	defer timeout.Stop()
 	select {
 	case r := <-answer:
-		if r.Error != nil {
-			reply(nil, &RemoteError{Num: CodeRaft, Text: r.Error.Error()})
-			return
-		}
-		reply(appendResponse(make([]byte, 0, 128), r.Response))
+		say(r, reply)
 	case <-timeout.C:
 		reply(nil, ErrTimeout)
 	case <-t.closed:

@@ -138,15 +138,15 @@ func (p *Partition) Renote(from time.Time) {
 func (p *Partition) Nudge(now time.Time, peer raft.ServerID) {
 	r := p.raft.Load()
 	last := r.LastIndex()
+	founding := p.fsm.foundingOr(rand.Uint64)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &p.candidacy
 	c.noted, c.noteFrom = 0, now
 	quiet := c.nudged == last
 	c.nudged = last
-	if l := p.lead; quiet && l != nil && len(l.queue) == 0 && !p.guard.matches(peer, l.term, last) {
-		barrier := command{EvalTerm: l.term, Barrier: true, Founding: p.fsm.foundingOr(rand.Uint64)}
-		l.queue <- barrier.encode()
+	if l := p.lead; quiet && l != nil && !p.guard.matches(peer, l.term, last) {
+		p.barrier(l, founding)
 	}
 }
 

@@ -12,10 +12,27 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Transport is what a partition needs of the network: Raft's transport with pre-votes.
+// Transport is what a partition needs of the network: Raft's transport with pre-votes. One that is a DirectTransport too
+// saves goroutines on the way to Raft and back.
 type Transport interface {
 	raft.Transport
 	raft.WithPreVote
+}
+
+// DirectTransport gives requests to receive, which does not block and may have no room, in place of its Consumer, and shows
+// the answers to its pipelines' requests to acked before Raft sees them (mesh.RaftTransport.Direct).
+type DirectTransport interface {
+	Direct(receive func(rpc raft.RPC, answer func(raft.RPCResponse)) bool,
+		acked func(peer raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse, sent time.Time))
+}
+
+// inboxSize bounds the requests of peers that wait for Raft.
+const inboxSize = 64
+
+// inbound is a request of a peer and the way back to it.
+type inbound struct {
+	rpc    raft.RPC
+	answer func(raft.RPCResponse)
 }
 
 var (
@@ -47,6 +64,10 @@ type guard struct {
 	vouches    func(*raft.RequestPreVoteRequest) error         // Raft here would vote for it; only with live
 	consumer   chan raft.RPC
 	injected   chan injection // requests that this member makes up for its own Raft
+	inbox      chan inbound   // requests of peers that a DirectTransport brought
+	direct     bool
+	door       sync.Mutex // guards left
+	left       bool       // nothing enters inbox any more
 	stop, done chan struct{}
 	dead       atomic.Bool // nothing leaves or enters any more: a durable step failed
 
@@ -73,7 +94,12 @@ func (g *guard) start(term uint64) {
 		g.promise = promise{term: term, until: now.Add(g.leaseFor)}
 	}
 	g.consumer, g.injected = make(chan raft.RPC), make(chan injection, 4)
+	g.inbox = make(chan inbound, inboxSize)
 	g.ledTo = map[raft.ServerID]uint64{}
+	if d, ok := g.inner.(DirectTransport); ok {
+		g.direct = true
+		d.Direct(g.receive, g.noteAck)
+	}
 	g.stop, g.done = make(chan struct{}), make(chan struct{})
 	go g.run()
 }
@@ -86,13 +112,18 @@ func (g *guard) close() {
 
 func (g *guard) run() {
 	defer close(g.done)
+	defer g.turnAway()
 	for {
 		select {
 		case rpc, ok := <-g.inner.Consumer():
 			if !ok {
 				return
 			}
-			if !g.deliver(rpc) {
+			if !g.deliver(inbound{rpc, func(r raft.RPCResponse) { rpc.Respond(r.Response, r.Error) }}) {
+				return
+			}
+		case in := <-g.inbox:
+			if !g.deliver(in) {
 				return
 			}
 		case i := <-g.injected:
@@ -105,42 +136,72 @@ func (g *guard) run() {
 	}
 }
 
+// turnAway answers what waits when the guard ends.
+func (g *guard) turnAway() {
+	g.door.Lock()
+	defer g.door.Unlock()
+	g.left = true
+	for {
+		select {
+		case in := <-g.inbox:
+			in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
+		default:
+			return
+		}
+	}
+}
+
+// receive takes a request from a DirectTransport. Nothing comes in any more once the guard has left.
+func (g *guard) receive(rpc raft.RPC, answer func(raft.RPCResponse)) bool {
+	g.door.Lock()
+	defer g.door.Unlock()
+	if g.left {
+		return false
+	}
+	select {
+	case g.inbox <- inbound{rpc, answer}:
+		return true
+	default:
+		return false
+	}
+}
+
 // deliver hands one request to Raft and its answer back; it returns false when the guard is closing.
-func (g *guard) deliver(rpc raft.RPC) bool {
-	received := time.Now()
+func (g *guard) deliver(in inbound) bool {
+	rpc, received := in.rpc, time.Now()
 	if resp, err, handled := g.intercept(rpc, received); handled {
-		refuseOrAnswer(rpc, resp, err)
+		in.refuseOrAnswer(resp, err)
 		return true
 	}
 	answer := make(chan raft.RPCResponse, 1)
 	select {
 	case g.consumer <- raft.RPC{Command: rpc.Command, Reader: rpc.Reader, RespChan: answer}:
 	case <-g.stop:
-		refuseOrAnswer(rpc, nil, raft.ErrRaftShutdown)
+		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
 		return false
 	}
 	select {
 	case r := <-answer:
 		if g.dead.Load() { // what Raft says now may rest on a step that never became durable
-			refuseOrAnswer(rpc, nil, errStopped)
+			in.refuseOrAnswer(nil, errStopped)
 			return true
 		}
 		if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
 			g.accepted(req, r, received)
 		}
-		rpc.Respond(r.Response, r.Error)
+		in.answer(r)
 		return true
 	case <-g.stop:
-		refuseOrAnswer(rpc, nil, raft.ErrRaftShutdown)
+		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
 		return false
 	}
 }
 
 // refuseOrAnswer answers a request in Raft's place. Transports may expect a response of the right type even beside an
 // error.
-func refuseOrAnswer(rpc raft.RPC, resp any, err error) {
+func (in inbound) refuseOrAnswer(resp any, err error) {
 	if resp == nil {
-		switch rpc.Command.(type) {
+		switch in.rpc.Command.(type) {
 		case *raft.AppendEntriesRequest:
 			resp = &raft.AppendEntriesResponse{}
 		case *raft.RequestVoteRequest:
@@ -153,7 +214,7 @@ func refuseOrAnswer(rpc raft.RPC, resp any, err error) {
 			resp = &raft.TimeoutNowResponse{}
 		}
 	}
-	rpc.Respond(resp, err)
+	in.answer(raft.RPCResponse{Response: resp, Error: err})
 }
 
 // intercept answers, in Raft's place, the requests that Raft must not see now.
@@ -412,22 +473,27 @@ func (g *guard) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddres
 	if err != nil {
 		return nil, err
 	}
-	gp := &guardedPipeline{AppendPipeline: p, g: g, id: id, out: make(chan raft.AppendFuture), stop: make(chan struct{})}
-	go gp.run()
+	gp := &guardedPipeline{AppendPipeline: p, g: g, id: id, out: p.Consumer(), stop: make(chan struct{})}
+	if !g.direct {
+		out := make(chan raft.AppendFuture)
+		gp.out = out
+		go gp.run(out)
+	}
 	return gp, nil
 }
 
-// guardedPipeline passes futures on after noting their acknowledgement; its goroutine ends when Raft closes it.
+// guardedPipeline passes futures on after noting their acknowledgement, unless the transport does that; its goroutine ends
+// when Raft closes it.
 type guardedPipeline struct {
 	raft.AppendPipeline
 	g    *guard
 	id   raft.ServerID
-	out  chan raft.AppendFuture
+	out  <-chan raft.AppendFuture
 	stop chan struct{}
 	once sync.Once
 }
 
-func (p *guardedPipeline) run() {
+func (p *guardedPipeline) run(out chan<- raft.AppendFuture) {
 	for {
 		select {
 		case f, ok := <-p.AppendPipeline.Consumer():
@@ -438,7 +504,7 @@ func (p *guardedPipeline) run() {
 				p.g.noteAck(p.id, f.Request(), f.Response(), f.Start())
 			}
 			select {
-			case p.out <- f:
+			case out <- f:
 			case <-p.stop:
 				return
 			}

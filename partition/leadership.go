@@ -16,17 +16,18 @@ const reviewEvery = 25 * time.Millisecond
 // leadership is one stay in office: from the moment Raft won an election until it lost it, in one term. The partition's
 // mu guards it.
 //
-// Always: a key is in pending exactly while at least one of its proposals is in waiting; queue never blocks, because every
-// entry of it holds a slot.
+// Always: a key is in pending exactly while at least one of its proposals is in waiting; handing a command to Raft never
+// blocks, because every proposal holds a slot and Raft's queue has room for all of them and two barriers.
 type leadership struct {
 	term    uint64 // the epoch
 	barrier bool   // a barrier of this term is applied
-	waiting map[uint64]*proposal
-	pending map[store.Key]*pending
-	queue   chan []byte   // encoded commands on their way to Raft, in the order of their evaluation
-	over    chan struct{} // closed when the leadership has ended
-	drained chan struct{} // closed when waiting gets empty while handing over; nil otherwise
-	since   time.Time     // when it began to serve; zero before
+	// barriers counts those handed to Raft and not applied yet: at most one.
+	barriers int
+	waiting  map[uint64]*proposal
+	pending  map[store.Key]*pending
+	over     chan struct{} // closed when the leadership has ended
+	drained  chan struct{} // closed when waiting gets empty while handing over; nil otherwise
+	since    time.Time     // when it began to serve; zero before
 
 	leaseEnd time.Time // of the lease as last seen while serving; zero before it served
 
@@ -72,30 +73,27 @@ func (p *Partition) watch() {
 func (p *Partition) begun() {
 	r := p.raft.Load()
 	term := r.CurrentTerm()
-	l := &leadership{term: term, waiting: map[uint64]*proposal{}, pending: map[store.Key]*pending{},
-		queue: make(chan []byte, p.o.Limits.InFlight+2), over: make(chan struct{})}
+	l := &leadership{term: term, waiting: map[uint64]*proposal{}, pending: map[store.Key]*pending{}, over: make(chan struct{})}
+	founding := p.fsm.foundingOr(rand.Uint64)
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.lead, p.handing = l, false
-	p.mu.Unlock()
-	p.watching.Go(func() { p.send(r, l) })
-	barrier := command{EvalTerm: term, Barrier: true, Founding: p.fsm.foundingOr(rand.Uint64)}
-	l.queue <- barrier.encode()
+	p.barrier(l, founding)
 }
 
-// send hands commands to Raft in the order of their evaluation. The futures are not waited for: Raft may never answer
-// them (facts); complete and ended answer the proposers.
-func (p *Partition) send(r *raft.Raft, l *leadership) {
-	for {
-		select {
-		case c := <-l.queue:
-			r.Apply(c, 0)
-		case <-l.over:
-			return
-		case <-p.closing:
-			return
-		}
+// barrier hands a barrier to Raft, unless one is on its way: Raft has room for two, this one and that of a leadership
+// before. The caller holds mu.
+func (p *Partition) barrier(l *leadership, founding uint64) {
+	if l.barriers > 0 {
+		return
 	}
+	l.barriers++
+	p.hand(&command{EvalTerm: l.term, Barrier: true, Founding: founding})
 }
+
+// hand gives a command to Raft; the caller holds mu, so commands reach Raft in the order of their evaluation. The future is
+// not waited for: Raft may never answer it (facts); complete and ended answer the proposers.
+func (p *Partition) hand(c *command) { p.raft.Load().Apply(c.encode(), 0) }
 
 // ended closes the leadership, if there is one: proposals in flight have an unknown outcome, and each of their documents
 // gets an event (design §9, catastrophic failure).

@@ -118,8 +118,8 @@ func (p *Partition) raftConfig() *raft.Config {
 		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = slow, slow, slow
 		c.CommitTimeout = quietCommit
 	}
-	c.MaxAppendEntries = maxAppendEntries
-	c.BatchApplyCh = true // holds as many as may be in flight, so that Apply never blocks
+	c.MaxAppendEntries = maxAppendEntries + 2
+	c.BatchApplyCh = true // holds as many: all that may be in flight, and two barriers, so that Apply never blocks
 	c.TrailingLogs = p.o.Trailing
 	c.SnapshotThreshold = 1 << 62 // markers are made by Truncate alone
 	c.SnapshotInterval = 24 * time.Hour

@@ -191,8 +191,7 @@ func (p *Partition) enqueue(l *leadership, pd *pending, doc *document, op *Opera
 	p.proposals++
 	number := p.proposals
 	l.waiting[number] = pr
-	c := command{EvalTerm: l.term, Proposal: number, Mutation: *v.mutation}
-	l.queue <- c.encode()
+	p.hand(&command{EvalTerm: l.term, Proposal: number, Mutation: *v.mutation})
 	return pr
 }
 
@@ -209,6 +208,7 @@ func (p *Partition) complete(outcomes []outcome) {
 			continue
 		}
 		if o.barrier {
+			l.barriers--
 			if !o.fenced {
 				l.barrier = true
 				p.wake()
