@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"syscall"
 	"time"
 )
 
@@ -73,15 +72,18 @@ func compare(ctx context.Context, p plan, trial func(context.Context, settings) 
 // lastWords is how much of a failed child's complaint is repeated.
 const lastWords = 4096
 
-// childTrial measures in a process of its own: this program's write verb. When ctx ends, the child is asked to clean up.
-func childTrial(ctx context.Context, s settings) (*trialResult, error) {
+// childTrial measures in a process of its own: this program's write verb. When ctx ends, so does the child, whose files are
+// removed here in any case.
+func childTrial(ctx context.Context, s settings) (_ *trialResult, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
+	if s.dir, err = os.MkdirTemp(s.dir, "adamant-peers-"); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
 	cmd := exec.CommandContext(ctx, self, writeArguments(s)...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = patience + 10*time.Second
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -133,11 +134,15 @@ func judgeEtcd(err error) verdict {
 	return giveUp
 }
 
+// close stops all members first: one that is closed alone waits seconds for the others' connections to end.
 func (e *etcdSystem) close() error {
-	return each(e.members, func(_ int, m *embed.Etcd) error {
-		if m != nil {
-			m.Close()
-		}
+	members := slices.DeleteFunc(e.members, func(m *embed.Etcd) bool { return m == nil })
+	stopped := each(members, func(_ int, m *embed.Etcd) error {
+		m.Server.HardStop()
 		return nil
 	})
+	return errors.Join(stopped, each(members, func(_ int, m *embed.Etcd) error {
+		m.Close()
+		return nil
+	}))
 }

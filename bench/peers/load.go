@@ -65,6 +65,9 @@ func createAll(ctx context.Context, sys system, s settings) error {
 	return each(makers, func(i int, _ *writer) error {
 		w := newWriter(i, s.Size, s.Seed+1) // other values than those written later
 		for n := i; n < s.Documents; n += len(makers) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			if err := sys.create(ctx, n, w.payload()); err != nil {
 				return err
 			}
@@ -89,6 +92,9 @@ func load(ctx context.Context, sys system, writers []*writer, length time.Durati
 		w.writes, w.retries = 0, 0
 		defer func() { maximum(&last, int64(time.Since(begun))) }()
 		for time.Since(begun) < length {
+			if err := ctx.Err(); err != nil {
+				return err // not every system heeds it
+			}
 			document := w.documents[w.rng.IntN(len(w.documents))]
 			sent := time.Now()
 			retries, err := sys.write(ctx, document, w.payload())

@@ -10,7 +10,7 @@ import (
 // printTrial shows one trial.
 func printTrial(out io.Writer, r *trialResult) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "%s, %s, %s, %s, %d bytes, %s\n", r.System, quantity(r.Hosts, "host"), quantity(r.Partitions, "partition"),
+	fmt.Fprintf(w, "%s, %s, %s, %s, %d bytes, GOMAXPROCS %s\n", r.System, quantity(r.Hosts, "host"), quantity(r.Partitions, "partition"),
 		quantity(r.Writers, "writer"), r.Size, procs(r.Procs))
 	for _, m := range metrics() {
 		if v := m.of(r); v != 0 {
