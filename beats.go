@@ -103,12 +103,13 @@ func (h *Host) heard(from mesh.Identity, body []byte) ([]byte, error) {
 }
 
 // tick looks after the members: silent leaders are replaced, quiet followers told what is committed. When the loop itself is
-// late, the process was not running, and beats may be waiting to be read: nobody is taken for silent until they had time to.
+// late, the process was not running, and beats may be waiting to be read: that time does not count for silence.
 func (h *Host) tick(ctx context.Context) {
 	every := h.opts.Timing.Heartbeat / ticksPerHeartbeat
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	last, patient, compared := time.Now(), time.Time{}, time.Time{}
+	last, compared := time.Now(), time.Time{}
+	var asleep time.Duration // that is still to be left out of account
 	var told sync.WaitGroup
 	defer told.Wait()
 	for {
@@ -118,13 +119,12 @@ func (h *Host) tick(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		if now.Sub(last) > 3*every {
-			patient = now.Add(h.opts.Timing.Heartbeat / 2)
+		if late := now.Sub(last) - 3*every/2; late > 0 {
+			asleep = min(asleep+late, 2*h.opts.Timing.Heartbeat)
+		} else {
+			asleep = max(asleep-every/2, 0)
 		}
 		last = now
-		if now.Before(patient) {
-			continue
-		}
 		if now.Sub(compared) >= compareEvery {
 			compared = now
 			h.remind(now)
@@ -135,7 +135,7 @@ func (h *Host) tick(ctx context.Context) {
 			if p == nil {
 				continue
 			}
-			if n, ok := p.Tick(now); ok {
+			if n, ok := p.Tick(now.Add(-asleep)); ok {
 				for _, to := range n.To {
 					notes[to] = appendNote(notes[to], m.id, n)
 				}

@@ -93,7 +93,7 @@ func Open(options Options) (*Host, error) {
 		sent: sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
 		pool: newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue)}
 	h.context, h.stop = context.WithCancel(context.Background())
-	if h.opts.FS == nil {
+	if options.FS == nil {
 		h.disk = asyncfs.New(vfs.Default)
 		h.opts.FS = h.disk
 	}

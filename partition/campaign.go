@@ -76,6 +76,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	case raft.Shutdown:
 		return Note{}, false
 	}
+	p.guard.outgrow(p.term())
 	contact := p.guard.lastContact()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,7 +192,7 @@ func (p *Partition) turn() time.Duration {
 // campaign makes one attempt to be elected: pre-votes first, so that a member that could not win disturbs nobody.
 func (p *Partition) campaign() {
 	won := p.preElect()
-	if won {
+	if won = won && p.guard.release(p.o.Self, time.Now(), false); won {
 		p.standForElection()
 	}
 	wait := p.o.Timing.Election/2 + rand.N(p.o.Timing.Election/2+1)

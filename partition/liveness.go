@@ -49,6 +49,16 @@ func (g *guard) unfollow() {
 	}
 }
 
+// outgrow ends what the beats say once Raft here is in a later term than the leader they are about: that one is not followed
+// any more, and has to be told so.
+func (g *guard) outgrow(term uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.follows.leader != "" && g.follows.term < term {
+		g.unfollow()
+	}
+}
+
 // release makes way for a candidate, this member perhaps: it fails while this member is bound by a promise, of its own or by
 // a beat of its host, unless the candidate is excused. From then on no beat promises anything for this member.
 func (g *guard) release(candidate raft.ServerID, now time.Time, excused bool) bool {

@@ -101,7 +101,12 @@ func (h *Host) Start(to mesh.Target, r mesh.Request) *mesh.Pending {
 	if wait <= 0 {
 		wait = requestTimeout
 	}
-	c.timeout = time.AfterFunc(wait, func() { p.Abandon(mesh.ErrTimeout) })
+	noted := make(chan struct{}) // a wait may be over before its timer is noted
+	c.timeout = time.AfterFunc(wait, func() {
+		<-noted
+		p.Abandon(mesh.ErrTimeout)
+	})
+	close(noted)
 	if err := h.admit(c, r); err != nil {
 		c.timeout.Stop()
 		complete(nil, err)
