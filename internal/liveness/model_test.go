@@ -326,4 +326,4 @@ func (w *world) fail(t *testing.T, seed uint64, err error) {
 }
 
 // TestLeadersCountOnKeptPromises on a wire that keeps the order, as a link does.
-func TestLeadersCountOnKeptPromises(t *testing.T) { schedules(t, 6000, false) }
+func TestLeadersCountOnKeptPromises(t *testing.T) { schedules(t, 3000, false) }

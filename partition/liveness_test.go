@@ -1,0 +1,524 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/internal/liveness"
+)
+
+// hosts are what members need around them when hosts keep the sign of life: a table for each, and a loop that moves beats and
+// notes and looks after the member. Packets between two hosts can be cut.
+type hosts struct {
+	t     *testing.T
+	every time.Duration // a beat
+
+	mu       sync.Mutex
+	byID     map[raft.ServerID]*liveHost
+	cut      map[[2]raft.ServerID]bool // packets from the first to the second are lost
+	refused  map[[2]raft.ServerID]bool // requests are, answers are not
+	appends  int                       // requests that Raft sent with or without entries
+	preVotes map[raft.ServerID]int     // sent by
+	yes      map[[2]raft.ServerID]int  // beats of the first that the second said yes to
+}
+
+type liveHost struct {
+	id    raft.ServerID
+	table *liveness.Table
+	part  *Partition // nil while down
+}
+
+// newLiveGroup founds a group of n members whose hosts keep the sign of life.
+func newLiveGroup(t *testing.T, n int, heartbeat time.Duration, change func(*Options)) (*group, *hosts) {
+	h := &hosts{t: t, every: heartbeat / 3, byID: map[raft.ServerID]*liveHost{}, cut: map[[2]raft.ServerID]bool{},
+		refused: map[[2]raft.ServerID]bool{}, preVotes: map[raft.ServerID]int{}, yes: map[[2]raft.ServerID]int{}}
+	g := newGroup(t, n, func(o *Options) {
+		o.Timing = Timing{Heartbeat: heartbeat}
+		h.equip(o)
+		if change != nil {
+			change(o)
+		}
+	})
+	for _, nd := range g.nodes {
+		h.up(nd)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, nd := range g.nodes {
+		wg.Go(func() { h.beat(ctx, nd.id) })
+		wg.Go(func() { h.tick(ctx, nd.id) })
+	}
+	t.Cleanup(wg.Wait)
+	t.Cleanup(cancel)
+	return g, h
+}
+
+func (h *hosts) equip(o *Options) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	host := &liveHost{id: o.Self, table: liveness.NewTable(rand.Uint64())}
+	h.byID[o.Self] = host
+	o.Liveness, o.Transport = host.table, wired{o.Transport, o.Self, h}
+}
+
+func (h *hosts) up(nd *node) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.byID[nd.id].part = nd.part
+}
+
+func (h *hosts) down(nd *node) {
+	h.mu.Lock()
+	h.byID[nd.id] = &liveHost{id: nd.id}
+	h.mu.Unlock()
+	must(h.t, nd.part.Close())
+}
+
+// reopen starts a member that was down.
+func (h *hosts) reopen(g *group, nd *node, heartbeat time.Duration) {
+	_, nd.trans = raft.NewInmemTransportWithTimeout(raft.ServerAddress(nd.id), 200*time.Millisecond)
+	g.connect()
+	nd.open(func(o *Options) { o.Timing = Timing{Heartbeat: heartbeat}; h.equip(o) })
+	h.up(nd)
+}
+
+// sever cuts what the first sends to the second; isolate cuts everything of a member.
+func (h *hosts) sever(from, to *node) { h.set(h.cut, from, to) }
+func (h *hosts) refuse(from, to *node) {
+	h.set(h.refused, from, to)
+}
+
+func (h *hosts) set(m map[[2]raft.ServerID]bool, from, to *node) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m[[2]raft.ServerID{from.id, to.id}] = true
+}
+
+func (h *hosts) isolate(g *group, x *node) {
+	for _, o := range g.nodes {
+		if o != x {
+			h.sever(x, o)
+			h.sever(o, x)
+		}
+	}
+}
+
+func (h *hosts) heal() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.cut)
+	clear(h.refused)
+}
+
+func (h *hosts) reaches(from, to raft.ServerID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pair := [2]raft.ServerID{from, to}
+	return !h.cut[pair] && !h.refused[pair]
+}
+
+// answers says whether what a member has to say to another one's request gets there.
+func (h *hosts) answers(from, to raft.ServerID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.cut[[2]raft.ServerID{from, to}]
+}
+
+func (h *hosts) host(id raft.ServerID) liveHost {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return *h.byID[id]
+}
+
+func (h *hosts) others(id raft.ServerID) []liveHost {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []liveHost
+	for _, o := range h.byID {
+		if o.id != id {
+			out = append(out, *o)
+		}
+	}
+	return out
+}
+
+// beats counts the beats of one member's host that another one said yes to.
+func (h *hosts) beats(from, to *node) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.yes[[2]raft.ServerID{from.id, to.id}]
+}
+
+func (h *hosts) sent() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.appends
+}
+
+func (h *hosts) asked(nd *node) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.preVotes[nd.id]
+}
+
+func (h *hosts) beat(ctx context.Context, id raft.ServerID) {
+	ticker := time.NewTicker(h.every)
+	defer ticker.Stop()
+	var words sync.WaitGroup
+	defer words.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		self := h.host(id)
+		if self.part == nil {
+			continue
+		}
+		for _, peer := range h.others(id) {
+			b, ok := self.table.Beat(string(peer.id))
+			sent := time.Now()
+			if !ok || peer.part == nil || !h.reaches(id, peer.id) {
+				continue
+			}
+			a := peer.table.Heard(string(id), b, time.Now())
+			if !h.answers(peer.id, id) {
+				continue
+			}
+			if a.Yes {
+				h.mu.Lock()
+				h.yes[[2]raft.ServerID{id, peer.id}]++
+				h.mu.Unlock()
+			}
+			for _, lost := range self.table.Answered(string(peer.id), b, a, sent) {
+				words.Go(func() { _ = self.part.Reassure(peer.id, lost.Term) })
+			}
+		}
+	}
+}
+
+// tick leaves time out of account in which this loop did not run, as hosts do.
+func (h *hosts) tick(ctx context.Context, id raft.ServerID) {
+	every := h.every * 3 / 8
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	last, reminded := time.Now(), time.Time{}
+	var asleep time.Duration
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Now()
+		if late := now.Sub(last) - 3*every/2; late > 0 {
+			asleep = min(asleep+late, 6*h.every)
+		} else {
+			asleep = max(asleep-every/2, 0)
+		}
+		last = now
+		self := h.host(id)
+		if self.part == nil {
+			continue
+		}
+		n, ok := self.part.Tick(now.Add(-asleep))
+		for _, peer := range h.others(id) {
+			switch {
+			case ok && peer.part != nil && h.reaches(id, peer.id):
+				peer.part.Noted(id, n)
+			case ok:
+				self.part.Renote(now.Add(h.every))
+			}
+		}
+		if now.Sub(reminded) > 3*h.every {
+			reminded = now
+			h.remind(self, now)
+		}
+	}
+}
+
+func (h *hosts) remind(self liveHost, now time.Time) {
+	if !self.part.Leads() {
+		return
+	}
+	for _, peer := range h.others(self.id) {
+		if peer.part != nil && h.reaches(peer.id, self.id) && peer.part.o.Documents.Applied() < self.part.o.Documents.Applied() {
+			self.part.Nudge(now, peer.id)
+		}
+	}
+}
+
+// wired is a transport that loses what is cut and counts what Raft sends. It has no pipeline, so that every request passes.
+type wired struct {
+	Transport
+	self raft.ServerID
+	h    *hosts
+}
+
+var errCut = errors.New("cut")
+
+func (w wired) call(to raft.ServerID, f func() error) error {
+	if !w.h.reaches(w.self, to) {
+		return errCut
+	}
+	err := f()
+	if !w.h.answers(to, w.self) {
+		return errCut
+	}
+	return err
+}
+
+func (w wired) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+
+func (w wired) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	w.h.mu.Lock()
+	w.h.appends++
+	w.h.mu.Unlock()
+	return w.call(id, func() error { return w.Transport.AppendEntries(id, to, req, resp) })
+}
+
+func (w wired) RequestVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return w.call(id, func() error { return w.Transport.RequestVote(id, to, req, resp) })
+}
+
+func (w wired) RequestPreVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	w.h.mu.Lock()
+	w.h.preVotes[w.self]++
+	w.h.mu.Unlock()
+	return w.call(id, func() error { return w.Transport.RequestPreVote(id, to, req, resp) })
+}
+
+func (w wired) TimeoutNow(id raft.ServerID, to raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return w.call(id, func() error { return w.Transport.TimeoutNow(id, to, req, resp) })
+}
+
+// applied waits until every member has a document at a seq.
+func (g *group) applied(k string, seq int64, members ...*node) {
+	g.t.Helper()
+	if len(members) == 0 {
+		members = g.nodes
+	}
+	for _, nd := range members {
+		g.wait(string(nd.id)+" to apply "+k, func() bool { return nd.head(k) == seq })
+	}
+}
+
+// steady is for tests that must not see an election: long enough for a busy machine.
+const steady = 400 * time.Millisecond
+
+// TestQuietGroupIsSilent: followers learn that the last write is committed without a further one, by a note; after that Raft
+// sends nothing for many heartbeats, and the leader keeps its office and its lease.
+func TestQuietGroupIsSilent(t *testing.T) {
+	g, h := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	term, epoch, err := l.part.Epoch()
+	must(t, err)
+	from := h.sent()
+	for _, nd := range g.nodes {
+		if nd != l {
+			n := h.beats(l, nd)
+			g.wait("thirty beats", func() bool { return h.beats(l, nd) >= n+30 })
+		}
+	}
+	if n := h.sent() - from; n > 2 {
+		t.Errorf("a quiet group sent %d requests of Raft within ten heartbeats", n)
+	}
+	if epoch.Err() != nil {
+		t.Error("the lease lapsed")
+	}
+	for _, nd := range g.nodes {
+		if s := nd.part.Status(); s.Term != term || s.Leader != l.id {
+			t.Errorf("%s follows %s in term %d, not %s in term %d", nd.id, s.Leader, s.Term, l.id, term)
+		}
+	}
+}
+
+// TestQuorumReadAsksOnTheWire, whatever the beats say: it is for those who trust no clock.
+func TestQuorumReadAsksOnTheWire(t *testing.T) {
+	g, h := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	for range 5 {
+		from := h.sent()
+		_, err := l.part.Read(context.Background(), Quorum)
+		must(t, err)
+		if h.sent() == from {
+			t.Fatal("a quorum read was answered without asking")
+		}
+	}
+	h.isolate(g, l)
+	ctx, cancel := context.WithTimeout(context.Background(), steady/4)
+	defer cancel()
+	if _, err := l.part.Read(ctx, Quorum); err == nil {
+		t.Fatal("a quorum read at a leader that is cut off")
+	}
+}
+
+// TestIsolatedLeaderIsReplaced without the slow timers of Raft; at no time do two serve, and the context of the old epoch has
+// ended before the new leader serves.
+func TestIsolatedLeaderIsReplaced(t *testing.T) {
+	g, h := newLiveGroup(t, 3, 200*time.Millisecond, func(o *Options) { o.Timing.Drift = 0.4 })
+	for range 2 {
+		old := g.serving()
+		must(t, old.create(time.Now().Format("k150405.000000000")))
+		var epoch context.Context
+		g.wait("the epoch", func() (ok bool) {
+			var err error
+			_, epoch, err = old.part.Epoch()
+			return err == nil
+		})
+		h.isolate(g, old)
+		began := time.Now()
+		a := g.other(old)
+		b := g.other(old, a)
+		next := a
+		g.wait("another leader", func() bool {
+			for _, nd := range []*node{a, b} {
+				if _, err := nd.part.Read(context.Background(), Lease); err == nil {
+					next = nd
+					return true
+				}
+			}
+			return false
+		})
+		if epoch.Err() == nil {
+			t.Error("the old epoch's context outlived the election of another leader")
+		}
+		if _, err := old.part.Read(context.Background(), Lease); err == nil {
+			t.Error("two leaders serve")
+		}
+		if took := time.Since(began); took > backstop*200*time.Millisecond {
+			t.Errorf("it took %s: as long as Raft alone", took)
+		}
+		must(t, next.create("b"+time.Now().Format("150405.000000000")))
+		h.heal()
+		g.wait("the old leader to follow", func() bool { s := old.part.Status(); return s.State == raft.Follower && s.Leader == next.id })
+	}
+}
+
+// TestLiveLeaderWithAStuckDisk: beats must not keep a leader in office that can store nothing.
+func TestLiveLeaderWithAStuckDisk(t *testing.T) {
+	var stalls [3]stall
+	i := 0
+	g, _ := newLiveGroup(t, 3, 200*time.Millisecond, func(o *Options) {
+		o.Log = faultyLog{o.Log.(*memLog), new(atomic.Value), &stalls[i]}
+		i++
+	})
+	l := g.serving()
+	must(t, l.create("a"))
+	n := 0
+	for k, nd := range g.nodes {
+		if nd == l {
+			n = k
+		}
+	}
+	gate := make(chan struct{})
+	stalls[n].set(gate)
+	release := sync.OnceFunc(func() { stalls[n].set(nil); close(gate) })
+	defer release()
+	result := make(chan error, 1)
+	go func() { _, err := l.append("a", 2, `{"stuck":1}`); result <- err }()
+	next := g.serving(g.other(l), g.other(l, g.other(l)))
+	if _, err := l.part.Read(context.Background(), Lease); err == nil {
+		t.Error("two leaders serve")
+	}
+	if err := <-result; err == nil {
+		t.Error("a leader with a stuck disk acknowledged a write")
+	}
+	must(t, next.create("b"))
+	release()
+	g.wait("the old leader to follow", func() bool { return l.head("b") == 1 })
+}
+
+// TestFollowerCutOffFromItsLeader, and from nobody else, does not disturb the others: its candidacy is refused by those who
+// follow the leader, and by the leader.
+func TestFollowerCutOffFromItsLeader(t *testing.T) {
+	for name, c := range map[string]struct {
+		cut      func(h *hosts, l, f *node)
+		campaign bool
+	}{
+		"both ways":                         {func(h *hosts, l, f *node) { h.sever(l, f); h.sever(f, l) }, true},
+		"what the leader sends":             {func(h *hosts, l, f *node) { h.sever(l, f) }, true},
+		"what the follower sends":           {func(h *hosts, l, f *node) { h.sever(f, l) }, false},
+		"the leader's requests, no answers": {func(h *hosts, l, f *node) { h.refuse(l, f) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, h := newLiveGroup(t, 3, steady, nil)
+			l := g.serving()
+			must(t, l.create("a"))
+			g.applied("a", 1)
+			f := g.other(l)
+			third := g.other(l, f)
+			term, epoch, err := l.part.Epoch()
+			must(t, err)
+			before, beats := h.asked(f), h.beats(l, third)
+			c.cut(h, l, f)
+			if c.campaign {
+				g.wait("four candidacies", func() bool { return h.asked(f) >= before+8 || l.part.Status().Term != term })
+			} else {
+				g.wait("fifteen beats", func() bool { return h.beats(l, third) >= beats+15 })
+			}
+			if s := l.part.Status(); s.Term != term || s.Serving != Serves || epoch.Err() != nil {
+				t.Fatalf("the leader is at term %d after %d, %s, epoch: %v", s.Term, term, s.Serving, epoch.Err())
+			}
+			h.heal()
+			_, err = l.append("a", 2, "{}")
+			must(t, err)
+			g.applied("a", 2)
+			if s := l.part.Status(); s.Term != term {
+				t.Fatalf("term %d after %d once the cut healed", s.Term, term)
+			}
+		})
+	}
+}
+
+// TestFollowerThatMissedAWriteCatchesUp after the cut heals although nobody writes any more.
+func TestFollowerThatMissedAWriteCatchesUp(t *testing.T) {
+	g, h := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	f := g.other(l)
+	h.sever(l, f)
+	h.sever(f, l)
+	for seq := int64(2); seq <= 6; seq++ {
+		_, err := l.append("a", seq, "{}")
+		must(t, err)
+	}
+	h.heal()
+	g.applied("a", 6)
+}
+
+// TestLiveFollowerRestarts: its host's table is new, and the leader learns from the answer to a beat that it has to say a
+// word; the group goes on in its term.
+func TestLiveFollowerRestarts(t *testing.T) {
+	g, h := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	f := g.other(l)
+	term := l.part.Status().Term
+	h.down(f)
+	_, err := l.append("a", 2, "{}")
+	must(t, err)
+	h.reopen(g, f, steady)
+	g.applied("a", 2)
+	n := h.beats(l, f)
+	g.wait("beats to count again", func() bool { return h.beats(l, f) > n })
+	if s := l.part.Status(); s.Term != term || s.Serving != Serves {
+		t.Fatalf("term %d after %d, %s", s.Term, term, s.Serving)
+	}
+}
