@@ -1,0 +1,156 @@
+package adamant
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/adamantdb/adamant/partition"
+)
+
+type notedFor struct {
+	id uint32
+	n  partition.Note
+}
+
+func readNotes(body []byte) (out []notedFor, err error) {
+	err = eachNote(body, func(id uint32, n partition.Note) { out = append(out, notedFor{id, n}) })
+	return out, err
+}
+
+func TestNotesRoundTrip(t *testing.T) {
+	for _, want := range [][]notedFor{
+		{{0, partition.Note{}}},
+		{{1, partition.Note{Term: 2, Index: 3, IndexTerm: 1}}},
+		{{math.MaxUint32, partition.Note{Term: math.MaxUint64, Index: math.MaxUint64, IndexTerm: math.MaxUint64}}, {7, partition.Note{Term: 1, Index: 128, IndexTerm: 1}}, {7, partition.Note{Term: 2}}},
+	} {
+		var b []byte
+		for _, n := range want {
+			b = appendNote(b, n.id, n.n)
+		}
+		if b[0] != callNotes {
+			t.Fatalf("the first byte is %d", b[0])
+		}
+		got, err := readNotes(b[1:])
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v became %+v, %v", want, got, err)
+		}
+		if _, err := readNotes(b[1 : len(b)-1]); err == nil {
+			t.Errorf("%+v was read without its last byte", want)
+		}
+	}
+	if got, err := readNotes(nil); err != nil || got != nil {
+		t.Errorf("nothing became %+v, %v", got, err)
+	}
+}
+
+func TestGarbageIsNoNote(t *testing.T) {
+	for name, body := range map[string][]byte{
+		"truncated":           {1, 2, 3},
+		"partition too large": {0x80, 0x80, 0x80, 0x80, 0x10, 1, 1, 1},
+		"varint too long":     append(bytes.Repeat([]byte{0xff}, 10), 1, 1, 1),
+		"no end":              {0x80},
+	} {
+		if got, err := readNotes(body); err == nil || len(got) > 0 {
+			t.Errorf("%s: read as %+v, %v", name, got, err)
+		}
+	}
+}
+
+func FuzzEachNote(f *testing.F) {
+	f.Add(appendNote(appendNote(nil, 3, partition.Note{Term: 1, Index: 2, IndexTerm: 1}), 4, partition.Note{})[1:])
+	f.Add([]byte{})
+	f.Add([]byte{0x80})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, err := readNotes(body)
+		if len(got) > len(body)/4 {
+			t.Fatalf("%d notes in %d bytes", len(got), len(body))
+		}
+		if err != nil || len(got) == 0 {
+			return
+		}
+		var b []byte
+		for _, n := range got {
+			b = appendNote(b, n.id, n.n)
+		}
+		if again, err := readNotes(b[1:]); err != nil || !reflect.DeepEqual(again, got) {
+			t.Fatalf("%+v became %+v, %v", got, again, err)
+		}
+	})
+}
+
+// leaders says who leads each partition, an error as long as one is not served by its preferred host, if it has one.
+func (c *testCluster) leaders(prefer bool) (map[uint32]Location, error) {
+	out := map[uint32]Location{}
+	for name, h := range c.live() {
+		for _, p := range h.Status().Partitions {
+			if p.Serving && p.Role == RoleLeader {
+				out[p.ID] = Location{Partition: p.ID, Leader: name, Epoch: p.Term}
+			}
+		}
+	}
+	for _, p := range c.config.Partitions {
+		switch l, ok := out[p.ID]; {
+		case !ok:
+			return nil, fmt.Errorf("partition %d is not served", p.ID)
+		case prefer && p.Prefer != "" && l.Leader != p.Prefer:
+			return nil, fmt.Errorf("partition %d is served by %s, not by %s", p.ID, l.Leader, p.Prefer)
+		}
+	}
+	return out, nil
+}
+
+// TestQuietHostsExchangeBeatsOnly: what hosts say to each other while nobody writes does not grow with the number of
+// partitions, and no leadership changes; once a host dies its partitions are served by others long before Raft by itself
+// would miss it.
+func TestQuietHostsExchangeBeatsOnly(t *testing.T) {
+	const heartbeat = 400 * time.Millisecond
+	c := newTestCluster(t, 3, 48, 3, func(o *Options) { o.Timing.Heartbeat, o.Timing.AntiEntropy = heartbeat, time.Hour })
+	c.ready()
+	var before map[uint32]Location
+	c.wait("the preferred leaders", func() (err error) { before, err = c.leaders(true); return err })
+	c.healthy()
+	frames := func() map[string]uint64 {
+		out := map[string]uint64{}
+		for name, h := range c.live() {
+			out[name] = h.Metrics().Links.FramesOut
+		}
+		return out
+	}
+	// A window of ten heartbeats. Two peers, to each of them three beats and as many answers in a heartbeat, and a report, its
+	// answer and others' now and then: less than one frame for each partition.
+	from, began := frames(), time.Now()
+	c.wait("ten heartbeats", func() error {
+		if d := time.Since(began); d < 10*heartbeat {
+			return fmt.Errorf("%s", d)
+		}
+		return nil
+	})
+	for name, now := range frames() {
+		beats := float64(time.Since(began)) / float64(heartbeat)
+		if n := float64(now-from[name]) / beats; n > 30 {
+			t.Errorf("%s sent %.1f frames in a heartbeat", name, n)
+		} else {
+			t.Logf("%s sent %.1f frames in a heartbeat", name, n)
+		}
+	}
+	after, err := c.leaders(true)
+	if err != nil || !reflect.DeepEqual(after, before) {
+		t.Errorf("leaderships moved in a quiet cluster: %v\n%+v\n%+v", err, before, after)
+	}
+	var victim string
+	for _, l := range before {
+		victim = l.Leader
+	}
+	began = time.Now()
+	c.kill(victim)
+	c.wait("others to serve", func() error { _, err := c.leaders(false); return err })
+	took := time.Since(began)
+	if took > 8*heartbeat { // Raft's own timers would take 10 to 20
+		t.Errorf("it took %s to replace a dead host", took)
+	}
+	t.Logf("%s after %s died all partitions were served", took, victim)
+}
