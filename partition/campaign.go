@@ -72,6 +72,10 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	}
 	switch p.raft.Load().State() {
 	case raft.Leader:
+		if p.stuck(time.Now()) {
+			p.guard.resign() // the host beats on, but not for this partition
+			return Note{}, false
+		}
 		return p.note(now)
 	case raft.Shutdown:
 		return Note{}, false

@@ -361,8 +361,9 @@ func (g *guard) matches(id raft.ServerID, term, index uint64) bool {
 // and the offer came to nothing, because the offer can not be taken back.
 func (g *guard) mute(term uint64) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.muted = max(g.muted, term)
+	g.mu.Unlock()
+	g.resign()
 }
 
 // mayReplicate refuses a leader's requests in a term in which it is muted, and while its own disk is stuck: what Raft sends

@@ -107,7 +107,7 @@ func (g *guard) beatAcked(peer raft.ServerID, term uint64) time.Time {
 
 // led tells the host that a follower has acknowledged this leader, and reports whether that is news. The caller holds mu.
 func (g *guard) led(peer raft.ServerID, term uint64) bool {
-	if g.live == nil || g.ledTo[peer] == term {
+	if g.live == nil || g.ledTo[peer] == term || term <= g.muted {
 		return false
 	}
 	g.ledTo[peer] = term
