@@ -3,7 +3,7 @@
 //
 //	cd bench/peers
 //	go run . write -system etcd -writers 64 -gomaxprocs 2      # one system, once
-//	go run . compare                                           # all systems in turn, with ratios: half an hour
+//	go run . compare                                           # all systems in turn, with ratios: about 20 minutes
 //	go run . compare -systems adamant,etcd -writers 512 -rounds 7 -json
 //
 // # Systems
