@@ -353,7 +353,9 @@ func TestQuorumReadAsksOnTheWire(t *testing.T) {
 	g.applied("a", 1)
 	for range 5 {
 		from := h.sent()
-		_, err := l.part.Read(context.Background(), Quorum)
+		ctx, cancel := context.WithTimeout(context.Background(), steady) // Raft by itself would take longer
+		_, err := l.part.Read(ctx, Quorum)
+		cancel()
 		must(t, err)
 		if h.sent() == from {
 			t.Fatal("a quorum read was answered without asking")
@@ -406,6 +408,7 @@ func TestIsolatedLeaderIsReplaced(t *testing.T) {
 		must(t, next.create("b"+time.Now().Format("150405.000000000")))
 		h.heal()
 		g.wait("the old leader to follow", func() bool { s := old.part.Status(); return s.State == raft.Follower && s.Leader == next.id })
+		g.wait("its host to beat no more", func() bool { _, beats := h.host(old.id).table.Beat(string(next.id)); return !beats })
 	}
 }
 
@@ -498,6 +501,7 @@ func TestFollowerThatMissedAWriteCatchesUp(t *testing.T) {
 		_, err := l.append("a", seq, "{}")
 		must(t, err)
 	}
+	g.wait("Raft to give up", func() bool { return h.asked(f) >= 8 }) // four candidacies: longer than Raft tries by itself
 	h.heal()
 	g.applied("a", 6)
 }
@@ -520,5 +524,46 @@ func TestLiveFollowerRestarts(t *testing.T) {
 	g.wait("beats to count again", func() bool { return h.beats(l, f) > n })
 	if s := l.part.Status(); s.Term != term || s.Serving != Serves {
 		t.Fatalf("term %d after %d, %s", s.Term, term, s.Serving)
+	}
+}
+
+// TestRefusedPairIsToldAgain: a member that does not follow by what its host says gets a word of Raft, and counts again.
+func TestRefusedPairIsToldAgain(t *testing.T) {
+	g, h := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	f := g.other(l)
+	f.part.guard.mu.Lock()
+	f.part.guard.unfollow()
+	f.part.guard.mu.Unlock()
+	n := h.beats(l, f)
+	g.wait("beats to count again", func() bool { return h.beats(l, f) >= n+5 })
+}
+
+// TestBeatsBindVotes: a vote is refused while a beat binds this member, and given by one that no beat can bind any more.
+func TestBeatsBindVotes(t *testing.T) {
+	const lease = 100 * time.Millisecond
+	now := time.Now()
+	table, leader := liveness.NewTable(1), liveness.NewTable(2)
+	g := &guard{live: table, self: "f", leaseFor: lease, term: func() uint64 { return 7 }}
+	g.follow("a", 7)
+	leader.Led(0, 7, "f")
+	b, _ := leader.Beat("f")
+	if a := table.Heard("a", b, now); !a.Yes {
+		t.Fatalf("%+v", a)
+	}
+	vote := raft.RPC{Command: &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("b")}, Term: 8}}
+	if _, err, handled := g.intercept(vote, now.Add(lease-1)); !handled || !errors.Is(err, errPromised) {
+		t.Fatalf("within the lease: %v", err)
+	}
+	if a := table.Heard("a", b, now); !a.Yes {
+		t.Fatal("a refused vote broke what the beats say")
+	}
+	if _, err, handled := g.intercept(vote, now.Add(lease)); handled {
+		t.Fatalf("after the lease: %v", err)
+	}
+	if a := table.Heard("a", b, now.Add(lease)); a.Yes {
+		t.Fatal("a beat was answered with yes after a vote for another")
 	}
 }
