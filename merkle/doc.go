@@ -28,7 +28,8 @@
 // and nothing later, or there is none: it is never an approximation. There is
 // none when
 //
-//   - the ring no longer holds every change after the index,
+//   - the ring no longer holds every change after the index, or was given up to
+//     save memory ([Tracker.Forget]),
 //   - the index is not yet applied,
 //   - state came in by repair since ([Tracker.Learn]). Such state belongs to no
 //     index of this member's own history, so what lies before is forgotten.

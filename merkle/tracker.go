@@ -12,16 +12,23 @@ package merkle
 // change.index ≤ index and perhaps more at floor itself, oldest first, indexes
 // never falling.
 type Tracker struct {
-	current Summary
-	index   uint64
-	floor   uint64
+	// The current summary, a page of it only where a bucket ever held a document:
+	// a host has very many members that hold few.
+	pages [Buckets / pageSize]*page
+	index uint64
+	floor uint64
 
-	// The ring grows to capacity and stays there, so that many idle members
-	// on one host cost nothing. first is 0 until it is full.
+	// The ring grows to capacity as changes come, and stays there until Forget,
+	// so that many idle members on one host cost nothing. first is 0 until it is full.
 	ring     []change
 	first    int // position of the oldest change
 	capacity int
 }
+
+// page is some neighbouring buckets of a summary.
+type page [pageSize]Bucket
+
+const pageSize = 16
 
 // change is what one document's change did to its bucket; adding it is doing,
 // subtracting it is undoing. 32 bytes: a host keeps very many.
@@ -38,7 +45,22 @@ func (c *change) undo(k *Bucket) { *k = k.Sub(Bucket{c.sum, uint64(int64(c.count
 // NewTracker starts at summary s, which is the state as of index. The ring
 // takes capacity changes; with none only the current summary can be asked for.
 func NewTracker(s Summary, index uint64, capacity int) *Tracker {
-	return &Tracker{current: s, index: index, floor: index, capacity: max(capacity, 0)}
+	t := &Tracker{index: index, floor: index, capacity: max(capacity, 0)}
+	for i := range s {
+		if s[i] != (Bucket{}) {
+			*t.bucket(uint8(i)) = s[i]
+		}
+	}
+	return t
+}
+
+// bucket is where a bucket of the current summary is kept.
+func (t *Tracker) bucket(b uint8) *Bucket {
+	p := &t.pages[b/pageSize]
+	if *p == nil {
+		*p = new(page)
+	}
+	return &(*p)[b%pageSize]
 }
 
 // Replace applies one document's change by the command at index: its leaf in
@@ -57,7 +79,7 @@ func (t *Tracker) Replace(index uint64, bucket uint8, before, after *Sum) {
 	if c.nothing() {
 		return
 	}
-	c.do(&t.current[bucket])
+	c.do(t.bucket(bucket))
 	t.remember(c)
 }
 
@@ -74,17 +96,39 @@ func (t *Tracker) Learn(bucket uint8, before, after *Sum) {
 	if c.nothing() {
 		return
 	}
-	c.do(&t.current[bucket])
+	c.do(t.bucket(bucket))
 	t.ring, t.first = t.ring[:0], 0
 	t.floor = t.index
 }
 
-// Current is the summary as it is and the index it is the state of. The
-// pointer is the tracker's own: read it under the owner's lock, or copy it.
-func (t *Tracker) Current() (*Summary, uint64) { return &t.current, t.index }
+// Forget gives up the past, and the memory that it takes: the current index is
+// the oldest that At answers.
+func (t *Tracker) Forget() {
+	t.ring, t.first = nil, 0
+	t.floor = t.index
+}
+
+// Kept is for how many changes there is room already; 32 bytes each.
+func (t *Tracker) Kept() int { return cap(t.ring) }
+
+// Current is the summary as it is and the index it is the state of.
+func (t *Tracker) Current() (Summary, uint64) {
+	var s Summary
+	for i, p := range t.pages {
+		if p != nil {
+			copy(s[i*pageSize:], p[:])
+		}
+	}
+	return s, t.index
+}
 
 // Bucket is one bucket of the current summary.
-func (t *Tracker) Bucket(b uint8) Bucket { return t.current[b] }
+func (t *Tracker) Bucket(b uint8) Bucket {
+	if p := t.pages[b/pageSize]; p != nil {
+		return p[b%pageSize]
+	}
+	return Bucket{}
+}
 
 // At is the summary as it was at index: exactly, or false when index is older
 // than what the ring can undo or newer than the current one. It costs one copy
@@ -93,7 +137,7 @@ func (t *Tracker) At(index uint64) (Summary, bool) {
 	if index < t.floor || index > t.index {
 		return Summary{}, false
 	}
-	s := t.current
+	s, _ := t.Current()
 	for i := len(t.ring) - 1; i >= 0; i-- {
 		c := &t.ring[t.position(i)]
 		if c.index <= index {

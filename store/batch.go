@@ -80,7 +80,7 @@ func (b *docBatch) document(p place) (*docState, error) {
 		sum := leaf(p.key, &h)
 		s.head, s.stored, s.storedLive, s.droppedTo = &h, &stored, true, stored.Floor
 		s.leaf, s.bytes = &sum, h.Bytes+h.BaseBytes
-	} else if b.d.meta.buckets[p.bucket].deleteRecords > 0 {
+	} else if b.d.meta.deletes[p.bucket] > 0 {
 		if s.deleted, err = readDeleteRecord(b.d.engine.db, b.d.partition, p); err != nil {
 			return nil, err
 		}
@@ -410,8 +410,7 @@ func (b *docBatch) setHealed(bucket uint8, healed interval.Set) {
 func (b *docBatch) bucket(bucket uint8) *bucketState {
 	s := b.buckets[bucket]
 	if s == nil {
-		c := b.d.meta.buckets[bucket]
-		s = &c
+		s = &bucketState{Bucket: b.d.tracker.Bucket(bucket), deleteRecords: b.d.meta.deletes[bucket]}
 		b.buckets[bucket] = s
 	}
 	return s

@@ -68,7 +68,7 @@ func (b *docBatch) writeHead(s *docState) error {
 func (b *docBatch) dropDeleteRecords() error {
 	for i := range merkle.Buckets {
 		bucket := uint8(i)
-		if s := b.buckets[bucket]; s == nil && b.d.meta.buckets[bucket].deleteRecords == 0 || s != nil && s.deleteRecords == 0 {
+		if s := b.buckets[bucket]; s == nil && b.d.meta.deletes[bucket] == 0 || s != nil && s.deleteRecords == 0 {
 			continue
 		}
 		lower, upper := prefixRange(appendKind(nil, b.d.partition, bucket, kindDelete))
@@ -129,6 +129,9 @@ func (b *docBatch) publish() {
 		}
 	}
 	if b.learned {
+		if d.learned == nil {
+			d.learned = new(bucketCounts)
+		}
 		for _, s := range b.order {
 			d.learned[s.bucket]++
 		}
@@ -139,25 +142,19 @@ func (b *docBatch) publish() {
 	}
 	d.meta.state, d.meta.holes = b.state, b.holes
 	for bucket, state := range b.buckets {
-		d.meta.buckets[bucket] = *state
+		d.meta.setDeletes(bucket, state.deleteRecords)
 	}
 	for bucket, healed := range b.healed {
-		if healed.Empty() {
-			delete(d.meta.healed, bucket)
-		} else {
-			d.meta.healed[bucket] = healed
-		}
+		d.meta.setHealed(bucket, healed)
 	}
+	d.version.Add(1) // while nobody can read: who sees the new version reads the new records
 }
 
 // forgetPast makes the present index the oldest of which the sums are known. When a hole closes, the member covers
 // indexes at which it was not what the log prescribes: it had not applied them, or had applied what followed to a wrong
 // state, and a later command made that good before repair had to. As the sums of a complete member these would be taken
 // for a divergence.
-func (d *Documents) forgetPast() {
-	sums, index := d.tracker.Current()
-	d.tracker = merkle.NewTracker(*sums, index, d.engine.opts.Ring)
-}
+func (d *Documents) forgetPast() { d.tracker.Forget() }
 
 func (b *docBatch) metaFailed(err error) error {
 	if err == nil {

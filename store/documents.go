@@ -38,7 +38,26 @@ type Documents struct {
 	pub     sync.RWMutex
 	meta    *memberMeta
 	tracker *merkle.Tracker
-	learned [merkle.Buckets]uint64 // by bucket: what imports have changed
+	learned *bucketCounts // what imports have changed; nil until one does
+
+	version atomic.Uint64            // see Version
+	root    atomic.Pointer[rootMemo] // see Status
+}
+
+// bucketCounts is a number for each bucket; nil stands for zeros.
+type bucketCounts [merkle.Buckets]uint64
+
+func (c *bucketCounts) of(bucket uint8) uint64 {
+	if c == nil {
+		return 0
+	}
+	return c[bucket]
+}
+
+// rootMemo is the root of the sums at a version.
+type rootMemo struct {
+	version uint64
+	root    merkle.Sum
 }
 
 // DocStatus is what a member says of itself.
@@ -69,8 +88,9 @@ func openDocuments(e *DocEngine, partition uint32, r Range) (*Documents, error) 
 	if meta.hashRange != r {
 		return nil, &WrongRangeError{Partition: partition, Have: meta.hashRange, Want: r}
 	}
-	return &Documents{engine: e, partition: partition, hashes: r, meta: meta,
-		tracker: merkle.NewTracker(meta.summary(), meta.state.applied, e.opts.Ring)}, nil
+	tracker := merkle.NewTracker(*meta.sums, meta.state.applied, e.opts.Ring)
+	meta.sums = nil
+	return &Documents{engine: e, partition: partition, hashes: r, meta: meta, tracker: tracker}, nil
 }
 
 // Partition returns the partition's number.
@@ -135,13 +155,60 @@ func (d *Documents) Coverage() interval.Set {
 	return d.meta.coverage()
 }
 
-// Status returns one consistent view of the member's own records.
+// Status returns one consistent view of the member's own records. The root costs a microsecond or two when something has
+// changed since it was asked for last; Position does without.
 func (d *Documents) Status() DocStatus {
 	d.pub.RLock()
 	defer d.pub.RUnlock()
-	s, _ := d.tracker.Current()
 	return DocStatus{Applied: d.meta.state.applied, Ahead: d.meta.state.ahead, Holes: d.meta.holes, Complete: d.meta.complete(),
-		Documents: d.meta.state.documents, Bytes: d.meta.state.bytes, DeleteRecords: d.meta.state.deleteRecords, Root: s.Root()}
+		Documents: d.meta.state.documents, Bytes: d.meta.state.bytes, DeleteRecords: d.meta.state.deleteRecords, Root: d.currentRoot()}
+}
+
+// currentRoot is for callers that hold pub. While they do, the version is that of the sums.
+func (d *Documents) currentRoot() merkle.Sum {
+	version := d.version.Load()
+	if m := d.root.Load(); m != nil && m.version == version {
+		return m.root
+	}
+	s, _ := d.tracker.Current()
+	m := &rootMemo{version: version, root: s.Root()}
+	d.root.Store(m)
+	return m.root
+}
+
+// Version changes with everything that Status, Coverage and Healed tell of: who has looked at a version need not look
+// again while it lasts. It is read before what it is the version of, and costs nothing.
+func (d *Documents) Version() uint64 { return d.version.Load() }
+
+// Position is where a member is in the log: Status without what has to be computed.
+type Position struct {
+	Applied, Ahead uint64
+	Holes          interval.Set
+	Complete       bool
+}
+
+// Position returns one consistent view.
+func (d *Documents) Position() Position {
+	d.pub.RLock()
+	defer d.pub.RUnlock()
+	return Position{Applied: d.meta.state.applied, Ahead: d.meta.state.ahead, Holes: d.meta.holes, Complete: d.meta.complete()}
+}
+
+// keptAtRest is how many recent changes a member at rest may keep: a kilobyte.
+const keptAtRest = 32
+
+// Rest tells the member that it has not changed for long. It lets go of the memory that recent changes take, when that is
+// much: SummaryAt then answers for the present index only, which is where others ask while nothing happens.
+func (d *Documents) Rest() {
+	if !d.mu.TryLock() {
+		return // it does not rest
+	}
+	defer d.mu.Unlock()
+	d.pub.Lock()
+	defer d.pub.Unlock()
+	if d.tracker.Kept() > keptAtRest {
+		d.tracker.Forget()
+	}
 }
 
 // Complete reports whether the member has no holes and has applied all it learned, at the cost of a lock: leaders ask it
@@ -156,8 +223,7 @@ func (d *Documents) Complete() bool {
 func (d *Documents) Summary() (merkle.Summary, uint64) {
 	d.pub.RLock()
 	defer d.pub.RUnlock()
-	s, index := d.tracker.Current()
-	return *s, index
+	return d.tracker.Current()
 }
 
 // SummaryAt returns the exact sums at a recent index. False when the index is older than the ring, newer than what is

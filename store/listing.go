@@ -246,7 +246,7 @@ type bucketMeta struct {
 
 // readBucketMeta reads the few records it needs; a snapshot makes them fit the documents read from it.
 func readBucketMeta(r pebble.Reader, partition uint32, bucket uint8) (*bucketMeta, error) {
-	m := &memberMeta{healed: map[uint8]interval.Set{}}
+	m := &memberMeta{}
 	for _, name := range [][]byte{{metaState}, {metaHoles}, {metaBucket, bucket}, {metaHealed, bucket}} {
 		v, ok, err := get(r, append(appendPartition(nil, partition), append([]byte{sectionMeta}, name...)...))
 		if err != nil {
@@ -260,7 +260,7 @@ func readBucketMeta(r pebble.Reader, partition uint32, bucket uint8) (*bucketMet
 		}
 	}
 	return &bucketMeta{coverage: m.bucketCoverage(bucket), applied: m.state.applied, ahead: m.state.ahead,
-		deleteRecords: m.buckets[bucket].deleteRecords}, nil
+		deleteRecords: m.deletes[bucket]}, nil
 }
 
 // bucketCoverage is the coverage for one bucket: it is larger than the member's while the bucket is ahead of others in

@@ -40,8 +40,11 @@ type memberMeta struct {
 	hasRange  bool
 	state     memberState
 	holes     interval.Set
-	buckets   [merkle.Buckets]bucketState
-	healed    map[uint8]interval.Set // indexes below which a bucket has been healed; only buckets with progress
+	healed    map[uint8]interval.Set // indexes below which a bucket has been healed; only buckets with progress, else nil
+	deletes   map[uint8]uint64       // delete records; only buckets with some, else nil
+	// sums is there while a member is opened. Then the tracker has them: a host keeps very many members, and six
+	// kilobytes twice for each are too many.
+	sums *merkle.Summary
 }
 
 // complete implements design §6: no holes, and nothing learned that is not applied.
@@ -52,13 +55,28 @@ func (m *memberMeta) coverage() interval.Set {
 	return interval.Of(1, m.state.applied).Minus(m.holes)
 }
 
-// summary gathers the bucket sums.
-func (m *memberMeta) summary() merkle.Summary {
-	var s merkle.Summary
-	for i := range m.buckets {
-		s[i] = m.buckets[i].Bucket
+// setHealed takes over a bucket's progress. A map that was large once stays large, so an empty one goes.
+func (m *memberMeta) setHealed(bucket uint8, healed interval.Set) {
+	m.healed = setOrDrop(m.healed, bucket, healed, healed.Empty())
+}
+
+// setDeletes takes over how many delete records a bucket has.
+func (m *memberMeta) setDeletes(bucket uint8, n uint64) {
+	m.deletes = setOrDrop(m.deletes, bucket, n, n == 0)
+}
+
+func setOrDrop[V any](m map[uint8]V, bucket uint8, v V, empty bool) map[uint8]V {
+	switch {
+	case !empty && m == nil:
+		return map[uint8]V{bucket: v}
+	case !empty:
+		m[bucket] = v
+	default:
+		if delete(m, bucket); len(m) == 0 {
+			return nil
+		}
 	}
-	return s
+	return m
 }
 
 func appendMeta(b []byte, partition uint32, name byte) []byte {
@@ -138,7 +156,7 @@ func decodeIntervals(v []byte) (interval.Set, error) {
 
 // readMeta reads all of a partition's records through one iterator, so they are of one instant.
 func readMeta(r pebble.Reader, partition uint32) (*memberMeta, error) {
-	m := &memberMeta{healed: map[uint8]interval.Set{}}
+	m := &memberMeta{sums: new(merkle.Summary)}
 	lower, upper := prefixRange(append(appendPartition(nil, partition), sectionMeta))
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
@@ -177,9 +195,18 @@ func (m *memberMeta) load(name, v []byte) (err error) {
 	case metaHoles:
 		m.holes, err = decodeIntervals(v)
 	case metaBucket:
-		m.buckets[name[1]], err = decodeBucketState(v)
+		var s bucketState
+		if s, err = decodeBucketState(v); err == nil {
+			if m.sums != nil {
+				m.sums[name[1]] = s.Bucket
+			}
+			m.setDeletes(name[1], s.deleteRecords)
+		}
 	case metaHealed:
-		m.healed[name[1]], err = decodeIntervals(v)
+		var healed interval.Set
+		if healed, err = decodeIntervals(v); err == nil {
+			m.setHealed(name[1], healed)
+		}
 	default:
 		return fmt.Errorf("%w: unknown name %x", ErrEncoding, name)
 	}

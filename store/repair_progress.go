@@ -26,7 +26,7 @@ func (d *Documents) recordHealed(bucket uint8, healed interval.Set, seen uint64,
 	if err := check(); err != nil {
 		return err
 	}
-	delete(d.sessions, bucket)
+	d.endSession(bucket)
 	before := d.meta.healed[bucket]
 	now := before.Union(healed.Intersect(d.meta.holes))
 	if now.Equal(before) {
@@ -43,7 +43,7 @@ func (d *Documents) recordHealed(bucket uint8, healed interval.Set, seen uint64,
 type Past struct {
 	Index   uint64
 	Sums    merkle.Summary
-	learned [merkle.Buckets]uint64
+	learned *bucketCounts
 }
 
 // PastAt is SummaryAt for a comparison that may prove buckets right.
@@ -54,7 +54,12 @@ func (d *Documents) PastAt(index uint64) (*Past, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &Past{Index: index, Sums: sums, learned: d.learned}, true
+	p := &Past{Index: index, Sums: sums}
+	if d.learned != nil {
+		learned := *d.learned
+		p.learned = &learned
+	}
+	return p, true
 }
 
 // MarkProven records that a bucket holds the effect of everything up to the index of the past: a peer that covers as much
@@ -64,7 +69,7 @@ func (d *Documents) PastAt(index uint64) (*Past, bool) {
 // that does not know of a delete yet, and the bucket, not covering the delete either, took the document in.
 func (d *Documents) MarkProven(bucket uint8, p *Past) error {
 	return d.recordHealed(bucket, interval.Of(1, p.Index), p.Index, func() error {
-		if d.learned[bucket] != p.learned[bucket] {
+		if d.learned.of(bucket) != p.learned.of(bucket) {
 			return ErrProofLost
 		}
 		return nil

@@ -108,6 +108,13 @@ func (s *Session) Abandon() {
 	s.d.mu.Lock()
 	defer s.d.mu.Unlock()
 	if s.d.sessions[s.bucket] == s {
-		delete(s.d.sessions, s.bucket)
+		s.d.endSession(s.bucket)
+	}
+}
+
+// endSession forgets a bucket's session; a map that was large once would stay large. The caller holds mu.
+func (d *Documents) endSession(bucket uint8) {
+	if delete(d.sessions, bucket); len(d.sessions) == 0 {
+		d.sessions = nil
 	}
 }
