@@ -20,6 +20,10 @@ import (
 // beatsPerHeartbeat is how many beats a host sends in the time after which its followers would miss it.
 const beatsPerHeartbeat = 3
 
+// campaignsAtOnce bounds how many of a host's members stand for election at once: a thousand that begin together, because a
+// host died or a cluster starts, would keep each other from being elected in time.
+const campaignsAtOnce = 16
+
 // ticksPerHeartbeat is how often in that time a host looks after its members.
 const ticksPerHeartbeat = 8
 

@@ -46,7 +46,9 @@ type Host struct {
 	watcher *config.Watcher // nil without a cluster file
 	repair  *antientropy.Loop
 	live    *liveness.Table
-	sent    sentReports
+	// campaigns holds a token for each of this host's members that stands for election now.
+	campaigns chan struct{}
+	sent      sentReports
 	// reconciled is the version of the configuration whose members are all open.
 	reconciled atomic.Uint64
 	pool       *pool // calls between hosts
@@ -89,7 +91,7 @@ func Open(options Options) (*Host, error) {
 	}
 	queue := newEventQueue()
 	h := &Host{opts: o, log: o.Logger, queue: queue, events: queue.deliver(o.Events), started: time.Now(), members: map[uint32]*member{},
-		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}), live: liveness.NewTable(rand.Uint64()),
+		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}), live: liveness.NewTable(rand.Uint64()), campaigns: make(chan struct{}, campaignsAtOnce),
 		sent: sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
 		pool: newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue)}
 	h.context, h.stop = context.WithCancel(context.Background())
@@ -162,11 +164,14 @@ func (h *Host) openEngines(cluster string) error {
 		return err
 	}
 	h.docs = docs
-	open := store.OpenPebbleLog
+	open, fs := store.OpenPebbleLog, h.opts.FS
 	if h.opts.Log == LogBolt {
 		open = store.OpenBoltLog
+		if h.disk != nil {
+			fs = h.disk.Unwrap() // bolt files sync themselves
+		}
 	}
-	logs, err := open(store.LogOptions{Dir: h.opts.path(logDir), FS: h.opts.FS, Cluster: cluster, Host: h.name,
+	logs, err := open(store.LogOptions{Dir: h.opts.path(logDir), FS: fs, Cluster: cluster, Host: h.name,
 		Incarnation: h.incarnation, MemTableBytes: h.opts.LogMemoryBytes, EntryCacheBytes: h.opts.LogMemoryBytes, Logger: h.log, OnFatal: h.fail})
 	if err != nil {
 		return err

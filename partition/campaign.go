@@ -195,18 +195,60 @@ func (p *Partition) turn() time.Duration {
 
 // campaign makes one attempt to be elected: pre-votes first, so that a member that could not win disturbs nobody.
 func (p *Partition) campaign() {
-	won := p.preElect()
-	if won = won && p.guard.release(p.o.Self, time.Now(), false); won {
-		p.standForElection()
-	}
-	wait := p.o.Timing.Election/2 + rand.N(p.o.Timing.Election/2+1)
-	if won {
-		wait += p.o.Timing.Election / 2 // for the votes, and the first word of the winner
+	wait := time.Duration(0) // without a token, the next tick tries again
+	if p.token() {
+		won := p.preElect()
+		if won = won && p.guard.release(p.o.Self, time.Now(), false); won {
+			p.standForElection()
+			p.awaitElection()
+		}
+		p.tokenBack()
+		wait = p.o.Timing.Election/2 + rand.N(p.o.Timing.Election/2+1)
 	}
 	p.mu.Lock()
 	p.candidacy.underWay = false
 	p.candidacy.notBefore = time.Now().Add(wait)
 	p.mu.Unlock()
+}
+
+// token takes one of the host's tokens for campaigns; false when none is left.
+func (p *Partition) token() bool {
+	if p.o.Campaigns == nil {
+		return true
+	}
+	select {
+	case p.o.Campaigns <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *Partition) tokenBack() {
+	if p.o.Campaigns != nil {
+		<-p.o.Campaigns
+	}
+}
+
+// awaitElection returns when Raft has won, or lost to somebody whose word has arrived, or after half an election time: for the
+// votes, and the first word of the winner.
+func (p *Partition) awaitElection() {
+	patience := time.NewTimer(p.o.Timing.Election / 2)
+	defer patience.Stop()
+	look := time.NewTicker(p.o.Timing.Election / 100)
+	defer look.Stop()
+	for {
+		if _, leader := p.raft.Load().LeaderWithID(); leader != "" && p.raft.Load().State() != raft.Candidate {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-patience.C:
+			return
+		case <-p.closing:
+			return
+		}
+	}
 }
 
 // preElect asks the other voters whether they would vote for this member; it returns once a majority would, or can not.
@@ -277,11 +319,15 @@ func (p *Partition) Reassure(peer raft.ServerID, term uint64) error {
 
 // Stand makes an attempt to be elected without waiting for anybody to be missed: a group that was just founded.
 func (p *Partition) Stand() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.o.Liveness == nil || p.candidacy.underWay || p.closed {
+	if p.o.Liveness == nil {
 		return
 	}
-	p.candidacy.underWay = true
+	p.guard.missNobody()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.candidacy.underWay || p.closed {
+		return
+	}
+	p.candidacy.silent, p.candidacy.underWay = time.Now(), true
 	p.watching.Go(p.campaign)
 }

@@ -41,6 +41,7 @@ var (
 	errStopped   = errors.New("this member stopped after a failed durable step")
 	errVetoed    = errors.New("this member does not campaign now")
 	errPromised  = errors.New("this member promised not to help another leader into office yet")
+	errInOffice  = errors.New("this member leads, and a majority follows it")
 	errLateOffer = errors.New("leadership was offered by another than the present leader")
 )
 
@@ -61,6 +62,7 @@ type guard struct {
 	term       func() uint64                                   // Raft's current term
 	stuck      func(now time.Time) bool                        // a durable step of this member is overdue
 	joined     func()                                          // a follower acknowledged for the first time; only with live
+	inOffice   func(now time.Time) bool                        // this member leads, and its lease holds
 	vouches    func(*raft.RequestPreVoteRequest) error         // Raft here would vote for it; only with live
 	consumer   chan raft.RPC
 	injected   chan injection // requests that this member makes up for its own Raft
@@ -224,7 +226,11 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 	}
 	switch req := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
-		if !g.release(raft.ServerID(req.ID), now, g.released(req)) {
+		excused := g.released(req)
+		if !excused && g.inOffice(now) {
+			return nil, errInOffice, true
+		}
+		if !g.release(raft.ServerID(req.ID), now, excused) {
 			return nil, errPromised, true
 		}
 	case *raft.RequestPreVoteRequest:

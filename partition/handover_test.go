@@ -171,7 +171,7 @@ func TestLateOfferElectsNobody(t *testing.T) {
 // leadership that was promised to.
 func TestFlagExcusesOnlyTheNextTerm(t *testing.T) {
 	now := time.Now()
-	g := &guard{promise: promise{leader: "a", term: 7, until: now.Add(time.Hour)}, term: func() uint64 { return 7 }}
+	g := &guard{promise: promise{leader: "a", term: 7, until: now.Add(time.Hour)}, term: func() uint64 { return 7 }, inOffice: func(time.Time) bool { return false }}
 	for _, c := range []struct {
 		flag    bool
 		term    uint64

@@ -238,6 +238,16 @@ func (p *Partition) leaseUntil(term uint64, now time.Time) (time.Time, bool) {
 	return at.Add(time.Duration(float64(p.o.Timing.Lease) * (1 - p.o.Timing.Drift))), true
 }
 
+// inOffice reports whether Raft leads here with a lease that holds, whether or not this member serves.
+func (p *Partition) inOffice(now time.Time) bool {
+	r := p.raft.Load()
+	if r == nil || r.State() != raft.Leader {
+		return false
+	}
+	until, ok := p.leaseUntil(r.CurrentTerm(), now)
+	return ok && now.Before(until)
+}
+
 // voters are those of Raft's latest configuration, committed or not.
 func (p *Partition) voters() []raft.ServerID {
 	f := p.raft.Load().GetConfiguration()

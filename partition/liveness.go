@@ -126,6 +126,13 @@ func (g *guard) resign() {
 	g.live.Resigned(g.partition)
 }
 
+// missNobody forgets when a leader was last heard of: there is none to wait for.
+func (g *guard) missNobody() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.contact = time.Time{}
+}
+
 // absolve ends the promise that a restarted voter makes to nobody.
 func (g *guard) absolve() {
 	g.mu.Lock()
@@ -208,6 +215,9 @@ func (b ballot) taken(candidate raft.ServerID, now time.Time) bool {
 // preVote answers in Raft's place. Raft would refuse because it still knows the silent leader.
 func (g *guard) preVote(req *raft.RequestPreVoteRequest, now time.Time) (*raft.RequestPreVoteResponse, error) {
 	candidate := raft.ServerID(req.ID)
+	if g.inOffice(now) {
+		return nil, errInOffice
+	}
 	if g.forbids(candidate, now) {
 		return nil, errPromised
 	}

@@ -546,7 +546,7 @@ func TestBeatsBindVotes(t *testing.T) {
 	const lease = 100 * time.Millisecond
 	now := time.Now()
 	table, leader := liveness.NewTable(1), liveness.NewTable(2)
-	g := &guard{live: table, self: "f", leaseFor: lease, term: func() uint64 { return 7 }}
+	g := &guard{live: table, self: "f", leaseFor: lease, term: func() uint64 { return 7 }, inOffice: func(time.Time) bool { return false }}
 	g.follow("a", 7)
 	leader.Led(0, 7, "f")
 	b, _ := leader.Beat("f")

@@ -92,6 +92,9 @@ type Options struct {
 	Documents Documents
 	Transport Transport
 	Liveness  Liveness // of the host; nil: Raft's own heartbeats
+	// Campaigns takes a token while a member stands for election: its room is how many members of the host may at once. Nil:
+	// any number.
+	Campaigns chan struct{}
 	Timing    Timing
 	Limits    Limits
 	// Trailing is how many entries stay in the log behind a marker; more than Limits.InFlight. Default 2048.

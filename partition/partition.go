@@ -74,7 +74,7 @@ func Open(options Options) (*Partition, error) {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
 	p.guard = &guard{partition: o.ID, inner: o.Transport, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
-		covered: p.covered, term: p.term, stuck: p.stuck, vouches: p.vouches, joined: func() { p.Renote(time.Time{}) }}
+		covered: p.covered, term: p.term, stuck: p.stuck, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.Renote(time.Time{}) }}
 	p.guard.start(term)
 	if err := p.startRaft(); err != nil {
 		p.guard.close()

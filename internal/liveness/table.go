@@ -55,6 +55,7 @@ type leader struct {
 type followed struct {
 	leader string
 	term   uint64
+	beat   time.Time // contact by lists before the present one
 }
 
 // NewTable returns an empty table. instance is a number that no other process of this host uses.
@@ -126,7 +127,7 @@ func (t *Table) Follow(p uint32, term uint64, leader string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.follows[p]
-	if old != nil && (old.term > term || *old == (followed{leader, term})) {
+	if old != nil && (old.term > term || old.leader == leader && old.term == term) {
 		return
 	}
 	t.unfollow(p)
@@ -165,7 +166,8 @@ func (t *Table) contact(p uint32) (leader string, term uint64, at time.Time) {
 	if f == nil {
 		return "", 0, time.Time{}
 	}
-	if l := t.leaders[f.leader]; l != nil && l.pairs[p] == f.term {
+	at = f.beat
+	if l := t.leaders[f.leader]; l != nil && l.pairs[p] == f.term && l.beat.After(at) {
 		at = l.beat
 	}
 	return f.leader, f.term, at
@@ -224,17 +226,16 @@ func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
 			refused = append(refused, pair.Partition)
 		}
 	}
+	if l != nil {
+		for p, term := range l.pairs {
+			if f := t.follows[p]; f != nil && f.leader == from && f.term == term && l.beat.After(f.beat) {
+				f.beat = l.beat
+			}
+		}
+	}
 	t.leaders[from] = fresh
 	if len(refused) > 0 {
 		fresh.broken = true
-		if l != nil { // the pairs of both lists keep the contact they had
-			fresh.beat = l.beat
-			for p := range fresh.pairs {
-				if l.pairs[p] != fresh.pairs[p] {
-					delete(fresh.pairs, p)
-				}
-			}
-		}
 		return Answer{Refused: refused}
 	}
 	fresh.beat = now
