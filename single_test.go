@@ -2,6 +2,7 @@ package adamant
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 )
@@ -39,5 +40,29 @@ func TestEmbeddedDefault(t *testing.T) {
 	d, err := h.Get(context.Background(), key)
 	if err != nil || string(d.JSON) != `{"a":2}` || d.Head != 2 {
 		t.Fatalf("%s at %d, %v", d.JSON, d.Head, err)
+	}
+}
+
+// TestBoltLogOnTheSystemsFiles: the other log engine works on the file system that a host uses by itself, and keeps what was
+// written.
+func TestBoltLogOnTheSystemsFiles(t *testing.T) {
+	o := Options{Dir: t.TempDir(), Partitions: 2, Log: LogBolt}
+	for round := range 2 {
+		h, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := testContext(t)
+		if err := h.WaitReady(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			err = h.Create(ctx, testKey(0), testDelta(1, "x"))
+		} else {
+			_, err = h.Get(ctx, testKey(0))
+		}
+		if err := errors.Join(err, h.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
