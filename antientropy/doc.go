@@ -11,6 +11,11 @@
 //   - Each bucket is its own small repair: listed, pulled, and then recorded as healed, durably. A hole closes when
 //     all buckets have healed it. So a restart goes on where it was, several peers serve one member at once, and
 //     one bucket that cannot be healed holds up nothing but itself.
+//   - Quiet costs next to nothing, however many members a host has. A member that was found equal at the index it still has
+//     can only have changed by a defect, so it is compared again after a long pause (Options.Quiet); once it applies
+//     something, within Options.Interval. No event looks at members that are not due, and a look at one that has not
+//     changed reads a number. What only a sick member needs is dropped when it is healthy, and the summaries of past
+//     indexes when it rests (store.Documents.Rest).
 //   - Deciding is apart from doing. The plan is a pure state machine (testdata/*.txt tells its stories); transfers do
 //     the work of one session; the loop only carries events and outputs between them.
 //

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/adamantdb/adamant/internal/interval"
-	"github.com/adamantdb/adamant/merkle"
 	"github.com/adamantdb/adamant/store"
 )
 
@@ -53,7 +51,7 @@ func (l *Loop) Run(ctx context.Context) {
 func (l *Loop) newRunner(ctx context.Context) *runner {
 	r := &runner{l: l, ctx: ctx, done: make(chan delivery), transfers: map[uint64]*transferState{}, members: map[uint32]seen{},
 		wake: time.NewTimer(0)}
-	r.plan = newPlan(planOptions{interval: l.o.Interval, perPeer: l.o.PerPeer, limit: 2 * l.o.ChunkBytes, memory: l.o.MemoryBytes,
+	r.plan = newPlan(planOptions{interval: l.o.Interval, quiet: l.o.Quiet, perPeer: l.o.PerPeer, limit: 2 * l.o.ChunkBytes, memory: l.o.MemoryBytes,
 		rate: l.o.BytesPerSecond, random: l.o.Random}, time.Now())
 	return r
 }
@@ -101,12 +99,7 @@ type runner struct {
 	workers   sync.WaitGroup
 	done      chan delivery // from workers
 	wake      *time.Timer
-}
-
-// seen is a member as it was last looked at.
-type seen struct {
-	member Member
-	docs   *store.Documents
+	shown     bool // some member's progress
 }
 
 // transferState says whether a worker uses a transfer now.
@@ -191,10 +184,7 @@ func (r *runner) poked() {
 	r.l.woken, r.l.wants = map[uint32]bool{}, nil
 	r.l.mu.Unlock()
 	if len(woken) > 0 {
-		members := r.current()
-		for id := range woken {
-			r.observe(id, members[id])
-		}
+		r.observeWoken(woken)
 	}
 	for _, w := range wants {
 		s, ok := r.members[w.partition]
@@ -207,58 +197,6 @@ func (r *runner) poked() {
 	}
 }
 
-func (r *runner) current() map[uint32]Member {
-	members := map[uint32]Member{}
-	for _, m := range r.l.o.Members() {
-		members[m.ID()] = m
-	}
-	return members
-}
-
-func (r *runner) observeAll() {
-	members := r.current()
-	for id := range r.members {
-		if members[id] == nil {
-			r.observe(id, nil)
-		}
-	}
-	for id, m := range members {
-		r.observe(id, m)
-	}
-}
-
-// observe tells the plan what a member looks like now; nil: it is gone. A member whose documents are others than before
-// was removed and came back.
-func (r *runner) observe(id uint32, m Member) {
-	before, known := r.members[id]
-	if known && (m == nil || m.Documents() != before.docs) {
-		delete(r.members, id)
-		r.step(gone{id})
-	}
-	if m == nil {
-		return
-	}
-	docs := m.Documents()
-	r.members[id] = seen{m, docs}
-	holes, applied, healed := look(docs)
-	r.step(observed{Partition: id, Applied: applied, Holes: holes, Healed: healed, Peers: m.Peers()})
-}
-
-// look reads a member's holes, and then what its buckets have healed of them.
-func look(docs *store.Documents) (holes interval.Set, applied uint64, healed map[uint8]interval.Set) {
-	s := docs.Status()
-	if s.Holes.Empty() {
-		return nil, s.Applied, nil
-	}
-	healed = map[uint8]interval.Set{}
-	for b := range merkle.Buckets {
-		if h := docs.Healed(uint8(b)); !h.Empty() {
-			healed[uint8(b)] = h
-		}
-	}
-	return s.Holes, s.Applied, healed
-}
-
 // step gives an event to the plan and does what it wants.
 func (r *runner) step(e event) {
 	now := time.Now()
@@ -266,6 +204,10 @@ func (r *runner) step(e event) {
 		r.do(o)
 	}
 	list := r.plan.progress()
+	if list == nil && !r.shown {
+		return
+	}
+	r.shown = list != nil
 	r.l.mu.Lock()
 	r.l.progress = list
 	r.l.mu.Unlock()

@@ -17,7 +17,13 @@ type Options struct {
 
 	// Interval is the pause between two comparisons of a healthy member with a peer, varied by a quarter. Default 10 s.
 	Interval time.Duration
-	// Observe is the pause between two looks at all members. What cannot wait for it calls Wake. Default 1 s.
+	// Quiet is the pause after a comparison that has found the member equal at the index which it has applied and still has,
+	// varied by a quarter. Nothing can have changed since but by a defect, so what it finds is rare and it may be long: on a
+	// host with very many quiet members it is what they cost. Once something was applied, or the partition has other
+	// members, the next comparison is within Interval. Default 60 × Interval; never less than Interval.
+	Quiet time.Duration
+	// Observe is the pause between two looks at all members. What cannot wait for it calls Wake. Default 1 s. A look at a
+	// member that is healthy and has not changed costs next to nothing; its peers are asked for once per Interval.
 	Observe time.Duration
 	// Timeout bounds one request. Default 30 s.
 	Timeout time.Duration
@@ -73,6 +79,13 @@ func (o Options) withDefaults() (Options, error) {
 			*d.value = d.def
 		}
 	}
+	if o.Quiet < 0 {
+		errs = append(errs, fmt.Errorf("antientropy: Quiet is negative: %s", o.Quiet))
+	}
+	if o.Quiet == 0 {
+		o.Quiet = min(o.Interval, math.MaxInt64/120) * 60
+	}
+	o.Quiet = max(o.Quiet, o.Interval)
 	numbers := []struct {
 		name      string
 		value     int64

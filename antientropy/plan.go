@@ -13,7 +13,7 @@ import (
 // out. It has no clock (every event comes with the time), no goroutine, no I/O, and its random numbers are given to it,
 // so that a test can tell it a story and read what it does.
 //
-// A member without holes compares its root with one random peer's now and then. A member with holes (sick) is healed:
+// A member without holes compares its root with one random peer's now and then, seldom when nothing changes. A member with holes (sick) is healed:
 //
 //	survey    compare all buckets with one peer at one index: most are proven equal and heal at once
 //	sessions  groups of the other buckets are listed and pulled, each group from one peer, several at a time
@@ -24,17 +24,19 @@ import (
 //   - the bytes reserved for pulls in flight stay within the memory bound, unless one single pull needs more;
 //   - a bucket is busy for at most one of: a session, a fetch, a mark. Only one of them may write to it at a time
 //     (store.Session);
+//   - a healthy member that is not being compared waits in exactly one place, the agenda or the late ones;
 //   - whatever waits for a time is in the sleep output; whatever waits for an event has a call in flight somewhere.
 type plan struct {
 	o   planOptions
 	now time.Time
 
-	hosts    map[string]*host
-	parts    []*part   // by id
-	active   []*part   // those of parts that have more to do than to compare now and then
-	turn     int       // where in active the next round begins
-	nextUp   time.Time // when the first healthy member is due
-	nextLate time.Time // when the first of them has been due for an interval
+	hosts   map[string]*host
+	parts   []*part // by id
+	active  []*part // those of parts that have more to do than to compare now and then
+	turn    int     // where in active the next round begins
+	agenda  agenda  // healthy members, by when they are to be compared
+	late    []*part // healthy members that have been due for an interval and still wait for a peer with room
+	cooling []*part // members that are healthy again, but their buckets may still be in use
 
 	calls    map[uint64]*call
 	lastCall uint64
@@ -45,12 +47,14 @@ type plan struct {
 	tokens   float64 // bytes that may be pulled now; negative after more came than expected
 	refilled time.Time
 
-	wake time.Time // the earliest time at which something waits to be looked at again
-	out  []output
+	looks int       // at healthy members, to compare them: what they cost
+	wake  time.Time // the earliest time at which something waits to be looked at again
+	out   []output
 }
 
 type planOptions struct {
 	interval time.Duration // between two comparisons of a healthy partition
+	quiet    time.Duration // the same while nothing changes
 	perPeer  int           // calls in flight
 	limit    int           // bytes of a pull's reply
 	memory   int64
@@ -84,7 +88,7 @@ type part struct {
 	id      uint32
 	applied uint64
 	holes   interval.Set
-	buckets [merkle.Buckets]bucket
+	buckets *buckets // of a sick member; nil when it is healthy, but for what may still be under way
 	peers   []Peer
 	known   map[string]*acquaintance // by host
 
@@ -92,6 +96,8 @@ type part struct {
 	comparing    bool
 	due          time.Time // of a healthy member: when it is to be compared
 	compareAfter time.Time // not before
+	entry        entry     // in the plan's agenda, or its late ones
+	stirred      bool      // something changed since the last comparison began
 	at           uint64    // retry at this index, with this peer
 	atPeer       string
 	tries        int
@@ -115,6 +121,8 @@ type part struct {
 }
 
 func (pt *part) sick() bool { return !pt.holes.Empty() }
+
+type buckets [merkle.Buckets]bucket
 
 // bucket is one bucket of a sick member. missing ⊆ the member's holes; what is not missing is healed here.
 type bucket struct {
@@ -189,7 +197,7 @@ type suspect struct {
 
 func newPlan(o planOptions, now time.Time) *plan {
 	return &plan{o: o, now: now, refilled: now, tokens: float64(o.rate), hosts: map[string]*host{},
-		calls: map[uint64]*call{}, nextUp: now, nextLate: now}
+		calls: map[uint64]*call{}}
 }
 
 // step takes an event and returns what is to be done, in this order. The last output is always a sleep.
@@ -351,6 +359,32 @@ func (p *plan) activate(pt *part) {
 	case !busy && there == pt:
 		p.active = slices.Delete(p.active, i, i+1)
 	}
+}
+
+// cool lets go of the buckets of members that are healthy again, once nothing under way can come back to them.
+func (p *plan) cool() {
+	waiting := p.cooling[:0]
+	for _, pt := range p.cooling {
+		switch {
+		case pt.removed || pt.sick():
+		case pt.sessions > 0 || pt.marking || pt.closing || p.calling(pt):
+			waiting = append(waiting, pt)
+		default:
+			pt.buckets, pt.fetched = nil, nil
+		}
+	}
+	clear(p.cooling[len(waiting):])
+	p.cooling = waiting
+}
+
+// calling reports whether a call for a partition is in flight.
+func (p *plan) calling(pt *part) bool {
+	for _, c := range p.calls {
+		if c.part == pt {
+			return true
+		}
+	}
+	return false
 }
 
 // progress returns the figures of all members under repair.

@@ -12,27 +12,56 @@ import (
 func (e observed) apply(p *plan) {
 	pt, i := find(p.parts, e.Partition)
 	if pt == nil {
-		pt = &part{id: e.Partition, known: map[string]*acquaintance{}, reported: map[string]bool{}, fetched: map[uint64]time.Time{}}
+		pt = &part{id: e.Partition, known: map[string]*acquaintance{}}
 		pt.due = p.now.Add(time.Duration(p.o.random() * float64(p.o.interval)))
 		p.parts = slices.Insert(p.parts, i, pt)
-		p.nextUp = p.now
+		p.enlist(pt)
+	} else if e.Applied != pt.applied || !sameHosts(e.Peers, pt.peers) {
+		p.stir(pt)
 	}
-	pt.peers = e.Peers
+	pt.peers, pt.applied = e.Peers, e.Applied
 	maps.DeleteFunc(pt.known, func(name string, _ *acquaintance) bool {
 		return !slices.ContainsFunc(e.Peers, func(peer Peer) bool { return peer.Host == name })
 	})
 	if pt.closing {
 		return // holes and progress are about to change together; closed says how
 	}
-	pt.applied = e.Applied
 	p.takeHoles(pt, e.Holes, e.Healed)
 	p.activate(pt)
+}
+
+func sameHosts(a, b []Peer) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].Host != b[i].Host && !slices.ContainsFunc(b, func(peer Peer) bool { return peer.Host == a[i].Host }) {
+			return false
+		}
+	}
+	return true
+}
+
+// stir ends a member's quiet: something has changed, so it is compared within an interval, and not only when it would
+// have been in any case.
+func (p *plan) stir(pt *part) {
+	pt.stirred = true
+	if latest := p.now.Add(p.o.interval * 5 / 4); pt.up().After(latest) {
+		pt.due, pt.compareAfter = p.now.Add(p.interval()), time.Time{}
+		p.enlist(pt)
+	}
 }
 
 // takeHoles works out what each bucket misses. Something new that is missing calls for a new survey.
 func (p *plan) takeHoles(pt *part, holes interval.Set, healed map[uint8]interval.Set) {
 	was := pt.sick()
 	pt.holes = holes
+	if pt.buckets == nil {
+		if !pt.sick() {
+			return
+		}
+		pt.buckets = new(buckets)
+	}
 	for i := range pt.buckets {
 		b := &pt.buckets[i]
 		missing := holes.Minus(healed[uint8(i)])
@@ -51,8 +80,9 @@ func (p *plan) takeHoles(pt *part, holes interval.Set, healed map[uint8]interval
 	case !pt.sick() && was:
 		pt.surveyed, pt.wants = false, nil
 		pt.due, pt.compareAfter = p.now.Add(p.interval()), time.Time{}
-		p.nextUp = p.now
+		p.cooling = append(p.cooling, pt)
 	}
+	p.enlist(pt)
 	pt.count()
 }
 
@@ -73,6 +103,7 @@ func (e gone) apply(p *plan) {
 	}
 	p.parts, pt.removed = slices.Delete(p.parts, i, i+1), true
 	p.activate(pt)
+	p.enlist(pt)
 	for _, s := range slices.Clone(p.ready) {
 		if s.part == pt {
 			p.drop(s)
@@ -89,7 +120,7 @@ func (tick) apply(*plan) {}
 
 func (e wanted) apply(p *plan) {
 	pt, _ := find(p.parts, e.Partition)
-	if pt == nil || pt.buckets[e.Bucket].missing.Empty() || len(pt.wants) >= mostWants {
+	if pt == nil || !pt.sick() || pt.buckets[e.Bucket].missing.Empty() || len(pt.wants) >= mostWants {
 		return
 	}
 	pt.buckets[e.Bucket].urgent = true
@@ -98,6 +129,9 @@ func (e wanted) apply(p *plan) {
 	}
 	if len(pt.fetched) >= mostWants {
 		clear(pt.fetched)
+	}
+	if pt.fetched == nil {
+		pt.fetched = map[uint64]time.Time{}
 	}
 	pt.fetched[e.Hash] = p.now
 	pt.wants = append(pt.wants, want{bucket: e.Bucket, hash: e.Hash})
@@ -110,7 +144,7 @@ func (e compared) apply(p *plan) {
 		return
 	}
 	pt.comparing, pt.at, pt.atPeer = false, 0, ""
-	p.nextUp = p.now // look again who is due
+	defer p.enlist(pt)
 	switch {
 	case e.Failure == local:
 		pt.due, pt.compareAfter = p.now.Add(p.interval()), p.now.Add(p.interval())
@@ -184,8 +218,15 @@ func (p *plan) survey(pt *part, peer string, e *compared) {
 // verdict is about a healthy member. Both sides hold the truth at the index and differ: one of them is damaged.
 func (p *plan) verdict(pt *part, peer string, e *compared) {
 	pt.tries = 0
-	pt.due, pt.compareAfter = p.now.Add(p.interval()), time.Time{}
+	pause := p.o.interval
+	if e.Mine && e.Theirs && len(e.Differ) == 0 && e.Index == pt.applied && !pt.stirred {
+		pause = p.o.quiet // until something changes: see stir
+	}
+	pt.due, pt.compareAfter = p.now.Add(p.about(pause)), time.Time{}
 	if !e.Mine || !e.Theirs {
+		return
+	}
+	if len(e.Differ) == 0 && len(pt.reported) == 0 {
 		return
 	}
 	differ := map[uint8]bool{}
@@ -196,6 +237,9 @@ func (p *plan) verdict(pt *part, peer string, e *compared) {
 		if key := suspicion(peer, uint8(i)); !differ[uint8(i)] {
 			delete(pt.reported, key)
 		} else if !pt.reported[key] {
+			if pt.reported == nil {
+				pt.reported = map[string]bool{}
+			}
 			pt.reported[key] = true
 			s := suspect{bucket: uint8(i), peer: peer, index: e.Index}
 			if len(pt.suspects) < mostSuspects {
@@ -236,7 +280,7 @@ func (e diagnosed) apply(p *plan) {
 
 func (e marked) apply(p *plan) {
 	pt, _ := find(p.parts, e.Partition)
-	if pt == nil {
+	if pt == nil || pt.buckets == nil {
 		return
 	}
 	pt.marking = false
@@ -391,7 +435,10 @@ func (p *plan) drop(s *session) {
 	p.end(s)
 }
 
-// interval is a pause between two comparisons: about the one asked for, so that members do not fall into step.
-func (p *plan) interval() time.Duration {
-	return time.Duration((0.75 + 0.5*p.o.random()) * float64(p.o.interval))
+// interval is a pause between two comparisons.
+func (p *plan) interval() time.Duration { return p.about(p.o.interval) }
+
+// about varies a pause by a quarter, so that members do not fall into step.
+func (p *plan) about(d time.Duration) time.Duration {
+	return time.Duration((0.75 + 0.5*p.o.random()) * float64(d))
 }

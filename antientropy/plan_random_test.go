@@ -53,7 +53,7 @@ type planSession struct {
 
 func newPlanWorld(seed uint64) *planWorld {
 	w := &planWorld{r: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1000, 0), sessions: map[uint64]*planSession{}}
-	o := planOptions{interval: 10 * time.Second, perPeer: 2, limit: 1 << 20, memory: 8 << 20, random: w.r.Float64}
+	o := planOptions{interval: 10 * time.Second, quiet: time.Minute, perPeer: 2, limit: 1 << 20, memory: 8 << 20, random: w.r.Float64}
 	if seed%3 == 0 {
 		o.rate = 1 << 20
 	}

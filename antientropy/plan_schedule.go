@@ -1,10 +1,6 @@
 package antientropy
 
-import (
-	"time"
-
-	"github.com/adamantdb/adamant/internal/interval"
-)
+import "github.com/adamantdb/adamant/internal/interval"
 
 // schedule sends whatever can be sent now, most urgent first: documents that somebody asked for, surveys of sick
 // members, sessions under way, new sessions, and what healthy members have to compare, unless that is overdue.
@@ -14,13 +10,18 @@ func (p *plan) schedule() {
 		p.closeHoles(p.active[i])
 		p.surveys(p.active[i])
 	}
-	p.comparisons(true)
+	due := p.agenda.due(p.now)
+	p.overdue(due)
 	p.sessions()
 	p.newSessions()
 	for i := range p.active {
 		p.diagnose(p.active[i])
 	}
-	p.comparisons(false)
+	p.comparisons(due)
+	p.cool()
+	if len(p.active) > 0 {
+		p.wakeAt(p.now.Add(p.o.interval)) // whatever it is they wait for
+	}
 }
 
 // fetches sends for documents that were missed. The bucket's session, if there is one, has to be the way: what another
@@ -99,48 +100,6 @@ func (p *plan) surveys(pt *part) {
 	p.compare(pt, choice{oldest: pt.stuck > 0})
 }
 
-// comparisons lets healthy members compare that are due; or, with late, only those that have been for an interval: they
-// take precedence over repair that is under way, or a long one would hide what is wrong elsewhere.
-func (p *plan) comparisons(late bool) {
-	if late && p.now.Before(p.nextLate) || !late && !p.passed(p.nextUp) {
-		return
-	}
-	nextUp, nextLate := p.now.Add(p.o.interval), p.now.Add(p.o.interval)
-	for _, pt := range p.parts {
-		if pt.sick() || pt.comparing {
-			continue
-		}
-		if late && !pt.due.Add(p.o.interval).After(p.now) || !late && !pt.up().After(p.now) {
-			if sent, why := p.compare(pt, choice{}); sent {
-				continue
-			} else if why != busy {
-				pt.due = p.now // there is nobody to ask: nothing to hold up others for
-			}
-			pt.compareAfter = p.now.Add(p.o.interval / 8)
-		}
-		nextUp, nextLate = earlier(nextUp, pt.up()), earlier(nextLate, pt.due.Add(p.o.interval))
-	}
-	p.nextLate = nextLate
-	if p.nextUp = nextUp; !late {
-		p.wakeAt(nextUp)
-	}
-}
-
-// up is when a healthy member is to be compared.
-func (pt *part) up() time.Time {
-	if pt.compareAfter.After(pt.due) {
-		return pt.compareAfter
-	}
-	return pt.due
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
 func (p *plan) compare(pt *part, c choice) (sent bool, why obstacle) {
 	c.only = pt.atPeer
 	h, why := p.choose(pt, c)
@@ -151,7 +110,8 @@ func (p *plan) compare(pt *part, c choice) (sent bool, why obstacle) {
 	if h == nil {
 		return false, why
 	}
-	pt.comparing = true
+	pt.comparing, pt.stirred = true, false
+	p.enlist(pt)
 	p.emit(compare{Call: p.call(call{host: h, part: pt}), Partition: pt.id, Peer: h.name, At: pt.at})
 	return true, why
 }

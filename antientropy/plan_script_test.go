@@ -81,7 +81,7 @@ type story struct {
 func newStory() *story {
 	s := &story{start: time.Unix(1000, 0)}
 	s.now = s.start
-	s.o = planOptions{interval: 10 * time.Second, perPeer: 2, limit: 1 << 20, memory: 64 << 20, random: s.draw}
+	s.o = planOptions{interval: 10 * time.Second, quiet: 10 * time.Minute, perPeer: 2, limit: 1 << 20, memory: 64 << 20, random: s.draw}
 	return s
 }
 
@@ -96,7 +96,7 @@ func (s *story) draw() float64 {
 
 // play takes one line: a verb and key=value words.
 //
-//	options interval= perPeer= limit= memory= rate=     before the first event
+//	options interval= quiet= perPeer= limit= memory= rate=     before the first event
 //	random 0.1 0.9 ...                                   the next draws
 //	show sleeps | show calls                            whether sleeps are shown
 //	wait 2s                                              time passes, and the plan is told
@@ -116,6 +116,7 @@ func (s *story) play(line string) ([]string, error) {
 	switch verb {
 	case "options":
 		w.duration("interval", &s.o.interval)
+		w.duration("quiet", &s.o.quiet)
 		w.int("perPeer", &s.o.perPeer)
 		w.int("limit", &s.o.limit)
 		w.int64("memory", &s.o.memory)
@@ -304,6 +305,12 @@ func checkPlan(p *plan) error {
 	}
 	sessions := map[*host]map[*session]bool{}
 	for _, pt := range p.parts {
+		if err := checkPart(p, pt); err != nil {
+			return err
+		}
+		if pt.buckets == nil {
+			continue
+		}
 		for i := range pt.buckets {
 			b := &pt.buckets[i]
 			if b.session == nil {
@@ -331,6 +338,30 @@ func checkPlan(p *plan) error {
 		if len(sessions[h]) != h.sessions || h.sessions > p.o.perPeer {
 			return fmt.Errorf("%d sessions with %s, counted %d", len(sessions[h]), h.name, h.sessions)
 		}
+	}
+	return nil
+}
+
+// checkPart verifies that a member is kept where it belongs, and that a healthy one keeps no buckets.
+func checkPart(p *plan, pt *part) error {
+	places := 0
+	for _, l := range p.late {
+		if l == pt {
+			places++
+		}
+	}
+	if e := &pt.entry; e.in == inAgenda {
+		places++
+		if e.slot >= len(p.agenda) || p.agenda[e.slot] != pt || !e.turn.Equal(pt.up()) {
+			return fmt.Errorf("p%d is not in the agenda where it says", pt.id)
+		}
+	}
+	waits := !pt.sick() && !pt.comparing
+	if want := map[bool]int{true: 1}[waits]; places != want {
+		return fmt.Errorf("p%d waits in %d places, sick %v, comparing %v", pt.id, places, pt.sick(), pt.comparing)
+	}
+	if pt.sick() && pt.buckets == nil || !pt.sick() && pt.buckets != nil && !slices.Contains(p.cooling, pt) {
+		return fmt.Errorf("p%d has buckets: %v, sick: %v", pt.id, pt.buckets != nil, pt.sick())
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (s *Server) Serve(ctx context.Context, docs *store.Documents, payload []byt
 // The coverage is read before and after the sums, and what both hold counts. While no hole is made, coverage ∩ [1, index]
 // only grows; holes that appear meanwhile lie above all that was applied before, unless a scrub made them.
 func serveCompare(docs *store.Documents, r *compareRequest) *compareReply {
-	before := docs.Status()
+	before := docs.Position()
 	out := &compareReply{outcome: unavailable, index: before.Applied, ahead: before.Ahead}
 	switch {
 	case before.Applied < r.index:
