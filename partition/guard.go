@@ -19,22 +19,6 @@ type Transport interface {
 	raft.WithPreVote
 }
 
-// DirectTransport gives requests to receive, which does not block and may have no room, in place of its Consumer, and shows
-// the answers to its pipelines' requests to acked before Raft sees them (mesh.RaftTransport.Direct).
-type DirectTransport interface {
-	Direct(receive func(rpc raft.RPC, answer func(raft.RPCResponse)) bool,
-		acked func(peer raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse, sent time.Time))
-}
-
-// inboxSize bounds the requests of peers that wait for Raft.
-const inboxSize = 64
-
-// inbound is a request of a peer and the way back to it.
-type inbound struct {
-	rpc    raft.RPC
-	answer func(raft.RPCResponse)
-}
-
 var (
 	errMuted     = errors.New("this leader no longer replicates: it offered its leadership, or lost its majority")
 	errStuck     = errors.New("this leader's disk does not answer")
@@ -135,36 +119,6 @@ func (g *guard) run() {
 		case <-g.stop:
 			return
 		}
-	}
-}
-
-// turnAway answers what waits when the guard ends.
-func (g *guard) turnAway() {
-	g.door.Lock()
-	defer g.door.Unlock()
-	g.left = true
-	for {
-		select {
-		case in := <-g.inbox:
-			in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
-		default:
-			return
-		}
-	}
-}
-
-// receive takes a request from a DirectTransport. Nothing comes in any more once the guard has left.
-func (g *guard) receive(rpc raft.RPC, answer func(raft.RPCResponse)) bool {
-	g.door.Lock()
-	defer g.door.Unlock()
-	if g.left {
-		return false
-	}
-	select {
-	case g.inbox <- inbound{rpc, answer}:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -472,67 +426,6 @@ func (g *guard) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, arg
 // TimeoutNow is not for Raft: it would name no term (offer).
 func (g *guard) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRequest, *raft.TimeoutNowResponse) error {
 	return errors.New("leadership is handed over by the partition alone")
-}
-
-// AppendEntriesPipeline wraps the transport's pipeline so that its acknowledgements count for the lease.
-func (g *guard) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
-	p, err := g.inner.AppendEntriesPipeline(id, target)
-	if err != nil {
-		return nil, err
-	}
-	gp := &guardedPipeline{AppendPipeline: p, g: g, id: id, out: p.Consumer(), stop: make(chan struct{})}
-	if !g.direct {
-		out := make(chan raft.AppendFuture)
-		gp.out = out
-		go gp.run(out)
-	}
-	return gp, nil
-}
-
-// guardedPipeline passes futures on after noting their acknowledgement, unless the transport does that; its goroutine ends
-// when Raft closes it.
-type guardedPipeline struct {
-	raft.AppendPipeline
-	g    *guard
-	id   raft.ServerID
-	out  <-chan raft.AppendFuture
-	stop chan struct{}
-	once sync.Once
-}
-
-func (p *guardedPipeline) run(out chan<- raft.AppendFuture) {
-	for {
-		select {
-		case f, ok := <-p.AppendPipeline.Consumer():
-			if !ok {
-				return
-			}
-			if f.Error() == nil {
-				p.g.noteAck(p.id, f.Request(), f.Response(), f.Start())
-			}
-			select {
-			case out <- f:
-			case <-p.stop:
-				return
-			}
-		case <-p.stop:
-			return
-		}
-	}
-}
-
-func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if err := p.g.mayReplicate(args.Term); err != nil {
-		return nil, err
-	}
-	return p.AppendPipeline.AppendEntries(args, resp)
-}
-
-func (p *guardedPipeline) Consumer() <-chan raft.AppendFuture { return p.out }
-
-func (p *guardedPipeline) Close() error {
-	p.once.Do(func() { close(p.stop) })
-	return p.AppendPipeline.Close()
 }
 
 // waitFollowed blocks until a majority followed this member as leader of term at or after `since`, or until the leadership

@@ -1,0 +1,68 @@
+package partition
+
+import (
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// AppendEntriesPipeline wraps the transport's pipeline so that its acknowledgements count for the lease.
+func (g *guard) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := g.inner.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	gp := &guardedPipeline{AppendPipeline: p, g: g, id: id, out: p.Consumer(), stop: make(chan struct{})}
+	if !g.direct {
+		out := make(chan raft.AppendFuture)
+		gp.out = out
+		go gp.run(out)
+	}
+	return gp, nil
+}
+
+// guardedPipeline passes futures on after noting their acknowledgement, unless the transport does that; its goroutine ends
+// when Raft closes it.
+type guardedPipeline struct {
+	raft.AppendPipeline
+	g    *guard
+	id   raft.ServerID
+	out  <-chan raft.AppendFuture
+	stop chan struct{}
+	once sync.Once
+}
+
+func (p *guardedPipeline) run(out chan<- raft.AppendFuture) {
+	for {
+		select {
+		case f, ok := <-p.AppendPipeline.Consumer():
+			if !ok {
+				return
+			}
+			if f.Error() == nil {
+				p.g.noteAck(p.id, f.Request(), f.Response(), f.Start())
+			}
+			select {
+			case out <- f:
+			case <-p.stop:
+				return
+			}
+		case <-p.stop:
+			return
+		}
+	}
+}
+
+func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if err := p.g.mayReplicate(args.Term); err != nil {
+		return nil, err
+	}
+	return p.AppendPipeline.AppendEntries(args, resp)
+}
+
+func (p *guardedPipeline) Consumer() <-chan raft.AppendFuture { return p.out }
+
+func (p *guardedPipeline) Close() error {
+	p.once.Do(func() { close(p.stop) })
+	return p.AppendPipeline.Close()
+}
