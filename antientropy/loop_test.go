@@ -119,8 +119,8 @@ func TestHealthyMembersExchangeFewBytes(t *testing.T) {
 		h := c.load(500, 2, 50, "a", "b")
 		h.busy(20, 100, 10)
 		c.machines["a"].apply(p0, h.last()) // b is behind: a's question is about b's index
-		l := c.machines["a"].start(Options{Interval: time.Second})
-		lb := c.machines["b"].start(Options{Interval: time.Second})
+		l := c.machines["a"].start(Options{Interval: time.Second, Quiet: time.Second})
+		lb := c.machines["b"].start(Options{Interval: time.Second, Quiet: time.Second})
 		eventually(t, "compared", func() bool { return l.Stats().Compares >= 10 && lb.Stats().Compares >= 10 })
 		for _, s := range []Stats{clean(t, l), clean(t, lb)} {
 			if per := s.CompareBytes / s.Compares; per > 90 || s.Listings+s.Pulls > 0 {
