@@ -132,7 +132,6 @@ func appendRequest(b []byte, command any, data []byte) ([]byte, error) {
 		b = binary.AppendUvarint(b, r.LastLogIndex)
 		b = binary.AppendUvarint(b, r.LastLogTerm)
 		b = appendBool(b, r.LeadershipTransfer)
-		b = appendBytes(b, r.Candidate)
 	case *raft.RequestPreVoteRequest:
 		b = append(b, byte(rpcRequestPreVote))
 		b = appendRPCHeader(b, &r.RPCHeader)
@@ -170,7 +169,6 @@ func decodeRequest(payload []byte) (command any, data []byte, err error) {
 		command = &raft.RequestVoteRequest{
 			RPCHeader: d.rpcHeader(), Term: d.uvarint("term"),
 			LastLogIndex: d.uvarint("last index"), LastLogTerm: d.uvarint("last term"), LeadershipTransfer: d.boolean("transfer"),
-			Candidate: d.bytes("candidate", maxServerBytes),
 		}
 	case rpcRequestPreVote:
 		command = &raft.RequestPreVoteRequest{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -180,7 +181,7 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 	}
 	switch req := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
-		excused := g.released(req)
+		excused := takeMark(req) && g.released(req)
 		if !excused && g.inOffice(now) {
 			return nil, errInOffice, true
 		}
@@ -231,13 +232,14 @@ func (g *guard) accepted(req *raft.AppendEntriesRequest, r raft.RPCResponse, rec
 	g.follow(id, req.Term)
 }
 
-// released reports whether a vote request is excused from the promise: its candidate was offered the leadership, and it asks for the very next term. The offer came from the leader of the term before (offered), who had
-// stopped serving in that term by then; a promise of that term binds nobody any more, and one of an earlier term had
-// ended before that leader was elected.
+// released reports whether the vote request of a candidate that was offered the leadership is excused from the promise: it
+// asks for the very next term. The offer came from the leader of the term before (offered), who had stopped serving in that
+// term by then; a promise of that term binds nobody any more, and one of an earlier term had ended before that leader was
+// elected.
 func (g *guard) released(req *raft.RequestVoteRequest) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return wasOffered(req) && req.Term == g.promise.term+1
+	return req.Term == g.promise.term+1
 }
 
 // offered reports whether an offer of leadership comes from the leader this member follows, in its present term. An offer
@@ -383,7 +385,7 @@ func (g *guard) RequestVote(id raft.ServerID, target raft.ServerAddress, args *r
 	}
 	request := *args
 	if g.isOffered(args) {
-		request.Candidate = offeredMark
+		request.Addr = slices.Concat(args.Addr, offeredMark)
 	} else if err := g.mayCampaign(true); err != nil {
 		return err
 	}

@@ -133,11 +133,16 @@ func (g *guard) accept(req *raft.TimeoutNowRequest) {
 	g.unfollow()
 }
 
-// offeredMark stands in the field of a vote request that Raft has no more use for, when its candidate was offered the
+// offeredMark follows the candidate's address in a vote request, on the wire alone, when the candidate was offered the
 // leadership of the term before. Raft's own flag only says that the other side shall not mind its leader.
-var offeredMark = []byte("offered")
+var offeredMark = []byte(" offered")
 
-func wasOffered(req *raft.RequestVoteRequest) bool { return bytes.Equal(req.Candidate, offeredMark) }
+// takeMark removes the mark from a vote request that arrived, and reports whether it was there.
+func takeMark(req *raft.RequestVoteRequest) bool {
+	addr, marked := bytes.CutSuffix(req.Addr, offeredMark)
+	req.Addr = addr
+	return marked
+}
 
 // isOffered reports whether a vote that Raft asks for follows an offer.
 func (g *guard) isOffered(req *raft.RequestVoteRequest) bool {

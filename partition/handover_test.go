@@ -179,7 +179,7 @@ func TestFlagExcusesOnlyTheNextTerm(t *testing.T) {
 	}{{true, 8, false}, {true, 7, true}, {true, 9, true}, {false, 8, true}} {
 		req := &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("b")}, Term: c.term, LeadershipTransfer: true}
 		if c.flag {
-			req.Candidate = offeredMark
+			req.Addr = offeredMark
 		}
 		_, err, handled := g.intercept(raft.RPC{Command: req}, now)
 		if handled != c.refused || handled && !errors.Is(err, errPromised) {

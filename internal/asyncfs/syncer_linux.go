@@ -25,18 +25,14 @@ const (
 
 // iocb is the kernel's struct iocb on little-endian machines.
 type iocb struct {
-	data      uint64
-	key       uint32
-	rwFlags   uint32
-	opcode    uint16
-	priority  int16
-	fd        uint32
-	buf       uint64
-	bytes     uint64
-	offset    int64
-	reserved2 uint64
-	flags     uint32
-	resFD     uint32
+	data   uint64
+	_      [2]uint32 // key, read and write flags
+	opcode uint16
+	_      int16 // priority
+	fd     uint32
+	_      [4]uint64 // buffer, bytes, offset, reserved
+	flags  uint32
+	resFD  uint32
 }
 
 // ioEvent is struct io_event.
