@@ -390,10 +390,15 @@ func (c *testCluster) runLines(s *scriptCase, phase string, lines []scriptLine) 
 // runLine executes one line at the leader and returns its result as text.
 func (c *testCluster) runLine(key Key, l scriptLine) string {
 	var out string
+	unsure := false // an attempt had an unknown outcome
 	err := c.on(key, func(h *Host) (err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), bound)
 		defer cancel()
 		out, err = execute(ctx, h, key, l)
+		if unsure && strings.HasPrefix(l.op, "create") && errors.As(err, new(*ExistsError)) {
+			err = nil // an attempt of unknown outcome has made it
+		}
+		unsure = unsure || errors.As(err, new(*AmbiguousError))
 		return err
 	})
 	if err != nil {
