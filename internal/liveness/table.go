@@ -270,11 +270,3 @@ func (t *Table) Answered(peer string, b Beat, a Answer, sent time.Time) []Pair {
 	}
 	return lost
 }
-
-// Forget drops what is known of a host that is gone for good.
-func (t *Table) Forget(peer string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.followers, peer)
-	delete(t.leaders, peer)
-}
