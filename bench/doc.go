@@ -19,9 +19,10 @@
 // # Parts
 //
 // A workload (write.go, idle.go) names its figures and measures them once: a trial. experiment.go runs trials of all
-// variants (settings.go, compare.go), round by round, into a result (result.go), which table.go prints; baseline.go
-// measures the machine. A trial works with a fleet (fleet.go): crews that each run some hosts and their writers, either
-// all in this process (site.go, load.go) or each in a child process (process.go), under the same orders (order.go).
+// variants (settings.go, compare.go), round by round, into a result (result.go), which table.go prints;
+// internal/baseline measures the machine. A trial works with a fleet (fleet.go): crews that each run some hosts and their
+// writers, either all in this process (site.go, load.go) or each in a child process (process.go), under the same orders
+// (order.go).
 //
 // # What it does not do
 //

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/adamantdb/adamant/internal/baseline"
 )
 
 // experiment measures all variants in turn, round by round, and the machine itself before each round.
 func experiment(ctx context.Context, w workload, p protocol, list []variant, tell func(done, total time.Duration, note string)) (*result, error) {
 	rounds := make([][]figures, len(list))
-	var raw []baseline
+	var raw []baseline.Costs
 	length := p.warmup + p.duration
 	total := length * time.Duration(p.rounds*len(list))
 	var before time.Duration
@@ -36,13 +38,13 @@ func experiment(ctx context.Context, w workload, p protocol, list []variant, tel
 	return newResult(w, p, list, rounds, raw), nil
 }
 
-func baselineOnce(parent string) (b baseline, err error) {
+func baselineOnce(parent string) (b baseline.Costs, err error) {
 	dir, remove, err := temporary(parent)
 	if err != nil {
-		return baseline{}, err
+		return baseline.Costs{}, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	return measureBaseline(dir)
+	return baseline.Measure(dir)
 }
 
 func trialOnce(ctx context.Context, w workload, parent string, t trial) (f figures, err error) {

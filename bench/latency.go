@@ -62,3 +62,6 @@ func merged(list []*hdrhistogram.Snapshot) *hdrhistogram.Histogram {
 	}
 	return sum
 }
+
+// micros is a duration in µs.
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
+
+	"github.com/adamantdb/adamant/internal/baseline"
 )
 
 // result is the JSON object of a run. The medians of the baseline stand at the top level too, and with one configuration
@@ -39,7 +41,7 @@ type variantResult struct {
 	Ratios map[string]spread `json:"ratios,omitempty"`
 }
 
-func newResult(w workload, p protocol, list []variant, rounds [][]figures, raw []baseline) *result {
+func newResult(w workload, p protocol, list []variant, rounds [][]figures, raw []baseline.Costs) *result {
 	r := &result{Verb: w.verb, Started: time.Now().UTC().Format(time.RFC3339), Version: version(), Go: runtime.Version(),
 		System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Rounds: p.rounds, WarmupS: p.warmup.Seconds(),
 		LengthS: p.duration.Seconds(), Seed: p.seed}

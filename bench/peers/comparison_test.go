@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/adamantdb/adamant/internal/baseline"
 )
 
 // pretended is a comparison of trials that are only said to have run.
@@ -30,7 +32,7 @@ func speeds(s settings) (*trialResult, error) {
 		base += 30 * round
 	}
 	return &trialResult{settings: s, Writes: 1, WritesPerSecond: base, P50Micros: 1e6 / base, P99Micros: 9, MaxMicros: 10,
-		baseline: baseline{FsyncMicros: 100 + round, LoopbackRoundTripMicros: 20}}, nil
+		Costs: baseline.Costs{FsyncMicros: 100 + round, LoopbackRoundTripMicros: 20}}, nil
 }
 
 func TestRatiosAreOfEachSystemsBest(t *testing.T) {

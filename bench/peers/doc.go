@@ -38,7 +38,7 @@
 // # Parts
 //
 // system.go says what a system is; adamant.go, etcd.go and raft.go are the three. trial.go measures one of them once, with
-// load.go's writers, usage.go's counters and baseline.go's raw costs. compare.go runs trials in child processes and
+// load.go's writers, usage.go's counters and internal/baseline's raw costs. compare.go runs trials in child processes and
 // comparison.go makes ratios of them, which table.go prints. command.go and flags.go are the command line.
 //
 // # What it does not do

@@ -50,3 +50,6 @@ func (r *recorder) merged() *hdrhistogram.Histogram {
 	}
 	return sum
 }
+
+// micros is a duration in µs.
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
+
+	"github.com/adamantdb/adamant/internal/baseline"
 )
 
 // trialResult is the JSON object of one system, measured once. The names of figures are those of "bench write".
@@ -25,7 +27,7 @@ type trialResult struct {
 	MaxMicros         float64 `json:"maxMicros"`
 	CPUMicrosPerWrite float64 `json:"cpuMicrosPerWrite,omitempty"` // absent where the operating system does not tell
 	RetriesPerWrite   float64 `json:"retriesPerWrite"`
-	baseline
+	baseline.Costs
 }
 
 // machine is where and with what something was measured.
@@ -76,7 +78,7 @@ func measure(ctx context.Context, s settings) (_ *trialResult, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	raw, err := measureBaseline(dir)
+	raw, err := baseline.Measure(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +93,7 @@ func measure(ctx context.Context, s settings) (_ *trialResult, err error) {
 	if err := createAll(ctx, sys, s); err != nil {
 		return nil, err
 	}
-	r := &trialResult{Verb: "write", machine: thisMachine(), settings: s, WarmupS: s.Warmup.Seconds(), LengthS: s.Duration.Seconds(), baseline: raw}
+	r := &trialResult{Verb: "write", machine: thisMachine(), settings: s, WarmupS: s.Warmup.Seconds(), LengthS: s.Duration.Seconds(), Costs: raw}
 	return r, r.measure(ctx, sys)
 }
 

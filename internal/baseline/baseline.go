@@ -1,36 +1,40 @@
-package main
+// Package baseline measures what durability and a round trip cost on this machine by themselves: figures of a store mean
+// little without them.
+package baseline
 
 import (
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 )
 
 // Raw costs of this machine at this moment, beside which every figure stands.
 const (
-	baselineSyncs = 200
-	baselineTrips = 1000
-	baselineBytes = 256
+	syncs = 200
+	trips = 1000
+	size  = 256
 )
 
-// baseline are medians over one process that does nothing else.
-type baseline struct {
+// Costs are medians over one process that does nothing else.
+type Costs struct {
 	FsyncMicros             float64 `json:"fsyncMicros"`             // append 256 bytes to a file and fdatasync it
 	LoopbackRoundTripMicros float64 `json:"loopbackRoundTripMicros"` // 256 bytes to an echoing TCP socket and back
 }
 
-func measureBaseline(dir string) (baseline, error) {
+// Measure takes the costs of this moment: a fraction of a second. dir is on the disk to measure.
+func Measure(dir string) (Costs, error) {
 	sync, err := syncMicros(dir)
 	if err != nil {
-		return baseline{}, fmt.Errorf("raw fsync in %s: %w", dir, err)
+		return Costs{}, fmt.Errorf("raw fsync in %s: %w", dir, err)
 	}
 	trip, err := tripMicros()
 	if err != nil {
-		return baseline{}, fmt.Errorf("raw round trip: %w", err)
+		return Costs{}, fmt.Errorf("raw round trip: %w", err)
 	}
-	return baseline{FsyncMicros: sync, LoopbackRoundTripMicros: trip}, nil
+	return Costs{FsyncMicros: sync, LoopbackRoundTripMicros: trip}, nil
 }
 
 // syncMicros writes like a write-ahead log does: into a file that is preallocated, each record synced.
@@ -47,17 +51,17 @@ func syncMicros(dir string) (_ float64, err error) {
 			err = rerr
 		}
 	}()
-	if _, err := f.Write(make([]byte, baselineSyncs*baselineBytes)); err != nil {
+	if _, err := f.Write(make([]byte, syncs*size)); err != nil {
 		return 0, err
 	}
 	if err := f.Sync(); err != nil {
 		return 0, err
 	}
-	record := make([]byte, baselineBytes)
+	record := make([]byte, size)
 	var took []float64
-	for i := range baselineSyncs {
+	for i := range syncs {
 		begun := time.Now()
-		if _, err := f.WriteAt(record, int64(i)*baselineBytes); err != nil {
+		if _, err := f.WriteAt(record, int64(i)*size); err != nil {
 			return 0, err
 		}
 		if err := dataSync(f); err != nil {
@@ -87,9 +91,9 @@ func tripMicros() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	b := make([]byte, baselineBytes)
+	b := make([]byte, size)
 	var took []float64
-	for range baselineTrips {
+	for range trips {
 		begun := time.Now()
 		if _, err := c.Write(b); err != nil {
 			return 0, err
@@ -106,3 +110,10 @@ func tripMicros() (float64, error) {
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// median is the mean of the two values in the middle of an even number of them.
+func median(values []float64) float64 {
+	slices.Sort(values)
+	mid := len(values) / 2
+	return (values[mid-1] + values[mid]) / 2
+}
