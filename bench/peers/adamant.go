@@ -5,15 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/internal/loopback"
 )
 
 // adamantSystem is this project's, as "go run ./bench write" runs it.
 type adamantSystem struct {
-	hosts map[string]*adamant.Host
-	docs  []adamantDocument // by number; each belongs to its writer
+	settings settings
+	dir      string
+	names    []string // of the hosts that run here
+	cluster  *config.Cluster
+	hosts    map[string]*adamant.Host
+	docs     []adamantDocument // by number; each belongs to its writer
 }
 
 // adamantDocument is what the only writer of a document knows of it.
@@ -23,15 +29,28 @@ type adamantDocument struct {
 	head int64
 }
 
-func (a *adamantSystem) open(ctx context.Context, s settings, dir string) error {
-	file := filepath.Join(dir, "cluster.json")
-	c, err := loopback.Plan(loopback.Spec{Name: "peers", Hosts: s.Hosts, Partitions: s.Partitions, Voters: s.Hosts}, file)
-	if err != nil {
+func (a *adamantSystem) clusterFile() string { return filepath.Join(a.dir, "cluster.json") }
+
+// prepare plans the cluster where its first host runs. The others find it in the file.
+func (a *adamantSystem) prepare(s settings, dir string, hosts []int) (AddressBook, error) {
+	a.settings, a.dir = s, dir
+	for _, host := range hosts {
+		a.names = append(a.names, hostName(host))
+	}
+	if !slices.Contains(hosts, 0) {
+		return nil, nil
+	}
+	_, err := loopback.Plan(loopback.Spec{Name: "peers", Hosts: s.Hosts, Partitions: s.Partitions, Voters: s.Hosts}, a.clusterFile())
+	return nil, err
+}
+
+func (a *adamantSystem) open(ctx context.Context, _ AddressBook) (err error) {
+	if a.cluster, err = config.Load(a.clusterFile()); err != nil {
 		return err
 	}
 	a.hosts = map[string]*adamant.Host{}
-	for _, name := range c.HostNames() {
-		h, err := adamant.Open(adamant.Options{Dir: filepath.Join(dir, name), Host: name, ClusterFile: file})
+	for _, name := range a.names {
+		h, err := adamant.Open(adamant.Options{Dir: filepath.Join(a.dir, name), Host: name, ClusterFile: a.clusterFile()})
 		if err != nil {
 			return fmt.Errorf("host %s: %w", name, err)
 		}
@@ -42,19 +61,37 @@ func (a *adamantSystem) open(ctx context.Context, s settings, dir string) error 
 			return fmt.Errorf("host %s does not become ready: %w", name, err)
 		}
 	}
-	leaders := map[uint32]string{}
-	for _, l := range a.hosts[c.HostNames()[0]].Routing() {
-		leaders[l.Partition] = l.Leader
-	}
-	for n := range s.Documents {
-		key := documentKey(n)
-		a.docs = append(a.docs, adamantDocument{key: key, host: leaders[c.Partitions[c.Locate(key.Hash())].ID]})
+	for n := range a.settings.Documents {
+		a.docs = append(a.docs, adamantDocument{key: documentKey(n)})
 	}
 	return nil
 }
 
-func (a *adamantSystem) create(ctx context.Context, document int, value []byte) error {
-	d := &a.docs[document]
+// homes are the hosts that lead the documents' partitions.
+func (a *adamantSystem) homes() ([]int, error) {
+	leaders := map[uint32]int{}
+	for _, l := range a.hosts[a.names[0]].Routing() {
+		for host := range a.settings.Hosts {
+			if hostName(host) == l.Leader {
+				leaders[l.Partition] = host
+			}
+		}
+	}
+	var all []int
+	for _, d := range a.docs {
+		id := a.cluster.Partitions[a.cluster.Locate(d.key.Hash())].ID
+		home, ok := leaders[id]
+		if !ok {
+			return nil, fmt.Errorf("partition %d has no leader", id)
+		}
+		all = append(all, home)
+	}
+	return all, nil
+}
+
+func (a *adamantSystem) create(ctx context.Context, document Placed, value []byte) error {
+	d := &a.docs[document.Number]
+	d.host = hostName(document.Home)
 	delta := d.delta(value)
 	unsure := false
 	_, err := retry(ctx, func() (verdict, error) {
@@ -105,6 +142,8 @@ func (a *adamantSystem) judge(d *adamantDocument, err error, unsure *bool) verdi
 	var elsewhere *adamant.NotLeaderError
 	switch {
 	case errors.As(err, &elsewhere):
+		// A leader in another process is out of reach. Hosts hand leaderships back to where the cluster file wants them,
+		// so the writer waits, and its latency says so.
 		if elsewhere.Leader != d.host && a.hosts[elsewhere.Leader] != nil {
 			d.host = elsewhere.Leader
 			return atOnce

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -68,18 +67,11 @@ func command(ctx context.Context, args []string, out, errs io.Writer) error {
 }
 
 func writeVerb(ctx context.Context, args []string, out io.Writer) error {
-	s, asJSON, err := parseWrite(args, out)
+	s, d, err := parseWrite(args, out)
 	if err != nil {
 		return err
 	}
-	r, err := measure(ctx, s)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return printJSON(out, r)
-	}
-	return printTrial(out, r)
+	return deliver(d, out, printTrial, func() (*trialResult, error) { return measure(ctx, s) })
 }
 
 // compareVerb reports the rounds that were completed even when a later one fails: they took a while.
@@ -88,21 +80,5 @@ func compareVerb(ctx context.Context, args []string, out, errs io.Writer) error 
 	if err != nil {
 		return err
 	}
-	c, err := compare(ctx, p, childTrial, errs)
-	if c == nil {
-		return err
-	}
-	if p.json {
-		return errors.Join(err, printJSON(out, c))
-	}
-	return errors.Join(err, printComparison(out, c))
-}
-
-func printJSON(out io.Writer, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(append(text, '\n'))
-	return err
+	return deliver(p.delivery, out, printComparison, func() (*comparison, error) { return compare(ctx, p, childTrial, errs) })
 }

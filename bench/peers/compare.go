@@ -72,6 +72,9 @@ func compare(ctx context.Context, p plan, trial func(context.Context, settings) 
 // lastWords is how much of a failed child's complaint is repeated.
 const lastWords = 4096
 
+// childPatience is how long a child that is asked to end may take.
+const childPatience = 30 * time.Second
+
 // childTrial measures in a process of its own: this program's write verb. When ctx ends, so does the child, whose files are
 // removed here in any case.
 func childTrial(ctx context.Context, s settings) (_ *trialResult, err error) {
@@ -84,6 +87,9 @@ func childTrial(ctx context.Context, s settings) (_ *trialResult, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
 	cmd := exec.CommandContext(ctx, self, writeArguments(s)...)
+	// Asked to end, the child ends its own children and removes their files.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = childPatience
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
@@ -102,5 +108,5 @@ func writeArguments(s settings) []string {
 	number := strconv.Itoa
 	return []string{"write", "-json", "-system", s.System, "-hosts", number(s.Hosts), "-partitions", number(s.Partitions),
 		"-writers", number(s.Writers), "-documents", number(s.Documents), "-size", number(s.Size), "-gomaxprocs", number(s.Procs),
-		"-seed", strconv.FormatUint(s.Seed, 10), "-warmup", s.Warmup.String(), "-duration", s.Duration.String(), "-dir", s.dir}
+		"-processes=" + strconv.FormatBool(s.Processes), "-seed", strconv.FormatUint(s.Seed, 10), "-warmup", s.Warmup.String(), "-duration", s.Duration.String(), "-dir", s.dir}
 }

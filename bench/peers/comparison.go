@@ -9,6 +9,7 @@ type comparison struct {
 	Rounds     int          `json:"rounds"` // completed
 	Hosts      int          `json:"hosts"`
 	Partitions int          `json:"partitions"`
+	Processes  bool         `json:"processes"` // each host in a process of its own
 	Documents  int          `json:"documents"`
 	Size       int          `json:"size"`
 	Seed       uint64       `json:"seed"`
@@ -74,7 +75,7 @@ func metrics() []metric {
 
 func newComparison(p plan) *comparison {
 	s := p.settings
-	return &comparison{Verb: "compare", machine: thisMachine(), Hosts: s.Hosts, Partitions: s.Partitions, Documents: s.Documents, Size: s.Size,
+	return &comparison{Verb: "compare", machine: thisMachine(), Hosts: s.Hosts, Partitions: s.Partitions, Processes: s.Processes, Documents: s.Documents, Size: s.Size,
 		Seed: s.Seed, WarmupS: s.Warmup.Seconds(), LengthS: s.Duration.Seconds(), plan: p, trials: map[slot][]*trialResult{}}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -21,24 +22,51 @@ const etcdQuota = 64 << 30
 
 // etcdSystem is a cluster of embedded etcd members.
 type etcdSystem struct {
-	members []*embed.Etcd
-	keys    [][]byte // by document
+	spread   bool // write at all members, which forward to their leader, and not at the leader only
+	settings settings
+	dir      string
+	members  map[int]*embed.Etcd // by host, of those that run here
+	keys     [][]byte            // by document
 }
 
-func (e *etcdSystem) open(ctx context.Context, s settings, dir string) error {
-	for n := range s.Documents {
+// prepare finds a port for each member. Nothing keeps it until the member opens.
+func (e *etcdSystem) prepare(s settings, dir string, hosts []int) (AddressBook, error) {
+	e.settings, e.dir, e.members = s, dir, map[int]*embed.Etcd{}
+	book := AddressBook{}
+	for _, host := range hosts {
+		addr, err := freeURL()
+		if err != nil {
+			return nil, err
+		}
+		book[host], e.members[host] = []string{addr.String()}, nil
+	}
+	return book, nil
+}
+
+func (e *etcdSystem) open(ctx context.Context, all AddressBook) error {
+	for n := range e.settings.Documents {
 		e.keys = append(e.keys, []byte(documentKey(n).String()))
 	}
-	configs, err := etcdConfigs(s.Hosts, dir)
-	if err != nil {
-		return err
+	var cluster []string
+	for host, list := range all {
+		cluster = append(cluster, hostName(host)+"="+list[0])
 	}
-	e.members = make([]*embed.Etcd, len(configs))
+	slices.Sort(cluster)
+	hosts := slices.Collect(maps.Keys(e.members))
+	started := make([]*embed.Etcd, len(hosts))
 	// At the same time: a member waits for the others.
-	if err := each(configs, func(i int, c *embed.Config) (err error) {
-		e.members[i], err = embed.StartEtcd(c)
+	err := each(hosts, func(i, host int) error {
+		c, err := etcdConfig(hostName(host), e.dir, all[host][0], strings.Join(cluster, ","))
+		if err != nil {
+			return err
+		}
+		started[i], err = embed.StartEtcd(c)
 		return err
-	}); err != nil {
+	})
+	for i, host := range hosts {
+		e.members[host] = started[i]
+	}
+	if err != nil {
 		return err
 	}
 	for _, m := range e.members {
@@ -50,34 +78,33 @@ func (e *etcdSystem) open(ctx context.Context, s settings, dir string) error {
 			return fmt.Errorf("waiting until etcd is ready: %w", ctx.Err())
 		}
 	}
-	return until(ctx, "etcd has a leader", func() bool { return e.leader() != nil })
+	return until(ctx, "etcd has a leader", func() bool {
+		for _, m := range e.members {
+			if m.Server.Leader() == 0 {
+				return false
+			}
+		}
+		return true
+	})
 }
 
-func etcdConfigs(hosts int, dir string) ([]*embed.Config, error) {
-	var configs []*embed.Config
-	var cluster []string
-	for i := range hosts {
-		peer, err := freeURL()
-		if err != nil {
-			return nil, err
-		}
-		c := embed.NewConfig()
-		c.Name = fmt.Sprintf("h%d", i+1)
-		c.Dir = filepath.Join(dir, c.Name)
-		c.LogLevel = "fatal"
-		c.QuotaBackendBytes = etcdQuota
-		c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
-		// Clients' port is required, but nobody will use it.
-		client := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-		c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-		c.EnableGRPCGateway = false
-		cluster = append(cluster, c.Name+"="+peer.String())
-		configs = append(configs, c)
+func etcdConfig(name, dir, peer, cluster string) (*embed.Config, error) {
+	at, err := url.Parse(peer)
+	if err != nil {
+		return nil, err
 	}
-	for _, c := range configs {
-		c.InitialCluster = strings.Join(cluster, ",")
-	}
-	return configs, nil
+	c := embed.NewConfig()
+	c.Name = name
+	c.Dir = filepath.Join(dir, name)
+	c.LogLevel = "fatal"
+	c.QuotaBackendBytes = etcdQuota
+	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{*at}, []url.URL{*at}
+	// Clients' port is required, but nobody will use it.
+	client := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	c.EnableGRPCGateway = false
+	c.InitialCluster = cluster
+	return c, nil
 }
 
 // freeURL finds a port that is free, below those that outgoing connections use.
@@ -91,25 +118,58 @@ func freeURL() (*url.URL, error) {
 	return nil, errors.New("no free port on 127.0.0.1 between 20000 and 32000")
 }
 
-// leader is the member that leads, or nil.
-func (e *etcdSystem) leader() *embed.Etcd {
+// homes are the leader for all documents, or the members in turn.
+func (e *etcdSystem) homes() ([]int, error) {
+	leader := -1
 	for _, m := range e.members {
-		if m.Server.Leader() == m.Server.MemberID() {
-			return m
+		if l := m.Server.Cluster().Member(m.Server.Leader()); l != nil {
+			for host := range e.settings.Hosts {
+				if hostName(host) == l.Name {
+					leader = host
+				}
+			}
 		}
 	}
-	return nil
+	if leader < 0 {
+		return nil, etcderrors.ErrNoLeader
+	}
+	all := make([]int, e.settings.Documents)
+	for n := range all {
+		if all[n] = leader; e.spread {
+			all[n] = n % e.settings.Hosts
+		}
+	}
+	return all, nil
 }
 
-func (e *etcdSystem) create(ctx context.Context, document int, value []byte) error {
-	_, err := e.write(ctx, document, value)
+// at is the member to write at, or nil when there is no leader: the leader, or, when it runs elsewhere, any that runs here,
+// which forwards.
+func (e *etcdSystem) at(document int) *embed.Etcd {
+	if m := e.members[document%e.settings.Hosts]; e.spread && m != nil && m.Server.Leader() != 0 {
+		return m
+	}
+	var follower *embed.Etcd
+	for _, m := range e.members {
+		switch m.Server.Leader() {
+		case m.Server.MemberID():
+			return m
+		case 0:
+		default:
+			follower = m
+		}
+	}
+	return follower
+}
+
+func (e *etcdSystem) create(ctx context.Context, document Placed, value []byte) error {
+	_, err := e.write(ctx, document.Number, value)
 	return err
 }
 
 func (e *etcdSystem) write(ctx context.Context, document int, value []byte) (int, error) {
 	r := &pb.PutRequest{Key: e.keys[document], Value: value}
 	retries, err := retry(ctx, func() (verdict, error) {
-		m := e.leader()
+		m := e.at(document)
 		if m == nil {
 			return again, etcderrors.ErrNoLeader
 		}
@@ -136,7 +196,7 @@ func judgeEtcd(err error) verdict {
 
 // close stops all members first: one that is closed alone waits seconds for the others' connections to end.
 func (e *etcdSystem) close() error {
-	members := slices.DeleteFunc(e.members, func(m *embed.Etcd) bool { return m == nil })
+	members := slices.DeleteFunc(slices.Collect(maps.Values(e.members)), func(m *embed.Etcd) bool { return m == nil })
 	stopped := each(members, func(_ int, m *embed.Etcd) error {
 		m.Server.HardStop()
 		return nil

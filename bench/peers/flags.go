@@ -20,7 +20,8 @@ type settings struct {
 	Writers    int    `json:"writers"`
 	Documents  int    `json:"documents"`
 	Size       int    `json:"size"`       // bytes of a write
-	Procs      int    `json:"gomaxprocs"` // 0 for Go's choice
+	Processes  bool   `json:"processes"`  // each host in a process of its own, with its share of the writers
+	Procs      int    `json:"gomaxprocs"` // of each process, 0 for Go's choice
 	Seed       uint64 `json:"seed"`
 
 	Warmup   time.Duration `json:"-"`
@@ -35,7 +36,13 @@ type plan struct {
 	writers  []int
 	procs    []int
 	rounds   int
-	json     bool
+	delivery delivery
+}
+
+// delivery is where the result goes.
+type delivery struct {
+	json bool
+	out  string // "" for none
 }
 
 func defaults() settings {
@@ -43,21 +50,22 @@ func defaults() settings {
 		Warmup: 2 * time.Second, Duration: 10 * time.Second}
 }
 
-func parseWrite(args []string, out io.Writer) (s settings, asJSON bool, err error) {
+func parseWrite(args []string, out io.Writer) (s settings, d delivery, err error) {
 	s = defaults()
 	f := newFlags("write")
 	commonFlags(f, &s)
 	f.StringVar(&s.System, "system", s.System, "what to measure: "+strings.Join(systemNames(), ", "))
 	f.IntVar(&s.Writers, "writers", s.Writers, "writers, each with one write in flight")
-	f.IntVar(&s.Procs, "gomaxprocs", s.Procs, "GOMAXPROCS, 0 for Go's choice")
-	f.BoolVar(&asJSON, "json", false, "print one JSON object in place of the table")
+	f.IntVar(&s.Procs, "gomaxprocs", s.Procs, "GOMAXPROCS of each process, 0 for Go's choice")
+	f.IntVar(&s.Procs, "procs", s.Procs, "another name of -gomaxprocs")
+	deliveryFlags(f, &d)
 	if err := parse(f, args, out); err != nil {
-		return settings{}, false, err
+		return settings{}, delivery{}, err
 	}
 	if err := s.check(); err != nil {
-		return settings{}, false, usageError{err}
+		return settings{}, delivery{}, usageError{err}
 	}
-	return s, asJSON, nil
+	return s, d, nil
 }
 
 func parseCompare(args []string, out io.Writer) (plan, error) {
@@ -65,27 +73,38 @@ func parseCompare(args []string, out io.Writer) (plan, error) {
 	p.settings.Duration = 5 * time.Second
 	f := newFlags("compare")
 	commonFlags(f, &p.settings)
-	systems := f.String("systems", strings.Join(systemNames(), ","), "what to measure, separated by commas")
+	systems := f.String("systems", "", "what to measure, separated by commas, of "+strings.Join(systemNames(), ", ")+
+		" (default all, but etcd-spread only with -processes)")
 	writers := f.String("writers", "1,64,512", "numbers of writers, each measured by itself")
-	procs := f.String("gomaxprocs", "2,8", "values of GOMAXPROCS; ratios are of each system's best")
+	var procs string
+	f.StringVar(&procs, "gomaxprocs", "2,8", "values of GOMAXPROCS of each process; ratios are of each system's best")
+	f.StringVar(&procs, "procs", "2,8", "another name of -gomaxprocs")
 	f.IntVar(&p.rounds, "rounds", p.rounds, "how often everything is measured")
-	f.BoolVar(&p.json, "json", false, "print one JSON object in place of the table")
+	deliveryFlags(f, &p.delivery)
 	if err := parse(f, args, out); err != nil {
 		return plan{}, err
 	}
 	p.systems = strings.Split(*systems, ",")
+	if *systems == "" {
+		p.systems = defaultSystems(p.settings.Processes)
+	}
 	var errs []error
 	var err error
 	if p.writers, err = numbers("writers", *writers); err != nil {
 		errs = append(errs, err)
 	}
-	if p.procs, err = numbers("gomaxprocs", *procs); err != nil {
+	if p.procs, err = numbers("gomaxprocs", procs); err != nil {
 		errs = append(errs, err)
 	}
 	if err := errors.Join(append(errs, p.check())...); err != nil {
 		return plan{}, usageError{err}
 	}
 	return p, nil
+}
+
+// defaultSystems leaves out what cannot be anybody's best: in one process, to write at a follower is a detour.
+func defaultSystems(processes bool) []string {
+	return slices.DeleteFunc(systemNames(), func(name string) bool { return name == "etcd-spread" && !processes })
 }
 
 func newFlags(verb string) *flag.FlagSet {
@@ -97,12 +116,18 @@ func newFlags(verb string) *flag.FlagSet {
 func commonFlags(f *flag.FlagSet, s *settings) {
 	f.IntVar(&s.Hosts, "hosts", s.Hosts, "hosts, each with a replica of everything: 1, 3, 5 or 7")
 	f.IntVar(&s.Partitions, "partitions", s.Partitions, "partitions, which are Raft groups of adamant and raft; etcd always has one")
+	f.BoolVar(&s.Processes, "processes", s.Processes, "run each host in a process of its own, with its share of the writers")
 	f.IntVar(&s.Documents, "documents", s.Documents, "documents, each written by one writer")
 	f.IntVar(&s.Size, "size", s.Size, "bytes of a write")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of what is written and in which order")
 	f.DurationVar(&s.Warmup, "warmup", s.Warmup, "time before each measurement that does not count")
 	f.DurationVar(&s.Duration, "duration", s.Duration, "time of each measurement")
 	f.StringVar(&s.dir, "dir", "", "directory on the disk to measure; what is made in it is removed (default the system's temporary directory)")
+}
+
+func deliveryFlags(f *flag.FlagSet, d *delivery) {
+	f.BoolVar(&d.json, "json", false, "print one JSON object in place of the table")
+	f.StringVar(&d.out, "out", "", "also write the JSON object to this file, which must not exist")
 }
 
 func parse(f *flag.FlagSet, args []string, out io.Writer) error {

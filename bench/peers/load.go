@@ -31,14 +31,17 @@ type writer struct {
 	retries   uint64
 }
 
-func newWriters(s settings) []*writer {
+func newWriters(s settings, o CreateOrder) []*writer {
 	var all []*writer
-	for i := range s.Writers {
-		all = append(all, newWriter(i, s.Size, s.Seed))
+	for i := range o.Writers {
+		all = append(all, newWriter(o.FirstWriter+i, s.Size, s.Seed))
 	}
-	for n := range s.Documents {
-		w := all[n%len(all)]
-		w.documents = append(w.documents, n)
+	for i, d := range o.Documents {
+		if len(all) == 0 {
+			break // with few writers, a site may have documents but no writer
+		}
+		w := all[i%len(all)]
+		w.documents = append(w.documents, d.Number)
 	}
 	return all
 }
@@ -59,16 +62,16 @@ func newWriter(number, size int, seed uint64) *writer {
 
 func (w *writer) payload() []byte { return w.payloads[w.rng.IntN(len(w.payloads))] }
 
-// createAll makes every document.
-func createAll(ctx context.Context, sys system, s settings) error {
-	makers := make([]*writer, min(creators, s.Documents))
+// createAll makes every document of the order.
+func createAll(ctx context.Context, sys system, s settings, o CreateOrder) error {
+	makers := make([]*writer, min(creators, len(o.Documents)))
 	return each(makers, func(i int, _ *writer) error {
-		w := newWriter(i, s.Size, s.Seed+1) // other values than those written later
-		for n := i; n < s.Documents; n += len(makers) {
+		w := newWriter(o.FirstWriter+i, s.Size, s.Seed+1) // other values than those written later
+		for n := i; n < len(o.Documents); n += len(makers) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := sys.create(ctx, n, w.payload()); err != nil {
+			if err := sys.create(ctx, o.Documents[n], w.payload()); err != nil {
 				return err
 			}
 		}
@@ -76,16 +79,9 @@ func createAll(ctx context.Context, sys system, s settings) error {
 	})
 }
 
-// loadReport is what came of a load.
-type loadReport struct {
-	Writes, Retries uint64
-	Elapsed         time.Duration // until the last write was acknowledged
-	Latency         *recorder
-}
-
 // load lets all writers write until the time is over, and waits for what is in flight then.
-func load(ctx context.Context, sys system, writers []*writer, length time.Duration) (loadReport, error) {
-	r := loadReport{Latency: newRecorder()}
+func load(ctx context.Context, sys system, writers []*writer, length time.Duration) (LoadReport, error) {
+	latency := newRecorder()
 	begun := time.Now()
 	var last atomic.Int64
 	err := each(writers, func(_ int, w *writer) error {
@@ -101,13 +97,13 @@ func load(ctx context.Context, sys system, writers []*writer, length time.Durati
 			if err != nil {
 				return err
 			}
-			r.Latency.record(w.number, time.Since(sent))
+			latency.record(w.number, time.Since(sent))
 			w.writes++
 			w.retries += uint64(retries)
 		}
 		return nil
 	})
-	r.Elapsed = time.Duration(last.Load())
+	r := LoadReport{Elapsed: time.Duration(last.Load()), Latency: latency.merged().Export()}
 	for _, w := range writers {
 		r.Writes += w.writes
 		r.Retries += w.retries

@@ -8,6 +8,9 @@ import (
 )
 
 func main() {
+	if isSite(os.Args) {
+		os.Exit(runSite())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-ctx.Done()

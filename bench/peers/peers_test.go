@@ -4,15 +4,20 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
-// TestMain lets the comparison's child processes be this program.
+// TestMain lets child processes, of a comparison and of a trial, be this program.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "write" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	if isSite(os.Args) || len(os.Args) > 1 && os.Args[1] == "write" {
+		main()
 	}
 	os.Exit(m.Run())
 }
@@ -24,41 +29,99 @@ func peers(args string) (status int, out, errs string) {
 	return status, o.String(), e.String()
 }
 
-const brief = " -partitions 4 -documents 16 -size 256 -warmup 20ms -duration 200ms -dir "
+const brief = " -documents 16 -size 256 -warmup 20ms -duration 200ms -dir "
 
 func TestWrite(t *testing.T) {
 	for _, name := range systemNames() {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			status, out, errs := peers("write -json -system " + name + " -hosts 3 -writers 8 -gomaxprocs 2" + brief + dir)
-			if status != exitOK || errs != "" {
-				t.Fatalf("status %d: %s", status, errs)
-			}
-			var r map[string]any
-			if err := json.Unmarshal([]byte(out), &r); err != nil {
-				t.Fatalf("%v in %s", err, out)
-			}
-			for _, key := range []string{"writes", "writesPerSecond", "p50Micros", "p99Micros", "maxMicros", "cpuMicrosPerWrite", "fsyncMicros",
-				"loopbackRoundTripMicros"} {
-				if v, ok := r[key].(float64); !ok || v <= 0 {
-					t.Errorf("%s is %v", key, r[key])
-				}
-			}
-			if r["p50Micros"].(float64) > r["p99Micros"].(float64) || r["p99Micros"].(float64) > r["maxMicros"].(float64) {
-				t.Errorf("percentiles out of order: %v, %v, %v", r["p50Micros"], r["p99Micros"], r["maxMicros"])
-			}
-			if r["system"] != name || r["gomaxprocs"] != 2.0 || r["writers"] != 8.0 || r["verb"] != "write" {
-				t.Errorf("another trial's settings: %v", r)
-			}
-			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-				t.Errorf("left behind: %v, %v", left, err)
-			}
-		})
+		t.Run(name, func(t *testing.T) { testWrite(t, name, "-partitions 4") })
+		t.Run(name+" in processes", func(t *testing.T) { testWrite(t, name, "-processes -partitions 4") })
+	}
+	t.Run("one partition", func(t *testing.T) { testWrite(t, "adamant", "-processes -partitions 1") })
+}
+
+func testWrite(t *testing.T, name, flags string) {
+	dir := t.TempDir()
+	status, out, errs := peers("write -json -system " + name + " -hosts 3 -writers 8 -procs 2 " + flags + brief + dir)
+	if status != exitOK || errs != "" {
+		t.Fatalf("status %d: %s", status, errs)
+	}
+	var r map[string]any
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	for _, key := range []string{"writes", "writesPerSecond", "p50Micros", "p99Micros", "maxMicros", "cpuMicrosPerWrite", "fsyncMicros",
+		"loopbackRoundTripMicros"} {
+		if v, ok := r[key].(float64); !ok || v <= 0 {
+			t.Errorf("%s is %v", key, r[key])
+		}
+	}
+	if r["p50Micros"].(float64) > r["p99Micros"].(float64) || r["p99Micros"].(float64) > r["maxMicros"].(float64) {
+		t.Errorf("percentiles out of order: %v, %v, %v", r["p50Micros"], r["p99Micros"], r["maxMicros"])
+	}
+	if r["system"] != name || r["gomaxprocs"] != 2.0 || r["writers"] != 8.0 || r["verb"] != "write" {
+		t.Errorf("another trial's settings: %v", r)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if r["processes"] != strings.Contains(flags, "-processes") {
+		t.Errorf("processes: %v", r["processes"])
+	}
+}
+
+// An interrupt ends hosts in other processes too, and what they wrote is removed.
+func TestInterruptedTrialLeavesNothing(t *testing.T) {
+	s := defaults()
+	s.Processes, s.Partitions, s.Duration, s.dir = true, 2, time.Hour, t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := measure(ctx, s)
+		ended <- err
+	}()
+	for deadline := time.Now().Add(openPatience); ; time.Sleep(5 * time.Millisecond) {
+		if opened, _ := filepath.Glob(filepath.Join(s.dir, "*", "h3", "*")); len(opened) > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no host opens")
+		}
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if left, err := os.ReadDir(s.dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestResultInAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "result.json")
+	args := "write -json -system raft -hosts 1 -writers 2 -partitions 1 -out " + file + brief + t.TempDir()
+	status, out, errs := peers(args)
+	if status != exitOK {
+		t.Fatalf("status %d: %s", status, errs)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != out || !json.Valid(b) {
+		t.Errorf("%v, the file holds %q", err, b)
+	}
+	if status, _, errs := peers(args); status != exitUsage || !strings.Contains(errs, "exists") {
+		t.Errorf("an existing file: %d, %s", status, errs)
+	}
+	without := filepath.Join(t.TempDir(), "none.json")
+	d := delivery{out: without}
+	if err := deliver(d, io.Discard, printTrial, func() (*trialResult, error) { return nil, errors.New("no luck") }); err == nil {
+		t.Error("no error")
+	}
+	if _, err := os.Stat(without); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file without a result: %v", err)
 	}
 }
 
 func TestWriteTable(t *testing.T) {
-	status, out, errs := peers("write -system adamant -hosts 1 -writers 2" + brief + t.TempDir())
+	status, out, errs := peers("write -system adamant -hosts 1 -writers 2 -partitions 4" + brief + t.TempDir())
 	if status != exitOK {
 		t.Fatalf("status %d: %s", status, errs)
 	}
@@ -71,7 +134,7 @@ func TestWriteTable(t *testing.T) {
 
 func TestCompareInChildren(t *testing.T) {
 	dir := t.TempDir()
-	status, out, errs := peers("compare -json -systems adamant,raft -hosts 1 -writers 4 -gomaxprocs 2 -rounds 2" + brief + dir)
+	status, out, errs := peers("compare -json -systems adamant,raft -hosts 1 -writers 4 -gomaxprocs 2 -rounds 2 -partitions 4" + brief + dir)
 	if status != exitOK {
 		t.Fatalf("status %d: %s", status, errs)
 	}

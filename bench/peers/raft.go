@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,10 +26,11 @@ type raftSystem struct {
 	group  []int    // of a document
 }
 
-// raftGroup is one partition.
+// raftGroup is one partition, as far as it runs here.
 type raftGroup struct {
-	servers []*raftServer
-	leader  atomic.Int32 // leads, as far as is known
+	home    int                 // the host that is to lead
+	servers map[int]*raftServer // by host, of those that run here
+	leader  atomic.Int32        // of them, leads as far as is known
 }
 
 // raftServer is one replica of a group, with what was opened for it. Any of it is nil after a failed start.
@@ -35,6 +38,7 @@ type raftServer struct {
 	raft      *raft.Raft
 	transport *raft.NetworkTransport
 	logs      *raftboltdb.BoltStore
+	stop      func() // handing leadership back
 }
 
 // As applications of raft have it.
@@ -43,43 +47,84 @@ const (
 	raftPool       = 3 // connections to a peer that are kept
 	raftTimeout    = 10 * time.Second
 	raftKeptStates = 2 // snapshots
+	raftHandBack   = 250 * time.Millisecond
 )
 
-func (r *raftSystem) open(ctx context.Context, s settings, dir string) error {
+func (r *raftSystem) prepare(s settings, dir string, hosts []int) (AddressBook, error) {
 	for n := range s.Documents {
 		key := documentKey(n)
 		g, _ := bits.Mul64(key.Hash(), uint64(s.Partitions))
 		r.keys, r.group = append(r.keys, key.String()), append(r.group, int(g))
 	}
-	for range s.Partitions {
-		r.groups = append(r.groups, &raftGroup{})
+	for n := range s.Partitions {
+		r.groups = append(r.groups, &raftGroup{home: n % s.Hosts, servers: map[int]*raftServer{}})
 	}
+	err := each(r.groups, func(n int, g *raftGroup) error {
+		if err := g.prepare(hosts, filepath.Join(dir, fmt.Sprintf("g%d", n))); err != nil {
+			return fmt.Errorf("group %d: %w", n, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	book := AddressBook{}
+	for _, g := range r.groups {
+		for host, s := range g.servers {
+			book[host] = append(book[host], string(s.transport.LocalAddr()))
+		}
+	}
+	return book, nil
+}
+
+func (g *raftGroup) prepare(hosts []int, dir string) error {
+	for _, host := range hosts {
+		s, id := &raftServer{}, hostName(host)
+		g.servers[host] = s
+		if err := s.open(raft.ServerID(id), filepath.Join(dir, id)); err != nil {
+			return fmt.Errorf("server %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func (r *raftSystem) open(ctx context.Context, all AddressBook) error {
 	return each(r.groups, func(n int, g *raftGroup) error {
-		if err := g.open(ctx, s.Hosts, n%s.Hosts, filepath.Join(dir, fmt.Sprintf("g%d", n))); err != nil {
+		var c raft.Configuration
+		for host := range len(all) {
+			c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(hostName(host)), Address: raft.ServerAddress(all[host][n])})
+		}
+		if err := g.open(ctx, c); err != nil {
 			return fmt.Errorf("group %d: %w", n, err)
 		}
 		return nil
 	})
 }
 
-// open starts the servers of a group. Only the first to lead is told who they are: the others hear it of that one, so it
-// stands for election alone and leaders are spread as wanted.
-func (g *raftGroup) open(ctx context.Context, hosts, first int, dir string) error {
-	var all raft.Configuration
-	for i := range hosts {
-		s := &raftServer{}
-		g.servers = append(g.servers, s)
-		id := raft.ServerID(fmt.Sprintf("h%d", i+1))
-		if err := s.open(id, filepath.Join(dir, string(id))); err != nil {
-			return fmt.Errorf("server %s: %w", id, err)
+// open lets the group begin. Only the first to lead is told who they are: the others hear it of that one, so it stands for
+// election alone and leaders are spread as wanted.
+func (g *raftGroup) open(ctx context.Context, c raft.Configuration) error {
+	first, here := g.servers[g.home]
+	if !here {
+		for _, s := range g.servers {
+			s.handBack(c.Servers[g.home])
 		}
-		all.Servers = append(all.Servers, raft.Server{ID: id, Address: s.transport.LocalAddr()})
+		return nil
 	}
-	if err := g.servers[first].raft.BootstrapCluster(all).Error(); err != nil {
+	if err := first.raft.BootstrapCluster(c).Error(); err != nil {
 		return err
 	}
-	g.leader.Store(int32(first))
+	g.leader.Store(int32(g.home))
 	return until(ctx, "there is a leader", g.find)
+}
+
+// homes spread the groups evenly.
+func (r *raftSystem) homes() ([]int, error) {
+	var all []int
+	for _, g := range r.group {
+		all = append(all, r.groups[g].home)
+	}
+	return all, nil
 }
 
 func (s *raftServer) open(id raft.ServerID, dir string) (err error) {
@@ -107,19 +152,44 @@ func (s *raftServer) open(id raft.ServerID, dir string) (err error) {
 	return err
 }
 
-// find looks for the leader and says whether there is one.
+// handBack lets a server whose group is written in another process give leadership to the one there whenever it falls to it.
+func (s *raftServer) handBack(home raft.Server) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(raftHandBack)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if s.raft.State() == raft.Leader {
+				_ = s.raft.LeadershipTransferToServer(home.ID, home.Address).Error() // or at the next tick
+			}
+		}
+	}()
+	s.stop = func() {
+		cancel()
+		<-ended
+	}
+}
+
+// find looks for the leader among those that run here and says whether it is.
 func (g *raftGroup) find() bool {
-	for i, s := range g.servers {
+	for host, s := range g.servers {
 		if s.raft.State() == raft.Leader {
-			g.leader.Store(int32(i))
+			g.leader.Store(int32(host))
 			return true
 		}
 	}
 	return false
 }
 
-func (r *raftSystem) create(ctx context.Context, document int, value []byte) error {
-	_, err := r.write(ctx, document, value)
+func (r *raftSystem) create(ctx context.Context, document Placed, value []byte) error {
+	_, err := r.write(ctx, document.Number, value)
 	return err
 }
 
@@ -129,7 +199,7 @@ func (r *raftSystem) write(ctx context.Context, document int, value []byte) (int
 	g := r.groups[r.group[document]]
 	command := raftCommand(r.keys[document], value)
 	retries, err := retry(ctx, func() (verdict, error) {
-		err := g.servers[g.leader.Load()].raft.Apply(command, raftTimeout).Error()
+		err := g.servers[int(g.leader.Load())].raft.Apply(command, raftTimeout).Error()
 		switch {
 		case errors.Is(err, raft.ErrNotLeader):
 			if g.find() {
@@ -157,12 +227,15 @@ func raftCommand(key string, value []byte) []byte {
 
 func (r *raftSystem) close() error {
 	return each(r.groups, func(_ int, g *raftGroup) error {
-		return each(g.servers, func(_ int, s *raftServer) error { return s.close() })
+		return each(slices.Collect(maps.Values(g.servers)), func(_ int, s *raftServer) error { return s.close() })
 	})
 }
 
 func (s *raftServer) close() error {
 	var errs []error
+	if s.stop != nil {
+		s.stop()
+	}
 	if s.raft != nil {
 		errs = append(errs, s.raft.Shutdown().Error())
 	}

@@ -10,13 +10,17 @@ import (
 	"github.com/adamantdb/adamant"
 )
 
-// system is what is measured: replicas in this process. It is opened once and closed in any case. Writes to different
-// documents may come at the same time, those to one document come one after the other.
+// system is what is measured: hosts of a cluster that run in this process, all of them or some. It is opened once and closed
+// in any case. Writes to different documents may come at the same time, those to one document come one after the other.
 type system interface {
-	// open returns when writes can be made.
-	open(ctx context.Context, s settings, dir string) error
-	// create makes a document; it returns when that is durable on a majority.
-	create(ctx context.Context, document int, value []byte) error
+	// prepare opens what needs no other host, and says where the hosts that run here listen.
+	prepare(s settings, dir string, hosts []int) (AddressBook, error)
+	// open returns when writes can be made to the hosts that run here. All hosts of the cluster are prepared.
+	open(ctx context.Context, all AddressBook) error
+	// homes says of each document the host at which it is written, which runs here or elsewhere.
+	homes() ([]int, error)
+	// create makes a document whose home runs here; it returns when that is durable on a majority.
+	create(ctx context.Context, document Placed, value []byte) error
 	// write writes a document that was created, as durably, and says how often it had to try again.
 	write(ctx context.Context, document int, value []byte) (retries int, err error)
 	close() error
@@ -28,6 +32,8 @@ func newSystem(name string) (system, error) {
 		return &adamantSystem{}, nil
 	case "etcd":
 		return &etcdSystem{}, nil
+	case "etcd-spread":
+		return &etcdSystem{spread: true}, nil
 	case "raft":
 		return &raftSystem{}, nil
 	}
@@ -35,7 +41,10 @@ func newSystem(name string) (system, error) {
 }
 
 // systemNames puts first what the others are compared with.
-func systemNames() []string { return []string{"adamant", "etcd", "raft"} }
+func systemNames() []string { return []string{"adamant", "etcd", "etcd-spread", "raft"} }
+
+// hostName is what the systems call a host, by its number.
+func hostName(host int) string { return fmt.Sprintf("h%d", host+1) }
 
 // openPatience is how long a system may take until it can be written to.
 const openPatience = 2 * time.Minute

@@ -10,8 +10,8 @@ import (
 // printTrial shows one trial.
 func printTrial(out io.Writer, r *trialResult) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "%s, %s, %s, %s, %d bytes, GOMAXPROCS %s\n", r.System, quantity(r.Hosts, "host"), quantity(r.Partitions, "partition"),
-		quantity(r.Writers, "writer"), r.Size, procs(r.Procs))
+	fmt.Fprintf(w, "%s, %s%s, %s, %s, %d bytes, GOMAXPROCS %s\n", r.System, quantity(r.Hosts, "host"), apart(r.Processes),
+		quantity(r.Partitions, "partition"), quantity(r.Writers, "writer"), r.Size, procs(r.Procs))
 	for _, m := range metrics() {
 		if v := m.of(r); v != 0 {
 			fmt.Fprintf(w, "%s\t%s\n", m.label, number(v))
@@ -26,8 +26,8 @@ func printTrial(out io.Writer, r *trialResult) error {
 // printComparison shows medians with their spread over the rounds, and the ratios below them.
 func printComparison(out io.Writer, c *comparison) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "%s, %s, %s, %d bytes; %s of %gs; %d CPUs, %s\n", quantity(c.Hosts, "host"), quantity(c.Partitions, "partition"),
-		quantity(c.Documents, "document"), c.Size, quantity(c.Rounds, "round"), c.LengthS, c.CPUs, c.Go)
+	fmt.Fprintf(w, "%s%s, %s, %s, %d bytes; %s of %gs; %d CPUs, %s\n", quantity(c.Hosts, "host"), apart(c.Processes),
+		quantity(c.Partitions, "partition"), quantity(c.Documents, "document"), c.Size, quantity(c.Rounds, "round"), c.LengthS, c.CPUs, c.Go)
 	fmt.Fprintf(w, "raw fsync %s µs, raw loopback round trip %s µs; * is a system's best GOMAXPROCS\n", cell(c.Baseline.FsyncMicros, true),
 		cell(c.Baseline.LoopbackRoundTripMicros, true))
 	for _, l := range c.Loads {
@@ -70,6 +70,14 @@ func cell(s spread, ok bool) string {
 		return number(s.Median)
 	}
 	return fmt.Sprintf("%s (%s–%s)", number(s.Median), number(s.Min), number(s.Max))
+}
+
+// apart says of hosts how they run.
+func apart(processes bool) string {
+	if processes {
+		return " in processes"
+	}
+	return ""
 }
 
 func procs(n int) string {

@@ -69,10 +69,6 @@ func versions() map[string]string {
 
 // measure runs one trial on empty disks: the load for the warm-up, then for the measured time.
 func measure(ctx context.Context, s settings) (_ *trialResult, err error) {
-	if s.Procs > 0 {
-		before := runtime.GOMAXPROCS(s.Procs)
-		defer runtime.GOMAXPROCS(before)
-	}
 	dir, err := os.MkdirTemp(s.dir, "adamant-peers-")
 	if err != nil {
 		return nil, err
@@ -82,48 +78,50 @@ func measure(ctx context.Context, s settings) (_ *trialResult, err error) {
 	if err != nil {
 		return nil, err
 	}
-	sys, err := newSystem(s.System)
+	f, err := assemble(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, sys.close()) }()
-	if err := open(ctx, sys, s, dir); err != nil {
+	defer func() { err = errors.Join(err, f.close()) }()
+	if err := f.open(dir); err != nil {
 		return nil, fmt.Errorf("open %s: %w", s.System, err)
 	}
-	if err := createAll(ctx, sys, s); err != nil {
+	if err := f.create(); err != nil {
 		return nil, err
 	}
 	r := &trialResult{Verb: "write", machine: thisMachine(), settings: s, WarmupS: s.Warmup.Seconds(), LengthS: s.Duration.Seconds(), Costs: raw}
-	return r, r.measure(ctx, sys)
+	if err := r.measure(f); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
-func open(ctx context.Context, sys system, s settings, dir string) error {
-	ctx, cancel := context.WithTimeout(ctx, openPatience)
-	defer cancel()
-	return sys.open(ctx, s, dir)
-}
-
-func (r *trialResult) measure(ctx context.Context, sys system) error {
-	writers := newWriters(r.settings)
-	if _, err := load(ctx, sys, writers, r.Warmup); err != nil {
+func (r *trialResult) measure(f *fleet) error {
+	if _, _, err := f.load(r.Warmup); err != nil {
 		return err
 	}
-	before, _ := processCPU()
-	l, err := load(ctx, sys, writers, r.Duration)
+	before, err := f.usage()
 	if err != nil {
 		return err
 	}
-	after, told := processCPU()
+	l, h, err := f.load(r.Duration)
+	if err != nil {
+		return err
+	}
+	after, err := f.usage()
+	if err != nil {
+		return err
+	}
 	if l.Writes == 0 {
 		return errors.New("no write was acknowledged")
 	}
-	h, writes := l.Latency.merged(), float64(l.Writes)
+	writes := float64(l.Writes)
 	r.Writes = l.Writes
 	r.WritesPerSecond = writes / l.Elapsed.Seconds()
 	r.P50Micros, r.P99Micros, r.MaxMicros = float64(h.ValueAtQuantile(50)), float64(h.ValueAtQuantile(99)), float64(h.Max())
 	r.RetriesPerWrite = float64(l.Retries) / writes
-	if told {
-		r.CPUMicrosPerWrite = micros(after-before) / writes
+	if after.Told {
+		r.CPUMicrosPerWrite = micros(after.CPU-before.CPU) / writes
 	}
 	return nil
 }
