@@ -126,6 +126,10 @@ func TestWrongUsage(t *testing.T) {
 		"no such directory":   {"write --dir /does/not/exist", "/does/not/exist"},
 		"zero rounds":         {"write --rounds 0", "--rounds is 0"},
 		"writers without doc": {"write --writers 10 --documents 5", "at least one for each"},
+		"no writers at all":   {"write --writers 0 --documents 0 --size 0", "--writers is 0"},
+		"a pause":             {"failover --kill pause", `"9" (SIGKILL) or "stop"`},
+		"isolation, compared": {"failover --compare kill=9,isolate", "not by \"isolate\""},
+		"nobody takes over":   {"failover --voters 1", "at least 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, out, errs := bench(t, strings.Fields(c.args)...)
@@ -174,7 +178,7 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	w := writeWorkload()
-	s := settings{Hosts: 2, Partitions: 1, Voters: 1, Log: "pebble", Processes: true, Writers: 1, Documents: 1, Size: 64}
+	s := settings{load: loadFree, Hosts: 2, Partitions: 1, Voters: 1, Log: "pebble", Processes: true, Writers: 1, Documents: 1, Size: 64}
 	p := protocol{rounds: 1, duration: time.Hour, dir: dir}
 	_, err := experiment(ctx, w, p, []variant{{settings: s}}, func(_, _ time.Duration, note string) {
 		if strings.Contains(note, "writing") {

@@ -41,6 +41,8 @@ const (
 	payloadHead = `{"t":"`
 	payloadTail = `"}`
 	payloadUndo = `{"t":null}`
+
+	payloadLetters = "abcdefghijklmnopqrstuvwxyz0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ."
 )
 
 // payloadsPerWriter differ, so that nothing on the way can keep one and be quick with it.
@@ -52,7 +54,7 @@ func newWriter(s *site, number, size int, seed uint64) *writer {
 		redo := make([]byte, 0, size)
 		redo = append(redo, payloadHead...)
 		for len(redo) < size-len(payloadTail)-len(payloadUndo) {
-			redo = append(redo, "abcdefghijklmnopqrstuvwxyz0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ."[w.rng.IntN(64)])
+			redo = append(redo, payloadLetters[w.rng.IntN(len(payloadLetters))])
 		}
 		w.payloads = append(w.payloads, append(redo, payloadTail...))
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/adamantdb/adamant"
 )
 
 // order is what a crew is told to do; answer is what it says. They cross a pipe when the crew is another process.
@@ -15,6 +17,7 @@ type order struct {
 	Open     openOrder     // of doOpen
 	Prepare  prepareOrder  // of doPrepare
 	Duration time.Duration // of doLoad
+	Host     string        // of doStop
 }
 
 type orderKind uint8
@@ -26,6 +29,9 @@ const (
 	doLoad                         // write to them for a time
 	doUsage                        // counters, now
 	doMemory                       // collect garbage, then memory and goroutines
+	doDoors                        // let clients in, and say where
+	doStop                         // close a host, which hands its leaderships over
+	doKill                         // stop a host as a crash would
 )
 
 type openOrder struct {
@@ -55,6 +61,7 @@ type answer struct {
 	Load    loadReport
 	Usage   usage
 	Memory  memory
+	Doors   map[string]string // address by host
 }
 
 // loadReport is what came of one load.
@@ -89,6 +96,12 @@ func (s *site) do(ctx context.Context, o order) (a answer, err error) {
 		a.Usage = s.usage()
 	case doMemory:
 		a.Memory = measureMemory()
+	case doDoors:
+		a.Doors, err = s.openDoors()
+	case doStop:
+		err = s.stop(o.Host, (*adamant.Host).Close)
+	case doKill:
+		err = s.stop(o.Host, (*adamant.Host).Kill)
 	default:
 		err = fmt.Errorf("unknown order %d", o.Do)
 	}

@@ -24,7 +24,8 @@ type process struct {
 	enc *gob.Encoder
 	dec *gob.Decoder
 
-	mu sync.Mutex // one order at a time
+	mu     sync.Mutex // one order at a time
+	killed bool       // guarded by the caller: nobody gives it orders any more
 }
 
 func startProcess() (*process, error) {
@@ -66,8 +67,19 @@ func (p *process) do(ctx context.Context, o order) (answer, error) {
 	return a, nil
 }
 
+// kill ends the process at once, as the system would.
+func (p *process) kill() error {
+	p.killed = true
+	return p.cmd.Process.Kill()
+}
+
 // close ends the process by closing its input, after which it stops its hosts.
 func (p *process) close() error {
+	if p.killed {
+		_ = p.in.Close()
+		_ = p.cmd.Wait() // says that it was killed
+		return nil
+	}
 	if err := p.in.Close(); err != nil {
 		return errors.Join(err, p.cmd.Process.Kill(), p.cmd.Wait())
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -21,7 +22,21 @@ type settings struct {
 	Writers    int    `json:"writers,omitempty"`   // these three are 0 in workloads that do not write
 	Documents  int    `json:"documents,omitempty"` //
 	Size       int    `json:"size,omitempty"`      // bytes of a delta
+
+	Kill  string        `json:"kill,omitempty"`       // how a host is lost: killHard or killStop
+	Think time.Duration `json:"thinkNanos,omitempty"` // what a client waits after a write
+
+	load loadKind
 }
+
+// loadKind is how a workload writes, which says what of its settings must make sense.
+type loadKind uint8
+
+const (
+	loadNone loadKind = iota
+	loadFree          // writers, each with documents of its own
+	loadEach          // one writer for each partition
+)
 
 // minSize is that of a delta with nothing in it: see document.delta.
 const minSize = len(payloadHead) + len(payloadTail) + len(payloadUndo)
@@ -66,18 +81,21 @@ func (s settings) check() error {
 		errs = append(errs, fmt.Errorf("--log: %w", err))
 	}
 	want(s.Procs >= 0 && s.Procs <= 1024, "procs", s.Procs, "0 to 1024")
-	if s != s.withoutLoad() {
+	switch s.load {
+	case loadFree:
 		want(s.Writers >= 1 && s.Writers <= 65536, "writers", s.Writers, "1 to 65536")
 		want(s.Documents >= 1 && s.Documents <= 10_000_000, "documents", s.Documents, "1 to 10000000")
 		want(s.Documents >= s.Writers, "documents", s.Documents, fmt.Sprintf("at least one for each of the %d writers", s.Writers))
+	case loadEach:
+		want(s.Think >= 0 && s.Think <= time.Minute, "think", s.Think, "0s to 1m")
+	}
+	if s.load != loadNone {
 		want(s.Size >= minSize && s.Size <= 1_000_000, "size", s.Size, fmt.Sprintf("%d to 1000000", minSize))
 	}
+	if s.Kill != "" {
+		want(s.Voters >= 3, "voters", s.Voters, "at least 3: nobody else could lead what is lost")
+	}
 	return errors.Join(errs...)
-}
-
-func (s settings) withoutLoad() settings {
-	s.Writers, s.Documents, s.Size = 0, 0, 0
-	return s
 }
 
 // String says it in a line, for people.
@@ -86,6 +104,15 @@ func (s settings) String() string {
 	fmt.Fprintf(&b, "%s, %s × %s, %s log", quantity(s.Hosts, "host"), quantity(s.Partitions, "partition"), quantity(s.Voters, "voter"), s.Log)
 	if s.Writers > 0 {
 		fmt.Fprintf(&b, ", %s, %s, deltas of %d bytes", quantity(s.Writers, "writer"), quantity(s.Documents, "document"), s.Size)
+	}
+	if s.load == loadEach {
+		fmt.Fprintf(&b, ", a writer for each partition, deltas of %d bytes", s.Size)
+	}
+	if s.Think > 0 {
+		fmt.Fprintf(&b, " every %v", s.Think)
+	}
+	if s.Kill != "" {
+		fmt.Fprintf(&b, ", a host lost by %q", s.Kill)
 	}
 	if s.Processes {
 		b.WriteString(", a process for each host")

@@ -15,6 +15,7 @@ import (
 type site struct {
 	hosts   map[string]*adamant.Host
 	writers []*writer
+	doors   []*door
 	procs   int // GOMAXPROCS to restore, 0 if it was left alone
 }
 
@@ -65,6 +66,8 @@ func (s *site) leaders() (map[uint32]string, error) {
 
 // close stops every host. Nobody will use them again, so leaderships are not handed over.
 func (s *site) close() error {
+	doors := each(s.doors, func(_ int, d *door) error { return d.close() })
+	s.doors = nil
 	hosts := make([]*adamant.Host, 0, len(s.hosts))
 	for _, h := range s.hosts {
 		hosts = append(hosts, h)
@@ -75,7 +78,33 @@ func (s *site) close() error {
 		runtime.GOMAXPROCS(s.procs)
 		s.procs = 0
 	}
-	return err
+	return errors.Join(doors, err)
+}
+
+// openDoors lets clients of other processes in.
+func (s *site) openDoors() (map[string]string, error) {
+	addrs := map[string]string{}
+	for name, h := range s.hosts {
+		d, err := openDoor(h, name)
+		if err != nil {
+			return nil, err
+		}
+		s.doors = append(s.doors, d)
+		addrs[name] = d.listener.Addr().String()
+	}
+	return addrs, nil
+}
+
+// stop ends a host. It stays among the hosts, and says to everybody that it is closed.
+func (s *site) stop(name string, how func(*adamant.Host) error) error {
+	h := s.hosts[name]
+	if h == nil {
+		return fmt.Errorf("host %s does not run here", name)
+	}
+	if err := how(h); err != nil {
+		return fmt.Errorf("host %s: %w", name, err)
+	}
+	return nil
 }
 
 // each does something with all elements at the same time.

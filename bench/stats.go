@@ -72,3 +72,8 @@ func ratios(of, to []figures) map[string]spread {
 	}
 	return out
 }
+
+// rank is the smallest of sorted values that at least a share q of them do not exceed.
+func rank(sorted []float64, q float64) float64 {
+	return sorted[max(int(math.Ceil(q*float64(len(sorted))))-1, 0)]
+}

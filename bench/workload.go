@@ -18,7 +18,7 @@ type workload struct {
 	measure  func(context.Context, trial) (figures, error)
 }
 
-func workloads() []workload { return []workload{writeWorkload(), idleWorkload()} }
+func workloads() []workload { return []workload{writeWorkload(), idleWorkload(), failoverWorkload()} }
 
 // trial is one measurement of one variant.
 type trial struct {

@@ -17,7 +17,7 @@ func writeWorkload() workload {
 throughput, latency, CPU and what reaches the disk. CPU is that of all hosts and of the writers.`,
 		example: `  bench write --hosts 3 --partitions 64 --writers 64 --size 256 --duration 10s --log pebble
   bench write --compare writers=1,64,512 --rounds 5`,
-		defaults: settings{Hosts: 3, Partitions: 64, Voters: 3, Log: "pebble", Writers: 64, Documents: 4096, Size: 256},
+		defaults: settings{load: loadFree, Hosts: 3, Partitions: 64, Voters: 3, Log: "pebble", Writers: 64, Documents: 4096, Size: 256},
 		protocol: protocol{rounds: 3, warmup: 2 * time.Second, duration: 10 * time.Second, seed: 1},
 		flags:    loadFlags,
 		metrics: []metric{
