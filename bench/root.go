@@ -83,6 +83,7 @@ func newRoot() *cobra.Command {
 	for _, w := range workloads() {
 		root.AddCommand(newVerb(w))
 	}
+	root.AddCommand(newReport())
 	return root
 }
 
