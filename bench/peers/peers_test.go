@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/adamantdb/adamant/bench/internal/saved"
 )
 
 // TestMain lets child processes, of a comparison and of a trial, be this program.
@@ -107,6 +109,9 @@ func TestResultInAFile(t *testing.T) {
 	if b, err := os.ReadFile(file); err != nil || string(b) != out || !json.Valid(b) {
 		t.Errorf("%v, the file holds %q", err, b)
 	}
+	if r, err := saved.ReadFile(file); err != nil || r.Groups[0].Variants[0].Figures["writesPerSecond"].Median <= 0 || len(r.Baseline) != 2 {
+		t.Errorf("bench report cannot read it: %v, %+v", err, r)
+	}
 	if status, _, errs := peers(args); status != exitUsage || !strings.Contains(errs, "exists") {
 		t.Errorf("an existing file: %d, %s", status, errs)
 	}
@@ -144,6 +149,9 @@ func TestCompareInChildren(t *testing.T) {
 	var c comparison
 	if err := json.Unmarshal([]byte(out), &c); err != nil {
 		t.Fatalf("%v in %s", err, out)
+	}
+	if r, err := saved.Read(strings.NewReader(out)); err != nil || len(r.Groups) != 1 || len(r.Groups[0].Variants) != 2 || len(r.Groups[0].Ratios) != 1 {
+		t.Errorf("bench report cannot read it: %v, %+v", err, r)
 	}
 	if c.Rounds != 2 || len(c.Loads) != 1 || len(c.Loads[0].Variants) != 2 || len(c.Loads[0].Ratios) != 1 || len(c.Baseline.FsyncMicros.Rounds) != 4 {
 		t.Fatalf("%s", out)
