@@ -107,7 +107,7 @@ func (p *Partition) note(now time.Time) (Note, bool) {
 	commit, term := r.CommitIndex(), r.CurrentTerm()
 	p.mu.Lock()
 	c := &p.candidacy
-	quiet := commit == c.seen && commit > c.noted && !now.Before(c.noteFrom)
+	quiet := commit == c.seen && commit > c.noted && commit <= p.log.durable() && !now.Before(c.noteFrom)
 	c.seen = commit
 	if quiet {
 		c.noted = commit

@@ -20,20 +20,51 @@ type faultyLog struct {
 	stall   *stall
 }
 
+// stall is a disk that durable calls reach one after the other, each once the gate is open.
 type stall struct {
-	mu   sync.Mutex
-	gate chan struct{} // durable calls wait for it; nil: they do not
+	mu       sync.Mutex
+	gate     chan struct{} // nil: open
+	queue    []func()
+	draining bool
+}
+
+// enter runs land on its turn, not before enter returns.
+func (s *stall) enter(land func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue = append(s.queue, land)
+	if !s.draining {
+		s.draining = true
+		go s.drain()
+	}
+}
+
+func (s *stall) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) > 0 {
+		if gate := s.gate; gate != nil {
+			s.mu.Unlock()
+			<-gate
+			s.mu.Lock()
+			continue
+		}
+		land := s.queue[0]
+		s.queue = s.queue[1:]
+		s.mu.Unlock()
+		land()
+		s.mu.Lock()
+	}
+	s.draining = false
 }
 
 func (s *stall) set(c chan struct{}) { s.mu.Lock(); s.gate = c; s.mu.Unlock() }
 
+// wait returns on its turn.
 func (s *stall) wait() {
-	s.mu.Lock()
-	gate := s.gate
-	s.mu.Unlock()
-	if gate != nil {
-		<-gate
-	}
+	done := make(chan struct{})
+	s.enter(func() { close(done) })
+	<-done
 }
 
 var errDisk = errors.New("no space left on device")
@@ -46,6 +77,25 @@ func (l faultyLog) StoreLogs(es []*raft.Log) error {
 		return errDisk
 	}
 	return l.memLog.StoreLogs(es)
+}
+
+// Stage fails like StoreLogs; half of the time only when the disk is reached.
+func (l faultyLog) Stage(es []*raft.Log, done func(error)) error {
+	late := es[0].Index%2 == 0
+	if l.fails("StoreLogs") && !late {
+		return errDisk
+	}
+	if err := l.memLog.StoreLogs(es); err != nil {
+		return err
+	}
+	l.stall.enter(func() {
+		if l.fails("StoreLogs") {
+			done(errDisk)
+		} else {
+			done(nil)
+		}
+	})
+	return nil
 }
 
 func (l faultyLog) SetUint64(k []byte, v uint64) error {

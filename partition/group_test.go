@@ -66,6 +66,14 @@ func (l *memLog) StoreLogs(es []*raft.Log) error {
 	return nil
 }
 
+func (l *memLog) Stage(es []*raft.Log, done func(error)) error {
+	if err := l.StoreLogs(es); err != nil {
+		return err
+	}
+	done(nil)
+	return nil
+}
+
 func (l *memLog) DeleteRange(a, b uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,21 +185,31 @@ var quick = Timing{Heartbeat: 60 * time.Millisecond, Commit: 10 * time.Milliseco
 
 // newGroup starts n members and founds the group. Tests reach into members by number.
 func newGroup(t *testing.T, n int, change func(*Options)) *group {
+	g := openGroup(t, n, change)
+	g.found()
+	return g
+}
+
+func openGroup(t *testing.T, n int, change func(*Options)) *group {
 	g := &group{t: t}
-	var servers []raft.Server
 	for i := range n {
-		id := raft.ServerID(fmt.Sprintf("h%d@1", i+1))
-		g.nodes = append(g.nodes, newNode(t, id))
-		servers = append(servers, raft.Server{ID: id, Address: raft.ServerAddress(id)})
+		g.nodes = append(g.nodes, newNode(t, raft.ServerID(fmt.Sprintf("h%d@1", i+1))))
 	}
 	for _, nd := range g.nodes {
 		nd.open(change)
 	}
 	g.connect()
-	if err := g.nodes[0].part.Bootstrap(servers); err != nil {
-		t.Fatal(err)
-	}
 	return g
+}
+
+func (g *group) found() {
+	var servers []raft.Server
+	for _, nd := range g.nodes {
+		servers = append(servers, raft.Server{ID: nd.id, Address: raft.ServerAddress(nd.id)})
+	}
+	if err := g.nodes[0].part.Bootstrap(servers); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 func newNode(t *testing.T, id raft.ServerID) *node {

@@ -45,6 +45,7 @@ type guard struct {
 	vetoed     func(now time.Time, lastContact time.Time) bool // sick or draining, and within the grace period
 	covered    func(*raft.InstallSnapshotRequest) bool         // a marker that says nothing new
 	term       func() uint64                                   // Raft's current term
+	log        *watchedLog                                     // how far it is durable
 	stuck      func(now time.Time) bool                        // a durable step of this member is overdue
 	joined     func()                                          // a follower acknowledged for the first time; only with live
 	inOffice   func(now time.Time) bool                        // this member leads, and its lease holds
@@ -145,6 +146,10 @@ func (g *guard) deliver(in inbound) bool {
 		}
 		if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
 			g.accepted(req, r, received)
+			if n := len(req.Entries); n > 0 && r.Error == nil {
+				g.acknowledge(in, r, req.Entries[n-1].Index)
+				return true
+			}
 		}
 		in.answer(r)
 		return true
@@ -152,6 +157,21 @@ func (g *guard) deliver(in inbound) bool {
 		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
 		return false
 	}
+}
+
+// acknowledge answers a request with entries once they are durable here: the leader counts upon them from then on.
+func (g *guard) acknowledge(in inbound, r raft.RPCResponse, last uint64) {
+	if resp, ok := r.Response.(*raft.AppendEntriesResponse); !ok || !resp.Success {
+		in.answer(r)
+		return
+	}
+	g.log.whenDurable(last, func(err error) {
+		if err != nil || g.dead.Load() {
+			in.refuseOrAnswer(nil, errStopped)
+			return
+		}
+		in.answer(r)
+	})
 }
 
 // refuseOrAnswer answers a request in Raft's place. Transports may expect a response of the right type even beside an
@@ -365,6 +385,7 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 	if err := g.mayReplicate(args.Term); err != nil {
 		return err
 	}
+	g.hold(args)
 	sent := time.Now()
 	if g.beats(id, args, sent) {
 		*resp = raft.AppendEntriesResponse{RPCHeader: args.RPCHeader, Term: args.Term, Success: true}
@@ -376,6 +397,14 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 	g.noteAck(id, args, resp, sent)
 	g.newer(args.Term, resp.Term)
 	return nil
+}
+
+// hold keeps the commit index that a leader tells to what is durable here too: Raft counts the leader's own entries as
+// stored before they are.
+func (g *guard) hold(args *raft.AppendEntriesRequest) {
+	if args.LeaderCommitIndex > 0 {
+		args.LeaderCommitIndex = min(args.LeaderCommitIndex, g.log.durable())
+	}
 }
 
 // RequestVote is withheld while this member promised itself to another leader, or is sick and within its grace period.

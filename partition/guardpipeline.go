@@ -57,6 +57,7 @@ func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *r
 	if err := p.g.mayReplicate(args.Term); err != nil {
 		return nil, err
 	}
+	p.g.hold(args)
 	return p.AppendPipeline.AppendEntries(args, resp)
 }
 

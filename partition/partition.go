@@ -65,7 +65,7 @@ func Open(options Options) (*Partition, error) {
 	p := &Partition{o: o, notify: make(chan bool, 16), observed: make(chan raft.Observation, 1), poke: make(chan struct{}, 1),
 		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader}
 	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail}
-	p.fsm = &stateMachine{docs: o.Documents, complete: p.complete, onConfig: o.Events.Configuration, failed: p.fail}
+	p.fsm = &stateMachine{docs: o.Documents, awaitLog: p.log.await, complete: p.complete, onConfig: o.Events.Configuration, failed: p.fail}
 	if err := p.recoverHole(); err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func Open(options Options) (*Partition, error) {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
 	p.guard = &guard{partition: o.ID, inner: o.Transport, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
-		covered: p.covered, term: p.term, stuck: p.stuck, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.Renote(time.Time{}) }}
+		covered: p.covered, term: p.term, log: p.log, stuck: p.stuck, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.Renote(time.Time{}) }}
 	p.guard.start(term)
 	if err := p.startRaft(); err != nil {
 		p.guard.close()
@@ -338,6 +338,7 @@ func (p *Partition) fail(err error) {
 	if p.guard != nil {
 		p.guard.dead.Store(true)
 	}
+	p.log.abandon(err)
 	p.mu.Lock()
 	first := p.failure == nil && !p.closed
 	if first {
@@ -377,6 +378,7 @@ func (p *Partition) Close() error {
 	p.mu.Unlock()
 	close(p.closing)
 	f := p.raft.Load().Shutdown()
+	p.log.abandon(ErrClosed)
 	p.guard.close()
 	err := f.Error()
 	p.watching.Wait()

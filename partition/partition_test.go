@@ -279,7 +279,7 @@ func TestHarvestKeepsAcknowledgedEntries(t *testing.T) {
 		logs = append(logs, entry(i, 2, store.Mutation{Kind: store.Create, Key: k, Deltas: []store.Delta{d}, HeadSeq: 1, Chain: store.SeedChain(k).Next(d.AppendBinary(nil))}))
 	}
 	must(t, nd.log.StoreLogs(logs))
-	fsm := &stateMachine{docs: nd.docs, complete: func([]outcome) {}, onConfig: func(raft.Configuration) {}, failed: func(err error) { t.Error(err) }}
+	fsm := &stateMachine{docs: nd.docs, awaitLog: func(uint64) error { return nil }, complete: func([]outcome) {}, onConfig: func(raft.Configuration) {}, failed: func(err error) { t.Error(err) }}
 	fsm.ApplyBatch(logs[:4]) // it knows of 4, holds 10
 	marker := store.Marker{Index: 30, Term: 3, Payload: payload{0, seen}.encode()}
 	must(t, fsm.skip(marker, nd.log))

@@ -36,7 +36,7 @@ func filled(t *testing.T, n, applied int) (*node, terms) {
 }
 
 func (nd *node) fsm(t *testing.T) *stateMachine {
-	return &stateMachine{docs: nd.docs, complete: func([]outcome) {}, onConfig: func(raft.Configuration) {}, failed: func(err error) { t.Error(err) }}
+	return &stateMachine{docs: nd.docs, awaitLog: func(uint64) error { return nil }, complete: func([]outcome) {}, onConfig: func(raft.Configuration) {}, failed: func(err error) { t.Error(err) }}
 }
 
 func markerAt(index, term uint64, seen terms, servers ...raft.Server) store.Marker {

@@ -21,6 +21,7 @@ const harvestBatch = 256
 // documents.
 type stateMachine struct {
 	docs     Documents
+	awaitLog func(index uint64) error // until the log is durable through index: documents must not be ahead of it
 	complete func([]outcome)
 	onConfig func(raft.Configuration)
 	failed   func(error)
@@ -53,9 +54,13 @@ func (s *stateMachine) Apply(l *raft.Log) any { return s.ApplyBatch([]*raft.Log{
 // ApplyBatch implements raft.BatchingFSM. The responses are nil: proposers are told through complete, by term and number,
 // because a future of Raft may never be answered.
 func (s *stateMachine) ApplyBatch(logs []*raft.Log) []any {
-	s.mu.Lock()
-	out, err := s.apply(logs)
-	s.mu.Unlock()
+	var out []outcome
+	err := s.awaitLog(logs[len(logs)-1].Index)
+	if err == nil {
+		s.mu.Lock()
+		out, err = s.apply(logs)
+		s.mu.Unlock()
+	}
 	if err != nil {
 		s.failed(err)
 	} else {
@@ -222,6 +227,9 @@ func (s *stateMachine) harvest(t terms, marker uint64, log store.LogGroup) error
 	}
 	applied := s.docs.Applied()
 	k := harvestPoint(t, marker, last, applied, termOf(log))
+	if err := s.awaitLog(k); err != nil {
+		return fmt.Errorf("harvest: %w", err)
+	}
 	for from := applied + 1; from <= k; from += harvestBatch {
 		var logs []*raft.Log
 		for i := from; i <= min(k, from+harvestBatch-1); i++ {

@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,22 +18,21 @@ type watchedLog struct {
 	store.LogGroup
 	failed func(error) // stops the member before it returns: nothing enters or leaves Raft any more
 
-	mu       sync.Mutex
-	underWay int
-	since    time.Time // when the last durable step ended, or the first of those under way began
+	mu        sync.Mutex
+	underWay  int
+	since     time.Time // when the last durable step ended, or the first of those under way began
+	flights   []flight  // entries that are not durable yet, in order and without a gap
+	waiters   []waiter  // by index
+	abandoned error     // nobody waits any more
 }
 
 func (l *watchedLog) step(f func() error) error {
 	l.mu.Lock()
-	if l.underWay == 0 {
-		l.since = time.Now()
-	}
-	l.underWay++
+	l.begin()
 	l.mu.Unlock()
 	err := f()
 	l.mu.Lock()
-	l.underWay--
-	l.since = time.Now()
+	l.end()
 	l.mu.Unlock()
 	return err
 }
@@ -49,8 +49,12 @@ func (l *watchedLog) overdue(now time.Time) time.Duration {
 
 func (l *watchedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
-// StoreLogs stores entries. Raft takes a failure well: a follower refuses the entries, a leader steps down.
+// StoreLogs stores entries. Raft takes a failure well: a follower refuses the entries, a leader steps down. Commands are not
+// durable when it returns.
 func (l *watchedLog) StoreLogs(es []*raft.Log) error {
+	if len(es) > 0 && !slices.ContainsFunc(es, func(e *raft.Log) bool { return e.Type != raft.LogCommand }) {
+		return l.stage(es)
+	}
 	err := l.step(func() error { return l.LogGroup.StoreLogs(es) })
 	if err != nil {
 		l.failed(fmt.Errorf("store entries: %w", err))

@@ -203,6 +203,15 @@ func unsealBoltEntry(l *raft.Log, index uint64) error {
 	return nil
 }
 
+// stage waits: a transaction of bolt is durable or nothing.
+func (d *boltLogDisk) stage(c *logChange, done func(error)) error {
+	if err := d.apply(c); err != nil {
+		return err
+	}
+	done(nil)
+	return nil
+}
+
 func (d *boltLogDisk) apply(c *logChange) error {
 	store := d.store
 	steps := d.steps(c)

@@ -26,6 +26,7 @@ type logCommitter struct {
 	mu     sync.Mutex
 	queue  []*logCommit
 	closed bool
+	failed bool // run has ended after a failure: nothing is taken any more
 
 	promise logPromise // of the last round; owned by whoever writes rounds: run, then close
 
@@ -34,12 +35,11 @@ type logCommitter struct {
 	syncs atomic.Uint64
 }
 
-// logCommit is one waiting batch. The committer owns the batch until done is closed.
+// logCommit is one waiting batch. The committer owns the batch until done is called.
 type logCommit struct {
 	batch *pebble.Batch
-	lazy  bool // needs no fsync of its own
-	done  chan struct{}
-	err   error // set before done is closed
+	lazy  bool        // needs no fsync of its own
+	done  func(error) // called once, in the order of arrival; must not block
 }
 
 func newLogCommitter(db *pebble.DB, stop *failStop) *logCommitter {
@@ -51,27 +51,36 @@ func newLogCommitter(db *pebble.DB, stop *failStop) *logCommitter {
 // commit writes a batch and releases it. It returns when the batch is durable, or written when lazy, or the engine has
 // failed; then the batch may or may not be there after a restart.
 func (c *logCommitter) commit(b *pebble.Batch, lazy bool) error {
-	w := &logCommit{batch: b, lazy: lazy, done: make(chan struct{})}
+	done := make(chan error, 1)
+	if err := c.stage(b, lazy, func(err error) { done <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-c.stop.failed: // the committer may never come back
+		return c.stop.check()
+	}
+}
+
+// stage queues a batch. The committer releases it and then calls done, as commit would return; unless stage fails, or the
+// engine does while the committer is inside of the disk and never comes back.
+func (c *logCommitter) stage(b *pebble.Batch, lazy bool, done func(error)) error {
 	c.mu.Lock()
-	if c.closed {
+	if c.closed || c.failed {
 		c.mu.Unlock()
+		if err := c.stop.check(); err != nil {
+			return err
+		}
 		return ErrClosed
 	}
-	c.queue = append(c.queue, w)
+	c.queue = append(c.queue, &logCommit{batch: b, lazy: lazy, done: done})
 	c.mu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
-	select {
-	case <-w.done:
-	case <-c.stop.failed: // the committer may still hold the batch
-		return c.stop.check()
-	}
-	if w.err == nil {
-		_ = b.Close() // only fails for batches that are being committed
-	}
-	return w.err
+	return nil
 }
 
 func (c *logCommitter) run() {
@@ -87,9 +96,22 @@ func (c *logCommitter) run() {
 			select {
 			case <-c.wake:
 			case <-c.stop.failed:
+				c.turnAway()
 				return
 			}
 		}
+	}
+}
+
+// turnAway answers what is queued with the engine's failure.
+func (c *logCommitter) turnAway() {
+	c.mu.Lock()
+	c.failed = true
+	left := c.queue
+	c.queue = nil
+	c.mu.Unlock()
+	for _, w := range left {
+		w.done(c.stop.check())
 	}
 }
 
@@ -122,8 +144,10 @@ func (c *logCommitter) write(round []*logCommit) {
 		c.syncs.Add(1)
 	}
 	for _, w := range round {
-		w.err = err
-		close(w.done)
+		if err == nil {
+			_ = w.batch.Close() // only fails for batches that are being committed
+		}
+		w.done(err)
 	}
 }
 

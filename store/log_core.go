@@ -25,7 +25,6 @@ type logEngine struct {
 	opts    LogOptions
 	backend logBackend
 	recent  logRecent
-	opened  time.Time
 
 	writes, entries, bytes, reads, readsDisk atomic.Uint64
 
@@ -36,7 +35,7 @@ type logEngine struct {
 var _ LogEngine = (*logEngine)(nil)
 
 func newLogEngine(o LogOptions, stop *failStop) *logEngine {
-	return &logEngine{users: newUsers(stop), opts: o, recent: logRecent{limit: o.EntryCacheBytes}, opened: time.Now(),
+	return &logEngine{users: newUsers(stop), opts: o, recent: logRecent{limit: o.EntryCacheBytes},
 		groups: map[uint32]*logGroup{}}
 }
 
@@ -149,11 +148,9 @@ func (e *logEngine) Stats() LogStats {
 	e.backend.usage(&s)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := time.Since(e.opened)
+	now := time.Now()
 	for _, g := range e.groups {
-		if since := g.since.Load(); since > 0 {
-			s.Waiting = max(s.Waiting, now-time.Duration(since))
-		}
+		s.Waiting = max(s.Waiting, g.waiting(now))
 	}
 	return s
 }

@@ -48,7 +48,9 @@ var logCrashSteps = []struct {
 	{"vote", false, func(g LogGroup) error { return saveLogVote(g, 1, "a") }},
 	{"first entries", false, func(g LogGroup) error { return g.StoreLogs(logEntries(1, 5, 1)) }},
 	{"more", false, func(g LogGroup) error { return g.StoreLogs(logEntries(6, 20, 1)) }},
-	{"suffix", false, func(g LogGroup) error { return g.DeleteRange(16, 20) }},
+	{"staged", true, func(g LogGroup) error { return g.Stage(logEntries(21, 23, 1), ignoreLanding) }},
+	{"more staged", true, func(g LogGroup) error { return g.Stage(logEntries(24, 30, 1), ignoreLanding) }},
+	{"suffix", false, func(g LogGroup) error { return g.DeleteRange(16, 30) }},
 	{"other suffix", false, func(g LogGroup) error { return g.StoreLogs(logEntries(16, 24, 2)) }},
 	{"marker", false, func(g LogGroup) error { return g.SaveMarker(logTestMarker(12, 1), true) }},
 	{"prefix", true, func(g LogGroup) error { return g.DeleteRange(1, 9) }},
@@ -68,6 +70,8 @@ var logCrashSteps = []struct {
 	{"long prefix", true, func(g LogGroup) error { return g.DeleteRange(0, 141+logPointDeletes+1) }},
 	{"last vote", false, func(g LogGroup) error { return saveLogVote(g, 9, "c") }},
 }
+
+func ignoreLanding(error) {}
 
 func largeLogs(first uint64, n int, term uint64) []*raft.Log {
 	logs := logEntries(first, first+uint64(n)-1, term)
@@ -173,6 +177,22 @@ func TestLogCrashUnderLoad(t *testing.T) {
 				default:
 				}
 				issued[p].Store(i)
+				if p%2 == 0 { // several entries may be on their way
+					err := g.Stage([]*raft.Log{logEntry(i, i)}, func(err error) {
+						if err != nil || acked[p].Swap(i) != i-1 {
+							t.Errorf("entry %d landed out of turn: %v", i, err)
+						}
+					})
+					if err == nil && i%8 == 0 {
+						err = saveLogVote(g, i, fmt.Sprint(i))
+						voted[p].Store(i)
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					continue
+				}
 				if err := errors.Join(g.StoreLog(logEntry(i, i)), saveLogVote(g, i, fmt.Sprint(i))); err != nil {
 					t.Error(err)
 					return
@@ -186,9 +206,9 @@ func TestLogCrashUnderLoad(t *testing.T) {
 	for n := range 12 {
 		for acked[n%groups].Load() < uint64(20*n) { // some progress between crashes
 		}
-		var before [groups]uint64
+		var before, vote [groups]uint64
 		for p := range before {
-			before[p] = acked[p].Load()
+			before[p], vote[p] = acked[p].Load(), voted[p].Load()
 		}
 		o := o
 		o.FS = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * (n % 2), RNG: rng})
@@ -199,7 +219,7 @@ func TestLogCrashUnderLoad(t *testing.T) {
 			mustLog(t, err)
 			term, _ := g.GetUint64([]byte(logKeyVoteTerm))
 			candidate, _ := g.Get([]byte(logKeyVoteCandidate))
-			if last < before[p] || last > issued[p].Load() || term < before[p] || term > last || term > 0 && string(candidate) != fmt.Sprint(term) {
+			if last < before[p] || last > issued[p].Load() || term < vote[p] || term > last || term > 0 && string(candidate) != fmt.Sprint(term) {
 				t.Errorf("crash %d, group %d: log up to %d, vote for %q in term %d; %d was acknowledged", n, p, last, candidate, term, before[p])
 			}
 			for i := uint64(1); i <= last; i++ {

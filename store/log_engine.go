@@ -51,6 +51,12 @@ type LogGroup interface {
 	raft.StableStore
 	raft.MonotonicLogStore // true: Raft drops the log itself when it moves to a marker
 
+	// Stage is StoreLogs that does not wait: when it returns nil, the entries are in their place, before everything later, and
+	// can be read, but a crash may still lose them. done is called once, with nil when they are durable, and in the
+	// order of the calls; before Stage returns, perhaps. It must not block. When the engine fails inside of the disk, done may
+	// never be called.
+	Stage(logs []*raft.Log, done func(error)) error
+
 	// SaveMarker stores m in place of the marker before, in one atomic durable step. When keep is false, or the log has no
 	// entry of m.Term at m.Index, the whole log is dropped in the same step and (m.Index, m.Term) is compacted. A marker
 	// below the present one, or with another term at the same index, is refused.

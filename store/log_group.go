@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -34,6 +33,8 @@ type logDisk interface {
 	load(visit func(*raft.Log) error) (logState, error)
 	entry(index uint64) (l raft.Log, found bool, err error)
 	apply(c *logChange) error
+	// stage is apply that need not wait: done is called once when it returns nil.
+	stage(c *logChange, done func(error)) error
 	drop() error
 	close() error
 }
@@ -48,9 +49,9 @@ type logGroup struct {
 	write  sync.Mutex
 	staged *uint64 // a vote's term on its way; guarded by write
 
-	since atomic.Int64 // when the step under way began, in nanoseconds of the engine's clock; 0 without one
-
 	mu      sync.RWMutex // guards the rest; never held across the disk
+	flying  int          // durable steps under way
+	since   time.Time    // with any: when the oldest of them began, or a later one when others have ended since
 	state   logState
 	tail    logTail
 	cuts    uint64 // counts removals of entries whose indexes can come again
@@ -191,6 +192,73 @@ func (g *logGroup) StoreLogs(logs []*raft.Log) error {
 	return g.step("store", func(s *logState) (*logChange, error) { return s.store(logs) })
 }
 
+// Stage implements LogGroup. The entries are copied.
+func (g *logGroup) Stage(logs []*raft.Log, done func(error)) error {
+	if err := g.engine.acquire(); err != nil {
+		return err
+	}
+	g.write.Lock()
+	defer g.write.Unlock()
+	c, err := g.plan("store", func(s *logState) (*logChange, error) { return s.store(logs) })
+	if err != nil || len(logs) == 0 {
+		g.engine.release()
+		if err == nil {
+			done(nil)
+		}
+		return err
+	}
+	run := newLogRun(g, logs)
+	g.mu.Lock()
+	g.begin()
+	g.state = g.state.after(c)
+	g.tail = append(g.tail, run)
+	g.mu.Unlock()
+	err = g.disk.stage(c, func(err error) {
+		if err == nil {
+			g.engine.count(c)
+		}
+		g.settle(run)
+		g.engine.release()
+		done(err)
+	})
+	if err != nil { // the engine has failed
+		g.settle(run)
+		g.engine.release()
+	}
+	return err
+}
+
+// settle ends a staged step. Only now may its entries leave the memory: until then they are nowhere else.
+func (g *logGroup) settle(run *logRun) {
+	g.mu.Lock()
+	g.end()
+	victims := g.engine.recent.add(run)
+	g.mu.Unlock()
+	forget(victims)
+}
+
+// begin and end note that a durable step is under way. The caller holds mu.
+func (g *logGroup) begin() {
+	if g.flying++; g.flying == 1 {
+		g.since = time.Now()
+	}
+}
+
+func (g *logGroup) end() {
+	g.flying--
+	g.since = time.Now()
+}
+
+// waiting is for how long the oldest durable step under way has been waiting; 0 without one.
+func (g *logGroup) waiting(now time.Time) time.Duration {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.flying == 0 {
+		return 0
+	}
+	return now.Sub(g.since)
+}
+
 // DeleteRange implements raft.LogStore.
 func (g *logGroup) DeleteRange(low, high uint64) error {
 	return g.step("truncate", func(s *logState) (*logChange, error) { return s.deleteRange(low, high, g.entry) })
@@ -240,8 +308,8 @@ func (g *logGroup) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(v), nil
 }
 
-// step plans one atomic change and brings it to the disk. What it adds is shown once it is durable; what it removes is
-// hidden before, because from then on the disk may not have it. A failure in between is the end of the engine.
+// step plans one atomic change and brings it to the disk. What it adds is shown once it is durable (Stage shows entries
+// before); what it removes is hidden before, because from then on the disk may not have it. A failure in between is the end of the engine.
 func (g *logGroup) step(what string, plan func(*logState) (*logChange, error)) error {
 	if err := g.engine.acquire(); err != nil {
 		return err
@@ -249,18 +317,18 @@ func (g *logGroup) step(what string, plan func(*logState) (*logChange, error)) e
 	defer g.engine.release()
 	g.write.Lock()
 	defer g.write.Unlock()
-	if g.dropped {
-		return ErrDropped
-	}
-	c, err := plan(&g.state)
-	if err != nil {
-		return fmt.Errorf("store: log of partition %d: %s: %w", g.partition, what, err)
-	}
+	c, err := g.plan(what, plan)
 	if c == nil {
-		return nil
+		return err
 	}
-	g.since.Store(max(1, int64(time.Since(g.engine.opened))))
-	defer g.since.Store(0)
+	g.mu.Lock()
+	g.begin()
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		g.end()
+		g.mu.Unlock()
+	}()
 	removal, rest := c.split()
 	if removal.from > 0 {
 		g.show(&removal)
@@ -273,6 +341,18 @@ func (g *logGroup) step(what string, plan func(*logState) (*logChange, error)) e
 	return nil
 }
 
+// plan asks for a change; nil when there is nothing to do. The caller holds write.
+func (g *logGroup) plan(what string, plan func(*logState) (*logChange, error)) (*logChange, error) {
+	if g.dropped {
+		return nil, ErrDropped
+	}
+	c, err := plan(&g.state)
+	if err != nil {
+		return nil, fmt.Errorf("store: log of partition %d: %s: %w", g.partition, what, err)
+	}
+	return c, nil
+}
+
 // show makes a change visible.
 func (g *logGroup) show(c *logChange) {
 	var run *logRun
@@ -282,6 +362,11 @@ func (g *logGroup) show(c *logChange) {
 	g.mu.Lock()
 	victims := g.showLocked(c, run)
 	g.mu.Unlock()
+	forget(victims)
+}
+
+// forget takes evicted runs from their groups. The caller holds no lock.
+func forget(victims []*logRun) {
 	for _, v := range victims {
 		v.group.mu.Lock()
 		v.group.tail = v.group.tail.forget(v)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -157,10 +158,11 @@ func (m *logModel) check(t *rapid.T, g LogGroup) {
 
 // logMachine drives two groups of an engine and their models.
 type logMachine struct {
-	kind   logKind
-	opts   LogOptions
-	engine LogEngine
-	models map[uint32]*logModel
+	kind    logKind
+	opts    LogOptions
+	engine  LogEngine
+	models  map[uint32]*logModel
+	landing sync.WaitGroup // entries that are staged
 }
 
 func (h *logMachine) reopen(t *rapid.T) {
@@ -211,7 +213,20 @@ func (h *logMachine) actions() map[string]func(*rapid.T) {
 			n, term := rapid.IntRange(1, 12).Draw(t, "n"), rapid.Uint64Range(1, 4).Draw(t, "term")
 			logs := logEntries(from, from+uint64(n)-1, term)
 			logs[0].Data = bytes.Repeat([]byte{byte(n)}, rapid.IntRange(0, 900).Draw(t, "size"))
-			agreeLog(t, m.store(logs), g.StoreLogs(logs))
+			if rapid.Bool().Draw(t, "wait") {
+				agreeLog(t, m.store(logs), g.StoreLogs(logs))
+				return
+			}
+			h.landing.Add(1)
+			err := g.Stage(logs, func(err error) {
+				if h.landing.Done(); err != nil {
+					panic(err)
+				}
+			})
+			if err != nil {
+				h.landing.Done()
+			}
+			agreeLog(t, m.store(logs), err)
 		},
 		"delete": func(t *rapid.T) {
 			m, g := h.pick(t)
@@ -278,6 +293,7 @@ func (h *logMachine) actions() map[string]func(*rapid.T) {
 					want = append(want, p)
 				}
 			}
+			h.landing.Wait()
 			if list, err := h.engine.Groups(); err != nil || fmt.Sprint(list) != fmt.Sprint(want) {
 				t.Fatalf("groups are %v (%v), want %v", list, err, want)
 			}

@@ -262,15 +262,29 @@ func (d *pebbleLogDisk) entry(index uint64) (raft.Log, bool, error) {
 
 // apply writes the change as one batch.
 func (d *pebbleLogDisk) apply(c *logChange) error {
+	b, err := d.batch(c)
+	if err != nil {
+		return err
+	}
+	return d.log.commit.commit(b, c.lazy)
+}
+
+func (d *pebbleLogDisk) stage(c *logChange, done func(error)) error {
+	b, err := d.batch(c)
+	if err != nil {
+		return err
+	}
+	return d.log.commit.stage(b, c.lazy, done)
+}
+
+// batch encodes a change. It is written next, or the engine has failed.
+func (d *pebbleLogDisk) batch(c *logChange) (*pebble.Batch, error) {
 	b := d.log.db.NewBatch()
 	if err := d.log.engine.stop.guard(func() error { return d.fill(b, c) }); err != nil {
-		return err
-	}
-	if err := d.log.commit.commit(b, c.lazy); err != nil {
-		return err
+		return nil, err
 	}
 	d.present = true
-	return nil
+	return b, nil
 }
 
 func (d *pebbleLogDisk) fill(b *pebble.Batch, c *logChange) error {

@@ -28,7 +28,7 @@ type logRun struct {
 
 	// Guarded by logRecent.mu.
 	older, newer *logRun
-	listed       bool
+	listed, gone bool // gone: its group has dropped it
 }
 
 func newLogRun(g *logGroup, logs []*raft.Log) *logRun {
@@ -62,6 +62,9 @@ func (r *logRun) last() uint64  { return r.entries[len(r.entries)-1].Index }
 func (c *logRecent) add(run *logRun) (victims []*logRun) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if run.gone {
+		return nil
+	}
 	run.listed, run.older = true, c.newest
 	if c.newest != nil {
 		c.newest.newer = run
@@ -84,7 +87,7 @@ func (c *logRecent) remove(runs []*logRun) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, run := range runs {
-		if run.listed {
+		if run.gone = true; run.listed {
 			c.unlist(run)
 		}
 	}
