@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +52,7 @@ func reportPage(files []string) ([]byte, error) {
 			errs = append(errs, fmt.Errorf("report: %w", err))
 			continue
 		}
-		inputs = append(inputs, report.Input{File: file, Result: r})
+		inputs = append(inputs, report.Input{File: filepath.Base(file), Result: r})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
