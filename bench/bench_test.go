@@ -130,6 +130,12 @@ func TestWrongUsage(t *testing.T) {
 		"a pause":             {"failover --kill pause", `"9" (SIGKILL) or "stop"`},
 		"isolation, compared": {"failover --compare kill=9,isolate", "not by \"isolate\""},
 		"nobody takes over":   {"failover --voters 1", "at least 3"},
+		"too many are busy":   {"write --partitions 2 --busy 3", "--busy is 3"},
+		"no deltas":           {"write --deltas 0", "--deltas is 0"},
+		"varies the weather":  {"scale --vary weather", "want partitions or hosts or"},
+		"varies to nonsense":  {"scale --vary voters --values 1,two", "--values"},
+		"one value to vary":   {"scale --values 16", "--values partitions: want 2 to 8 values"},
+		"scale of what":       {"scale --of everything", "want write or idle"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, out, errs := bench(t, strings.Fields(c.args)...)

@@ -17,8 +17,8 @@ type variant struct {
 const maxVariants = 8
 
 // variants makes the configurations that "NAME=VALUE,VALUE…" asks for out of the common one. Anything a flag of the
-// workload can set can be compared.
-func variants(common settings, flags func(*settings, *pflag.FlagSet), compare string) ([]variant, error) {
+// workload can set can be compared. Flag is the one that asks, for errors.
+func variants(common settings, flags func(*settings, *pflag.FlagSet), flag, compare string) ([]variant, error) {
 	if compare == "" {
 		if err := common.check(); err != nil {
 			return nil, usageError{err}
@@ -27,29 +27,29 @@ func variants(common settings, flags func(*settings, *pflag.FlagSet), compare st
 	}
 	name, list, ok := strings.Cut(compare, "=")
 	if !ok {
-		return nil, usageError{fmt.Errorf("--compare is %q: want NAME=VALUE,VALUE, such as log=pebble,bolt", compare)}
+		return nil, usageError{fmt.Errorf("%s is %q: want NAME=VALUE,VALUE, such as log=pebble,bolt", flag, compare)}
 	}
 	name = settingName(name)
 	values := strings.Split(list, ",")
 	if len(values) < 2 || len(values) > maxVariants {
-		return nil, usageError{fmt.Errorf("--compare %s: want 2 to %d values, got %d", name, maxVariants, len(values))}
+		return nil, usageError{fmt.Errorf("%s %s: want 2 to %d values, got %d", flag, name, maxVariants, len(values))}
 	}
 	var all []variant
 	for i, value := range values {
 		if slices.Contains(values[:i], value) {
-			return nil, usageError{fmt.Errorf("--compare %s: %q is named twice", name, value)}
+			return nil, usageError{fmt.Errorf("%s %s: %q is named twice", flag, name, value)}
 		}
 		s := common
 		f := pflag.NewFlagSet("", pflag.ContinueOnError)
 		flags(&s, f)
 		if f.Lookup(name) == nil {
-			return nil, usageError{fmt.Errorf("--compare: %q cannot be compared, only %s", name, strings.Join(names(f), ", "))}
+			return nil, usageError{fmt.Errorf("%s: %q cannot be compared, only %s", flag, name, strings.Join(names(f), ", "))}
 		}
 		if err := f.Set(name, value); err != nil {
-			return nil, usageError{fmt.Errorf("--compare: %w", err)}
+			return nil, usageError{fmt.Errorf("%s: %w", flag, err)}
 		}
 		if err := s.check(); err != nil {
-			return nil, usageError{fmt.Errorf("--compare %s=%s: %w", name, value, err)}
+			return nil, usageError{fmt.Errorf("%s %s=%s: %w", flag, name, value, err)}
 		}
 		all = append(all, variant{name: name + "=" + value, settings: s})
 	}

@@ -87,7 +87,7 @@ func (f *fleet) prepare(ctx context.Context, seed uint64) error {
 		return err
 	}
 	orders := make([]prepareOrder, len(f.crews))
-	for n := range f.settings.Documents {
+	for _, n := range f.documents() {
 		id := f.cluster.Partitions[f.cluster.Locate(documentKey(n).Hash())].ID
 		i, ok := f.byHost[leaders.Leaders[id]]
 		if !ok {
@@ -99,7 +99,7 @@ func (f *fleet) prepare(ctx context.Context, seed uint64) error {
 	for i := range orders {
 		n := len(orders[i].Documents)
 		orders[i].Writers = f.writersOf(before+n) - f.writersOf(before)
-		orders[i].Size, orders[i].Seed = f.settings.Size, seed+uint64(i)<<32
+		orders[i].Size, orders[i].Deltas, orders[i].Seed = f.settings.Size, f.settings.Deltas, seed+uint64(i)<<32
 		before += n
 	}
 	_, err = f.all(ctx, func(i int) order { return order{Do: doPrepare, Prepare: orders[i]} })
@@ -110,6 +110,17 @@ func (f *fleet) prepare(ctx context.Context, seed uint64) error {
 // writers than documents, as there are at least as many documents as writers.
 func (f *fleet) writersOf(documents int) int {
 	return documents * f.settings.Writers / f.settings.Documents
+}
+
+// documents numbers the documents: all of the busy partitions.
+func (f *fleet) documents() []int {
+	list := make([]int, 0, f.settings.Documents)
+	for n := 0; len(list) < cap(list); n++ {
+		if f.settings.Busy == 0 || f.cluster.Locate(documentKey(n).Hash()) < f.settings.Busy {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // documentKey names the documents that are written.

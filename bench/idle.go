@@ -33,6 +33,11 @@ All of them are compared with those of the processes before they opened a host.`
 type footprint struct{ members, bytes, goroutines float64 }
 
 func measureIdle(ctx context.Context, t trial) (figures, error) {
+	return t.perMember(ctx, t.watch)
+}
+
+// perMember measures something on a cluster, and what that cluster's members hold afterwards.
+func (t trial) perMember(ctx context.Context, measure func(context.Context, *fleet) (figures, error)) (out figures, err error) {
 	var fixed footprint // with one partition there is nothing to subtract: its members carry all that the hosts hold
 	if t.settings.Partitions > 1 {
 		small := t
@@ -42,14 +47,15 @@ func measureIdle(ctx context.Context, t trial) (figures, error) {
 			return nil, err
 		}
 		t.tell("one partition", 0)
-		var err error
 		if fixed, err = small.footprint(ctx, func(*fleet) error { return nil }); err != nil {
 			return nil, err
 		}
 	}
 	t.tell("opening hosts", 0)
-	out := figures{}
-	whole, err := t.footprint(ctx, func(f *fleet) error { return t.watch(ctx, f, out) })
+	whole, err := t.footprint(ctx, func(f *fleet) (err error) {
+		out, err = measure(ctx, f)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -84,29 +90,30 @@ func (t trial) footprint(ctx context.Context, do func(*fleet) error) (held footp
 }
 
 // watch measures what a cluster does that nobody uses.
-func (t trial) watch(ctx context.Context, f *fleet, out figures) error {
+func (t trial) watch(ctx context.Context, f *fleet) (figures, error) {
 	stop := t.during("settling", 0, t.warmup)
 	err := pause(ctx, t.warmup)
 	stop()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	before, err := f.usage(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stop = t.during("idle", t.warmup, t.duration)
 	err = pause(ctx, t.duration)
 	stop()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	after, err := f.usage(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	u := after.since(before)
 	hostSeconds := after.At.Sub(before.At).Seconds() * float64(t.settings.Hosts)
+	out := figures{}
 	if u.Measured {
 		out["coresPerHost"] = u.CPU.Seconds() / hostSeconds
 	}
@@ -114,7 +121,7 @@ func (t trial) watch(ctx context.Context, f *fleet, out figures) error {
 	out["framesPerSecondPerHost"] = float64(u.LinkFrames) / hostSeconds
 	out["fsyncsPerSecondPerHost"] = float64(u.LogSyncs+u.DocumentSyncs) / hostSeconds
 	out["leaderships"] = float64(u.Leaderships) // begun while nothing happened: needless ones
-	return nil
+	return out, nil
 }
 
 // pause waits, unless the context ends first.

@@ -95,9 +95,39 @@ func (s *site) prepare(ctx context.Context, o prepareOrder) error {
 				return err
 			}
 			d.head = delta.SeqEnd
+			if err := w.fill(ctx, d, int64(o.Deltas)); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
+}
+
+// Deltas that are not measured are appended many at a time.
+const (
+	fillDeltas = 256
+	fillBytes  = 1 << 20
+)
+
+// fill appends to a document until it has so many deltas.
+func (w *writer) fill(ctx context.Context, d *document, deltas int64) error {
+	for d.head < deltas {
+		var list []adamant.Delta
+		last := document{head: d.head}
+		for bytes := 0; last.head < deltas && len(list) < fillDeltas && bytes < fillBytes; last.head++ {
+			list = append(list, w.delta(&last))
+			bytes += len(list[len(list)-1].Redo)
+		}
+		err := w.retry(ctx, d, func(h *adamant.Host, _ bool) error {
+			_, err := h.Append(ctx, d.key, list) // repeated, it is acknowledged again
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		d.head = last.head
+	}
+	return nil
 }
 
 // load lets all writers write until the time is over, and waits for what is in flight then.

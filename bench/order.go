@@ -46,6 +46,7 @@ type prepareOrder struct {
 	Documents []placed
 	Writers   int
 	Size      int
+	Deltas    int // of each document
 	Seed      uint64
 }
 

@@ -22,6 +22,7 @@ type result struct {
 	WarmupS  float64         `json:"warmupSeconds"`
 	LengthS  float64         `json:"durationSeconds"`
 	Seed     uint64          `json:"seed"`
+	Vary     string          `json:"vary,omitempty"` // what differs between the variants of scale
 	Baseline baselines       `json:"baseline"`
 	Variants []variantResult `json:"variants"`
 }

@@ -23,6 +23,10 @@ type settings struct {
 	Documents  int    `json:"documents,omitempty"` //
 	Size       int    `json:"size,omitempty"`      // bytes of a delta
 
+	Busy   int    `json:"busy,omitempty"`   // only so many partitions are written to; 0 for all
+	Deltas int    `json:"deltas,omitempty"` // of each document before the measurement
+	Of     string `json:"of,omitempty"`     // what is measured of a cluster that grows: see scale.go
+
 	Kill  string        `json:"kill,omitempty"`       // how a host is lost: killHard or killStop
 	Think time.Duration `json:"thinkNanos,omitempty"` // what a client waits after a write
 
@@ -55,6 +59,8 @@ func loadFlags(s *settings, f *pflag.FlagSet) {
 	f.IntVar(&s.Writers, "writers", s.Writers, "writers, each with one write in flight")
 	f.IntVar(&s.Documents, "documents", s.Documents, "documents, each written by one writer")
 	f.IntVar(&s.Size, "size", s.Size, "bytes of a delta: redo and undo together")
+	f.IntVar(&s.Busy, "busy", s.Busy, "write to the first so many partitions only, 0 for all")
+	f.IntVar(&s.Deltas, "deltas", s.Deltas, "deltas that each document has before anything is measured")
 }
 
 // settingName maps other names of a flag to the one it has here.
@@ -86,6 +92,8 @@ func (s settings) check() error {
 		want(s.Writers >= 1 && s.Writers <= 65536, "writers", s.Writers, "1 to 65536")
 		want(s.Documents >= 1 && s.Documents <= 10_000_000, "documents", s.Documents, "1 to 10000000")
 		want(s.Documents >= s.Writers, "documents", s.Documents, fmt.Sprintf("at least one for each of the %d writers", s.Writers))
+		want(s.Busy >= 0 && s.Busy <= s.Partitions, "busy", s.Busy, fmt.Sprintf("0 to --partitions, which is %d", s.Partitions))
+		want(s.Deltas >= 1 && s.Deltas <= 1_000_000, "deltas", s.Deltas, "1 to 1000000")
 	case loadEach:
 		want(s.Think >= 0 && s.Think <= time.Minute, "think", s.Think, "0s to 1m")
 	}
@@ -104,6 +112,12 @@ func (s settings) String() string {
 	fmt.Fprintf(&b, "%s, %s × %s, %s log", quantity(s.Hosts, "host"), quantity(s.Partitions, "partition"), quantity(s.Voters, "voter"), s.Log)
 	if s.Writers > 0 {
 		fmt.Fprintf(&b, ", %s, %s, deltas of %d bytes", quantity(s.Writers, "writer"), quantity(s.Documents, "document"), s.Size)
+	}
+	if s.Busy > 0 {
+		fmt.Fprintf(&b, " in %s", quantity(s.Busy, "partition"))
+	}
+	if s.Deltas > 1 {
+		fmt.Fprintf(&b, ", %d of them in each document before", s.Deltas)
 	}
 	if s.load == loadEach {
 		fmt.Fprintf(&b, ", a writer for each partition, deltas of %d bytes", s.Size)

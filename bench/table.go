@@ -10,8 +10,7 @@ import (
 // printTable shows medians, and the whole spread where there were several rounds.
 func printTable(out io.Writer, metrics []metric, r *result) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "raw fsync %.0f µs, raw loopback round trip %.0f µs; %d CPUs, %s, %s\n", r.Baseline.FsyncMicros.Median,
-		r.Baseline.LoopbackRoundTripMicros.Median, r.CPUs, r.Go, quantity(r.Rounds, "round"))
+	printMachine(w, r)
 	if len(r.Variants) == 1 {
 		fmt.Fprintln(w, r.Variants[0].Settings)
 	}
@@ -42,6 +41,12 @@ func printTable(out io.Writer, metrics []metric, r *result) error {
 		}
 	}
 	return w.Flush()
+}
+
+// printMachine says what the figures were measured on.
+func printMachine(w io.Writer, r *result) {
+	fmt.Fprintf(w, "raw fsync %.0f µs, raw loopback round trip %.0f µs; %d CPUs, %s, %s\n", r.Baseline.FsyncMicros.Median,
+		r.Baseline.LoopbackRoundTripMicros.Median, r.CPUs, r.Go, quantity(r.Rounds, "round"))
 }
 
 // cell is a median with its spread: "812 (790–833)".

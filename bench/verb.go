@@ -71,8 +71,12 @@ func newVerb(w workload) *cobra.Command {
 	var compare string
 	cmd := &cobra.Command{Use: w.verb, Short: w.short, Long: w.long, Example: w.example, Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			flag := "--compare"
+			if w.vary != nil {
+				flag, compare = "--values", w.vary.comparison(&common, cmd.Flags().Changed("hosts"))
+			}
 			// The settings' own problems come first: with --compare they are the variants'.
-			list, err := variants(common, w.flags, compare)
+			list, err := variants(common, w.flags, flag, compare)
 			if err := errors.Join(err, p.check(), d.check()); err != nil {
 				return usageError{err}
 			}
@@ -80,7 +84,11 @@ func newVerb(w workload) *cobra.Command {
 		}}
 	f := cmd.Flags()
 	w.flags(&common, f)
-	f.StringVar(&compare, "compare", "", "measure several values of a setting in turn, and print ratios: NAME=VALUE,VALUE such as log=pebble,bolt")
+	if w.vary != nil {
+		w.vary.flags(f)
+	} else {
+		f.StringVar(&compare, "compare", "", "measure several values of a setting in turn, and print ratios: NAME=VALUE,VALUE such as log=pebble,bolt")
+	}
 	f.IntVar(&p.rounds, "rounds", p.rounds, "how often each configuration is measured; medians are printed")
 	f.DurationVar(&p.warmup, "warmup", p.warmup, "time before each measurement that does not count")
 	f.DurationVar(&p.duration, "duration", p.duration, "time of each measurement")
@@ -107,6 +115,9 @@ func perform(cmd *cobra.Command, w workload, p protocol, d delivery, list []vari
 	if err != nil {
 		return err
 	}
+	if w.vary != nil {
+		r.Vary = w.vary.vary
+	}
 	return deliver(cmd, w, d, r)
 }
 
@@ -124,6 +135,9 @@ func deliver(cmd *cobra.Command, w workload, d delivery, r *result) error {
 	if d.json {
 		_, err = cmd.OutOrStdout().Write(text)
 		return err
+	}
+	if r.Vary != "" {
+		return printRows(cmd.OutOrStdout(), w.metrics, r)
 	}
 	return printTable(cmd.OutOrStdout(), w.metrics, r)
 }

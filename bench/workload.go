@@ -14,11 +14,14 @@ type workload struct {
 	defaults settings
 	protocol protocol // defaults of it
 	flags    func(*settings, *pflag.FlagSet)
+	vary     *axis // set if its runs always compare values of one setting
 	metrics  []metric
 	measure  func(context.Context, trial) (figures, error)
 }
 
-func workloads() []workload { return []workload{writeWorkload(), idleWorkload(), failoverWorkload()} }
+func workloads() []workload {
+	return []workload{writeWorkload(), idleWorkload(), failoverWorkload(), scaleWorkload()}
+}
 
 // trial is one measurement of one variant.
 type trial struct {

@@ -16,8 +16,9 @@ func writeWorkload() workload {
 		long: `write lets writers append to documents, each writer one delta after the other as it is acknowledged, and measures
 throughput, latency, CPU and what reaches the disk. CPU is that of all hosts and of the writers.`,
 		example: `  bench write --hosts 3 --partitions 64 --writers 64 --size 256 --duration 10s --log pebble
-  bench write --compare writers=1,64,512 --rounds 5`,
-		defaults: settings{load: loadFree, Hosts: 3, Partitions: 64, Voters: 3, Log: "pebble", Writers: 64, Documents: 4096, Size: 256},
+  bench write --compare writers=1,64,512 --rounds 5
+  bench write --writers 1 --busy 1 --compare partitions=1,1000   # one busy partition alone, and beside quiet ones`,
+		defaults: loadDefaults(),
 		protocol: protocol{rounds: 3, warmup: 2 * time.Second, duration: 10 * time.Second, seed: 1},
 		flags:    loadFlags,
 		metrics: []metric{
@@ -30,7 +31,11 @@ throughput, latency, CPU and what reaches the disk. CPU is that of all hosts and
 	}
 }
 
-// measureWrite runs one trial: the load for the warm-up, then for the measured time between two looks at the counters.
+func loadDefaults() settings {
+	return settings{load: loadFree, Hosts: 3, Partitions: 64, Voters: 3, Log: "pebble", Writers: 64, Documents: 4096, Size: 256, Deltas: 1}
+}
+
+// measureWrite runs one trial.
 func measureWrite(ctx context.Context, t trial) (_ figures, err error) {
 	f, err := plan(t)
 	if err != nil {
@@ -41,6 +46,11 @@ func measureWrite(ctx context.Context, t trial) (_ figures, err error) {
 	if err := f.open(ctx); err != nil {
 		return nil, err
 	}
+	return t.write(ctx, f)
+}
+
+// write puts load on an open cluster for the warm-up, then for the measured time between two looks at the counters.
+func (t trial) write(ctx context.Context, f *fleet) (figures, error) {
 	t.tell("creating documents", 0)
 	if err := f.prepare(ctx, t.seed); err != nil {
 		return nil, err
