@@ -19,3 +19,17 @@ func TestMeasure(t *testing.T) {
 		t.Fatal("a directory that does not exist was measured")
 	}
 }
+
+func TestMeasureBandwidths(t *testing.T) {
+	dir := t.TempDir()
+	b, err := MeasureBandwidths(dir)
+	if err != nil || b.DiskMegabytesPerSecond <= 0 || b.LoopbackMegabytesPerSecond <= 0 {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Fatalf("%v left behind, %v", left, err)
+	}
+	if _, err := MeasureBandwidths(filepath.Join(dir, "missing")); err == nil {
+		t.Fatal("a directory that does not exist was measured")
+	}
+}
