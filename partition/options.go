@@ -48,7 +48,8 @@ func (t Timing) withDefaults() Timing {
 
 // Documents is what a partition needs of its documents; *store.Documents with its engine's Sync satisfies it.
 type Documents interface {
-	Apply(batch []store.Mutation, last uint64) error
+	Stage(batch []store.Mutation, last uint64) error
+	Flush() error
 	Applied() uint64
 	RecordHole(first, last uint64) error
 	Sync() error

@@ -131,6 +131,9 @@ func (p *Partition) raftConfig() *raft.Config {
 
 // recoverHole compares the documents with the marker and the log, before Raft starts.
 func (p *Partition) recoverHole() error {
+	if err := p.o.Documents.Flush(); err != nil { // what a member before this one staged
+		return fmt.Errorf("partition %d: %w", p.o.ID, err)
+	}
 	m, ok, err := p.o.Log.Marker()
 	if err != nil {
 		return fmt.Errorf("partition %d: read the marker: %w", p.o.ID, err)
@@ -278,6 +281,9 @@ func (p *Partition) Truncate(ctx context.Context) error {
 	m, _, err := p.o.Log.Marker()
 	if err != nil {
 		return err
+	}
+	if err := p.o.Documents.Flush(); err != nil {
+		return fmt.Errorf("partition %d: %w", p.o.ID, err)
 	}
 	applied, bytes := p.o.Documents.Applied(), p.fsm.bytesSince(m.Index)
 	if applied <= m.Index || applied < m.Index+p.o.Threshold && bytes < p.o.ThresholdBytes {

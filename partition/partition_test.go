@@ -250,6 +250,7 @@ func TestMarkerMakesAHole(t *testing.T) {
 	if behind.head("before") != 1 {
 		t.Fatal("what the member held is gone")
 	}
+	must(t, behind.docs.Flush())
 	holes := behind.docs.Status().Holes
 	if holes.Contains(behind.docs.Applied()) || holes.Empty() {
 		t.Fatalf("holes %v at %d", holes, behind.docs.Applied())

@@ -295,11 +295,11 @@ type failingApply struct {
 	failing *atomic.Bool
 }
 
-func (d failingApply) Apply(b []store.Mutation, last uint64) error {
+func (d failingApply) Stage(b []store.Mutation, last uint64) error {
 	if d.failing.Load() && len(b) > 0 {
 		return errors.New("disk on fire")
 	}
-	return d.engineDocs.Apply(b, last)
+	return d.engineDocs.Stage(b, last)
 }
 
 func TestSafeModeRefusesWritesAndServesStaleReads(t *testing.T) {

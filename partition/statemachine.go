@@ -103,7 +103,7 @@ func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
 		s.bytes += int64(len(l.Data))
 	}
 	last := logs[len(logs)-1]
-	if err := s.docs.Apply(mutations, last.Index); err != nil {
+	if err := s.docs.Stage(mutations, last.Index); err != nil {
 		s.broken = fmt.Errorf("apply entries %d to %d: %w", logs[0].Index, last.Index, err)
 		return nil, s.broken
 	}
@@ -134,6 +134,9 @@ func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) {
 
 // durable returns once the document engine holds everything up to index durably.
 func (s *stateMachine) durable(index uint64) error {
+	if err := s.docs.Flush(); err != nil {
+		return fmt.Errorf("marker at %d: %w", index, err)
+	}
 	if applied := s.docs.Applied(); applied < index {
 		return fmt.Errorf("marker at %d: applied only %d", index, applied)
 	}
@@ -195,8 +198,14 @@ func (s *stateMachine) skip(m store.Marker, log store.LogGroup) error {
 	if s.founding != 0 && p.founding != 0 && s.founding != p.founding {
 		return fmt.Errorf("marker at %d: %w: founded as %016x, this member's as %016x", m.Index, ErrForeignGroup, p.founding, s.founding)
 	}
+	if err := s.flush(); err != nil {
+		return err
+	}
 	if m.Index > s.docs.Applied() {
 		if err := s.harvest(p.terms, m.Index, log); err != nil {
+			return err
+		}
+		if err := s.flush(); err != nil {
 			return err
 		}
 		if applied := s.docs.Applied(); applied < m.Index {
@@ -217,6 +226,15 @@ func (s *stateMachine) skip(m store.Marker, log store.LogGroup) error {
 		s.index, s.term = m.Index, m.Term
 	}
 	s.adopt(p)
+	return nil
+}
+
+// flush makes Applied tell of everything that was applied. The caller holds mu.
+func (s *stateMachine) flush() error {
+	if err := s.docs.Flush(); err != nil {
+		s.broken = err
+		return err
+	}
 	return nil
 }
 

@@ -20,33 +20,45 @@ func (d *Documents) Apply(batch []Mutation, last uint64) error {
 		return err
 	}
 	defer unlock()
-	applied := d.meta.state.applied
 	if err := checkOrder(batch, last); err != nil {
 		return fmt.Errorf("store: partition %d: %w", d.partition, err)
 	}
-	if last <= applied {
+	if last <= d.meta.state.applied {
 		return nil
 	}
 	b := d.begin()
 	defer b.close()
-	var diverged []divergence
+	diverged, err := b.apply(batch, last)
+	if err != nil {
+		return err
+	}
+	if err := b.commit(false); err != nil {
+		return err
+	}
+	d.reportDivergence(diverged)
+	return nil
+}
+
+// apply adds mutations to the batch.
+func (b *docBatch) apply(batch []Mutation, last uint64) (diverged []divergence, err error) {
+	applied := b.state.applied
 	for i := range batch {
 		m := &batch[i]
 		if m.Index <= applied {
 			continue
 		}
-		p, err := d.place(m.Key)
+		p, err := b.d.place(m.Key)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		s, err := b.document(p)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b.advance(m.Index)
 		a := application{b: b, s: s, m: m}
 		if err := a.run(); err != nil {
-			return err
+			return nil, err
 		}
 		b.settle(s, m.Index)
 		if a.diverged {
@@ -54,11 +66,7 @@ func (d *Documents) Apply(batch []Mutation, last uint64) error {
 		}
 	}
 	b.advance(last)
-	if err := b.commit(false); err != nil {
-		return err
-	}
-	d.reportDivergence(diverged)
-	return nil
+	return diverged, nil
 }
 
 type divergence struct {

@@ -109,6 +109,7 @@ func (r *crashRun) step(durable bool, do func()) {
 }
 
 func (r *crashRun) sync() {
+	must(r.t, r.m.d.Flush())
 	must(r.t, r.m.e.Sync())
 	r.rec.acknowledged(len(r.states) - 1)
 	r.rec.take()
@@ -152,6 +153,7 @@ func TestCrashDuringApplyAndSync(t *testing.T) {
 		for i := range 40 {
 			r.m.h.commit()
 			r.m.h.commit()
+			r.m.stage = i%7 > 2
 			r.step(false, func() { r.m.advance(t, 1+i%3, 0) })
 			if i%5 == 4 {
 				r.sync()

@@ -25,8 +25,9 @@ type Documents struct {
 
 	dropped atomic.Bool
 
-	// mu serializes writers: Apply, Import, holes, progress. Held while a batch is built and committed.
-	mu sync.Mutex
+	// mu serializes writers: Apply, Stage, Import, holes, progress. Held while a batch is built and committed.
+	mu    sync.Mutex
+	stage stage
 	// sessions are the repair sessions under way, at most one for a bucket. Guarded by mu.
 	sessions map[uint8]*Session
 
@@ -111,9 +112,21 @@ func (d *Documents) acquire() error {
 	return nil
 }
 
-// lock precedes every write. Only under mu is it certain that the member is not dropped: a write that has passed acquire
-// and then waited for Drop would bring back, with its next record, what Drop removed.
+// lock precedes every write but Stage: what is staged is written first.
 func (d *Documents) lock() (unlock func(), err error) {
+	if unlock, err = d.enter(); err != nil {
+		return nil, err
+	}
+	if err := d.flush(); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// enter is lock that leaves alone what is staged. Only under mu is it certain that the member is not dropped: a write that has
+// passed acquire and then waited for Drop would bring back, with its next record, what Drop removed.
+func (d *Documents) enter() (unlock func(), err error) {
 	if err := d.acquire(); err != nil {
 		return nil, err
 	}
@@ -252,6 +265,9 @@ func (d *Documents) Head(key Key) (Head, bool, error) {
 		return Head{}, false, err
 	}
 	defer d.engine.release()
+	if h, staged := d.stagedHead(key); staged {
+		return h.head, h.ok, nil
+	}
 	return d.cachedHead(p)
 }
 

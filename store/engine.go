@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -58,6 +59,8 @@ type DocEngine struct {
 	db    *pebble.DB
 	heads *headCache
 	syncs syncGroup
+
+	staged atomic.Int64 // bytes that members have staged
 
 	mu      sync.Mutex // guards members
 	members map[uint32]*Documents
@@ -169,6 +172,7 @@ func (e *DocEngine) Drop(partition uint32) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.dropped.Store(true)
+		d.unstage()
 		d.epoch.Add(1) // odd for ever: no reader may put a head of the past into the cache again
 		delete(e.members, partition)
 	}
@@ -244,10 +248,22 @@ func (e *DocEngine) Close() error {
 	if err := e.stop.check(); err != nil {
 		return err
 	}
-	if err := e.stop.guard(e.db.Close); err != nil {
+	if err := errors.Join(e.flush(), e.stop.guard(e.db.Close)); err != nil {
 		return fmt.Errorf("store: close: %w", err)
 	}
 	return nil
+}
+
+// flush writes what is staged for all members; nobody stages any more.
+func (e *DocEngine) flush() (err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, d := range e.members {
+		d.mu.Lock()
+		err = errors.Join(err, d.flush())
+		d.mu.Unlock()
+	}
+	return err
 }
 
 // commit writes a batch. Without sync it is ordered before everything written later, but durable only after a Sync.

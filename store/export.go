@@ -119,6 +119,9 @@ func (d *Documents) Export(bucket uint8, q *ExportQuery) (*Chunk, error) {
 		return nil, err
 	}
 	defer d.engine.release()
+	if err := d.Flush(); err != nil {
+		return nil, err
+	}
 	snapshot := d.engine.db.NewSnapshot()
 	defer func() { _ = snapshot.Close() }()
 	return d.exportFrom(snapshot, bucket, q)

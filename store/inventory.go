@@ -23,6 +23,10 @@ func (d *Documents) Inventory(space string) iter.Seq2[Info, error] {
 			return
 		}
 		defer d.engine.release()
+		if err := d.Flush(); err != nil {
+			yield(Info{}, err)
+			return
+		}
 		err := d.scanHeads(d.engine.db, 0, merkle.Buckets-1, func(k *recordKey, h *Head) bool {
 			return space != "" && k.key.Space != space || yield(Info{Key: k.key, Head: *h}, nil)
 		})

@@ -75,6 +75,9 @@ func (d *Documents) List(bucket uint8, q ListQuery) (*Listing, error) {
 		return nil, err
 	}
 	defer d.engine.release()
+	if err := d.Flush(); err != nil {
+		return nil, err
+	}
 	snapshot := d.engine.db.NewSnapshot()
 	defer func() { _ = snapshot.Close() }()
 	return d.listFrom(snapshot, bucket, q)

@@ -33,6 +33,9 @@ func (d *Documents) wants(bucket uint8, hashes []uint64, from Cursor, room wantR
 		return nil, err
 	}
 	defer d.engine.release()
+	if err := d.Flush(); err != nil {
+		return nil, err
+	}
 	snapshot := d.engine.db.NewSnapshot()
 	defer func() { _ = snapshot.Close() }()
 	known, err := readBucketMeta(snapshot, d.partition, bucket)

@@ -30,6 +30,10 @@ func (d *Documents) View(key Key) (*View, error) {
 	if err := d.acquire(); err != nil {
 		return nil, err
 	}
+	if err := d.flushDocument(key); err != nil {
+		d.engine.release()
+		return nil, err
+	}
 	snapshot := d.engine.db.NewSnapshot()
 	v, err := d.viewAt(p, snapshot)
 	if err != nil {
