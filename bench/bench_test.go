@@ -135,6 +135,12 @@ func TestWrongUsage(t *testing.T) {
 		"varies the weather":  {"scale --vary weather", "want partitions or hosts or"},
 		"varies to nonsense":  {"scale --vary voters --values 1,two", "--values"},
 		"one value to vary":   {"scale --values 16", "--values partitions: want 2 to 8 values"},
+		"what is missing":     {"repair --missing some", "want all, a number"},
+		"more than there is":  {"repair --docs 10 --missing 11", "11 of 10 documents"},
+		"less than nothing":   {"repair --missing -5%", "--missing"},
+		"half of one delta":   {"repair --deltas 1 --missing 5 --kind stale", "at least 2"},
+		"a broken kind":       {"repair --kind broken", "want missing or stale or mixed"},
+		"repair takes time":   {"repair --duration 3s", "duration"},
 		"scale of what":       {"scale --of everything", "want write or idle"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -36,7 +36,7 @@ func plan(t trial) (*fleet, error) {
 		return nil, err
 	}
 	f := &fleet{settings: t.settings, cluster: c, byHost: map[string]int{}}
-	base := openOrder{ClusterFile: file, Dir: t.dir, Log: t.settings.Log, Procs: t.settings.Procs}
+	base := openOrder{ClusterFile: file, Dir: t.dir, Log: t.settings.Log, Procs: t.settings.Procs, Forget: t.settings.load == loadFill}
 	if !t.settings.Processes {
 		base.Hosts = c.HostNames()
 		f.crews, f.orders = append(f.crews, &site{}), append(f.orders, base)

@@ -78,29 +78,37 @@ func (s *site) prepare(ctx context.Context, o prepareOrder) error {
 			break // with few writers, a crew may have documents but no writer
 		}
 		w := s.writers[i%len(s.writers)]
-		w.docs = append(w.docs, document{key: documentKey(p.Number), host: p.Host})
+		w.docs = append(w.docs, document{key: documentKey(p.Number), host: p.Host, head: p.Head})
 	}
 	return each(s.writers, func(_ int, w *writer) error {
 		for i := range w.docs {
 			d := &w.docs[i]
-			delta := w.delta(d)
-			err := w.retry(ctx, d, func(h *adamant.Host, unsure bool) error {
-				err := h.Create(ctx, d.key, delta)
-				if unsure && errors.As(err, new(*adamant.ExistsError)) {
-					return nil
+			if d.head == 0 {
+				if err := w.create(ctx, d); err != nil {
+					return err
 				}
-				return err
-			})
-			if err != nil {
-				return err
 			}
-			d.head = delta.SeqEnd
 			if err := w.fill(ctx, d, int64(o.Deltas)); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+func (w *writer) create(ctx context.Context, d *document) error {
+	delta := w.delta(d)
+	err := w.retry(ctx, d, func(h *adamant.Host, unsure bool) error {
+		err := h.Create(ctx, d.key, delta)
+		if unsure && errors.As(err, new(*adamant.ExistsError)) {
+			return nil
+		}
+		return err
+	})
+	if err == nil {
+		d.head = delta.SeqEnd
+	}
+	return err
 }
 
 // Deltas that are not measured are appended many at a time.

@@ -14,8 +14,9 @@ import (
 type order struct {
 	Do orderKind
 
-	Open     openOrder     // of doOpen
-	Prepare  prepareOrder  // of doPrepare
+	Open     openOrder     // of doOpen and doHeal
+	Prepare  prepareOrder  // of doPrepare and doChurn
+	Applied  indexes       // of doHeal
 	Duration time.Duration // of doLoad
 	Host     string        // of doStop
 }
@@ -32,6 +33,10 @@ const (
 	doDoors                        // let clients in, and say where
 	doStop                         // close a host, which hands its leaderships over
 	doKill                         // stop a host as a crash would
+	doMembers                      // what do the hosts' members hold?
+	doChurn                        // create documents and delete them, again and again
+	doHeal                         // open a host and wait until its members are complete
+	doCount                        // count what a host finds when it reads all it has
 )
 
 type openOrder struct {
@@ -39,7 +44,8 @@ type openOrder struct {
 	Dir         string
 	Hosts       []string // to run in this crew
 	Log         string
-	Procs       int // GOMAXPROCS, 0 to leave it
+	Procs       int  // GOMAXPROCS, 0 to leave it
+	Forget      bool // truncate logs soon: see forgetful
 }
 
 type prepareOrder struct {
@@ -54,6 +60,7 @@ type prepareOrder struct {
 type placed struct {
 	Number int
 	Host   string
+	Head   int64 // 0 for one that is to be created
 }
 
 type answer struct {
@@ -63,6 +70,9 @@ type answer struct {
 	Usage   usage
 	Memory  memory
 	Doors   map[string]string // address by host
+	Members []memberState
+	Heal    healReport
+	Count   census
 }
 
 // loadReport is what came of one load.
@@ -103,6 +113,14 @@ func (s *site) do(ctx context.Context, o order) (a answer, err error) {
 		err = s.stop(o.Host, (*adamant.Host).Close)
 	case doKill:
 		err = s.stop(o.Host, (*adamant.Host).Kill)
+	case doMembers:
+		a.Members = s.members()
+	case doChurn:
+		err = s.churn(ctx, o.Prepare)
+	case doHeal:
+		a.Heal, err = s.heal(ctx, o.Open, o.Applied)
+	case doCount:
+		a.Count, err = s.count(ctx, o.Host)
 	default:
 		err = fmt.Errorf("unknown order %d", o.Do)
 	}

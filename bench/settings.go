@@ -27,6 +27,9 @@ type settings struct {
 	Deltas int    `json:"deltas,omitempty"` // of each document before the measurement
 	Of     string `json:"of,omitempty"`     // what is measured of a cluster that grows: see scale.go
 
+	Missing string `json:"missing,omitempty"` // what repair finds missing: see missing.go
+	Kind    string `json:"kind,omitempty"`    //
+
 	Kill  string        `json:"kill,omitempty"`       // how a host is lost: killHard or killStop
 	Think time.Duration `json:"thinkNanos,omitempty"` // what a client waits after a write
 
@@ -40,6 +43,7 @@ const (
 	loadNone loadKind = iota
 	loadFree          // writers, each with documents of its own
 	loadEach          // one writer for each partition
+	loadFill          // documents, made before anything is measured
 )
 
 // minSize is that of a delta with nothing in it: see document.delta.
@@ -94,6 +98,12 @@ func (s settings) check() error {
 		want(s.Documents >= s.Writers, "documents", s.Documents, fmt.Sprintf("at least one for each of the %d writers", s.Writers))
 		want(s.Busy >= 0 && s.Busy <= s.Partitions, "busy", s.Busy, fmt.Sprintf("0 to --partitions, which is %d", s.Partitions))
 		want(s.Deltas >= 1 && s.Deltas <= 1_000_000, "deltas", s.Deltas, "1 to 1000000")
+	case loadFill:
+		want(s.Documents >= 1 && s.Documents <= 10_000_000, "docs", s.Documents, "1 to 10000000")
+		want(s.Deltas >= 1 && s.Deltas <= 1_000_000, "deltas", s.Deltas, "1 to 1000000")
+		if err := s.checkMissing(); err != nil {
+			errs = append(errs, err)
+		}
 	case loadEach:
 		want(s.Think >= 0 && s.Think <= time.Minute, "think", s.Think, "0s to 1m")
 	}
@@ -116,7 +126,12 @@ func (s settings) String() string {
 	if s.Busy > 0 {
 		fmt.Fprintf(&b, " in %s", quantity(s.Busy, "partition"))
 	}
-	if s.Deltas > 1 {
+	if s.load == loadFill {
+		fmt.Fprintf(&b, ", %s × %s of %d bytes, missing %s", quantity(s.Documents, "document"), quantity(s.Deltas, "delta"), s.Size, s.Missing)
+		if s.Missing != missingAll {
+			fmt.Fprintf(&b, " (%s)", s.Kind)
+		}
+	} else if s.Deltas > 1 {
 		fmt.Fprintf(&b, ", %d of them in each document before", s.Deltas)
 	}
 	if s.load == loadEach {

@@ -30,7 +30,7 @@ func (s *site) open(ctx context.Context, o openOrder) error {
 	s.hosts = map[string]*adamant.Host{}
 	var mu sync.Mutex
 	err = each(o.Hosts, func(_ int, name string) error {
-		h, err := adamant.Open(adamant.Options{Dir: filepath.Join(o.Dir, name), Host: name, ClusterFile: o.ClusterFile, Log: kind})
+		h, err := adamant.Open(o.options(name, kind))
 		if err != nil {
 			return fmt.Errorf("host %s: %w", name, err)
 		}
@@ -95,12 +95,21 @@ func (s *site) openDoors() (map[string]string, error) {
 	return addrs, nil
 }
 
-// stop ends a host. It stays among the hosts, and says to everybody that it is closed.
+func (o openOrder) options(name string, kind adamant.LogKind) adamant.Options {
+	out := adamant.Options{Dir: filepath.Join(o.Dir, name), Host: name, ClusterFile: o.ClusterFile, Log: kind}
+	if o.Forget {
+		forgetful(&out)
+	}
+	return out
+}
+
+// stop ends a host. To clients that still have a line to it, it says that it is closed.
 func (s *site) stop(name string, how func(*adamant.Host) error) error {
 	h := s.hosts[name]
 	if h == nil {
 		return fmt.Errorf("host %s does not run here", name)
 	}
+	delete(s.hosts, name)
 	if err := how(h); err != nil {
 		return fmt.Errorf("host %s: %w", name, err)
 	}

@@ -18,6 +18,7 @@ type protocol struct {
 	rounds   int
 	warmup   time.Duration
 	duration time.Duration
+	untimed  bool // the work decides how long it takes
 	seed     uint64
 	dir      string // where the trials' directories are made; "" for the system's temporary directory
 }
@@ -30,8 +31,8 @@ func (p protocol) check() error {
 		}
 	}
 	want(p.rounds >= 1 && p.rounds <= 1000, "rounds", p.rounds, "1 to 1000")
-	want(p.warmup >= 0 && p.warmup <= time.Hour, "warmup", p.warmup, "0s to 1h")
-	want(p.duration >= time.Millisecond && p.duration <= 24*time.Hour, "duration", p.duration, "1ms to 24h")
+	want(p.untimed || p.warmup >= 0 && p.warmup <= time.Hour, "warmup", p.warmup, "0s to 1h")
+	want(p.untimed || p.duration >= time.Millisecond && p.duration <= 24*time.Hour, "duration", p.duration, "1ms to 24h")
 	if p.dir != "" {
 		if info, err := os.Stat(p.dir); err != nil {
 			errs = append(errs, fmt.Errorf("--dir: %w", err))
@@ -90,8 +91,10 @@ func newVerb(w workload) *cobra.Command {
 		f.StringVar(&compare, "compare", "", "measure several values of a setting in turn, and print ratios: NAME=VALUE,VALUE such as log=pebble,bolt")
 	}
 	f.IntVar(&p.rounds, "rounds", p.rounds, "how often each configuration is measured; medians are printed")
-	f.DurationVar(&p.warmup, "warmup", p.warmup, "time before each measurement that does not count")
-	f.DurationVar(&p.duration, "duration", p.duration, "time of each measurement")
+	if !p.untimed {
+		f.DurationVar(&p.warmup, "warmup", p.warmup, "time before each measurement that does not count")
+		f.DurationVar(&p.duration, "duration", p.duration, "time of each measurement")
+	}
 	f.Uint64Var(&p.seed, "seed", p.seed, "seed of what is written and in which order")
 	f.StringVar(&p.dir, "dir", "", "directory on the disk to measure; the hosts' data in it is removed (default the system's temporary directory)")
 	f.BoolVar(&d.json, "json", false, "print one JSON object in place of the table")
