@@ -132,7 +132,7 @@ func (s *site) count(ctx context.Context, name string) (c census, err error) {
 func (s *site) churn(ctx context.Context, o prepareOrder) error {
 	return each(o.Documents, func(i int, p placed) error {
 		w := newWriter(s, i, o.Size, o.Seed)
-		for range (forgetTrailing + 2*forgetMarker) / (2 * churners) {
+		for range 2 * forgetTrailing / (2 * churners) {
 			d := &document{key: documentKey(p.Number), host: p.Host}
 			if err := w.create(ctx, d); err != nil {
 				return err

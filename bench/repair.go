@@ -139,7 +139,27 @@ func (r *repairTrial) forget(ctx context.Context) error {
 	if err := r.fleet.spread(ctx, doChurn, list, prepareOrder{Size: minSize, Seed: r.seed}); err != nil {
 		return err
 	}
-	return pause(ctx, 3*forgetTick) // that it is forgotten shows when the host is back: its members must have holes
+	return r.truncated(ctx)
+}
+
+// truncated waits until the hosts have made the markers that were due, which takes syncs of their documents. Whether the logs
+// then have forgotten what they should shows for certain when the host is back: its members must have holes.
+func (r *repairTrial) truncated(ctx context.Context) error {
+	const calm = 6
+	var syncs uint64
+	for same := 0; same < calm; same++ {
+		u, err := r.fleet.usage(ctx)
+		if err != nil {
+			return err
+		}
+		if u.DocumentSyncs != syncs {
+			syncs, same = u.DocumentSyncs, 0
+		}
+		if err := pause(ctx, forgetTick); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *repairTrial) fill(ctx context.Context, list []placed, deltas int, seed uint64) error {
