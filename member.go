@@ -63,7 +63,7 @@ func (m *member) open() error {
 	transport := mesh.NewRaftTransport(h.net, m.id, h.serverID, mesh.RaftOptions{})
 	p, err := partition.Open(partition.Options{
 		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs}, Transport: transport,
-		Timing: h.opts.Timing.partition(), Liveness: h.live, Campaigns: h.campaigns, Limits: h.opts.Limits.partition(), SafeMode: reason, Logger: h.log,
+		Timing: h.opts.Timing.partition(), Liveness: h.live, Campaigns: h.campaigns, Limits: h.opts.Limits.partition(len(h.cluster().Partitions)), SafeMode: reason, Logger: h.log,
 		Trailing: h.opts.Limits.TrailingLogs, Threshold: h.opts.Limits.MarkerEvery,
 		Events: partition.Events{
 			Leader:  func(leader raft.ServerID, term uint64) { h.leaderChanged(m.id, leader, term) },

@@ -101,7 +101,8 @@ type Limits struct {
 	CommandBytes int
 	// DocumentBytes bounds the stored size of one document. Default 256 MiB.
 	DocumentBytes int
-	// InFlight bounds the proposals of one partition that wait for their commit; at most 256. Default 256.
+	// InFlight bounds the proposals of one partition that wait for their commit; at most 256. Default: the partition's share
+	// of 4096, from 64 to 256. Raft allocates memory for so many with each batch.
 	InFlight int
 	// TrailingLogs is how many entries stay in a log behind its marker. A member that misses more than these becomes
 	// sick and is healed by anti-entropy. More than InFlight. Default 2048.
@@ -149,6 +150,12 @@ const defaultHost = "local"
 
 // maxInFlight is also Raft's bound on the entries of one request: more could not travel together.
 const maxInFlight = 256
+
+// shareInFlight is what the partitions share by default, and minInFlight what each has at least.
+const (
+	shareInFlight = 4096
+	minInFlight   = 64
+)
 
 // single reports whether the options describe a cluster of one host without a port.
 func (o *Options) single() bool { return o.ClusterFile == "" && o.Cluster == nil }
@@ -203,6 +210,8 @@ func (l Limits) validate(p *problems) {
 		"Limits.CommandBytes is %d, more than DocumentBytes %d: such a command could never be accepted", d.CommandBytes, d.DocumentBytes)
 	p.check(d.InFlight < 0 || d.TrailingLogs > uint64(d.InFlight),
 		"Limits.TrailingLogs is %d, but must exceed InFlight %d: healthy members would become sick", d.TrailingLogs, d.InFlight)
+	p.check(l.InFlight != 0 || d.TrailingLogs > maxInFlight,
+		"Limits.TrailingLogs is %d, but must exceed InFlight, which is %d by default", d.TrailingLogs, maxInFlight)
 }
 
 func (t Timing) validate(p *problems) {
@@ -258,7 +267,6 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.DocumentBytes, 256<<20)
 	orDefault(&l.CommandBytes, min(4<<20, l.DocumentBytes))
 	orDefault(&l.DeltaBytes, min(1<<20, l.CommandBytes))
-	orDefault(&l.InFlight, maxInFlight)
 	orDefault(&l.TrailingLogs, 2048)
 	orDefault(&l.MarkerEvery, 1024)
 	return l
@@ -280,8 +288,13 @@ func (t Timing) withDefaults() Timing {
 // path is a place in the data directory.
 func (o *Options) path(name string) string { return o.FS.PathJoin(o.Dir, name) }
 
-func (l Limits) partition() partition.Limits {
-	return partition.Limits{DeltaBytes: l.DeltaBytes, CommandBytes: l.CommandBytes, DocumentBytes: l.DocumentBytes, InFlight: l.InFlight}
+// partition returns the limits of each of so many partitions.
+func (l Limits) partition(partitions int) partition.Limits {
+	inFlight := l.InFlight
+	if inFlight == 0 {
+		inFlight = min(max(shareInFlight/max(partitions, 1), minInFlight), maxInFlight)
+	}
+	return partition.Limits{DeltaBytes: l.DeltaBytes, CommandBytes: l.CommandBytes, DocumentBytes: l.DocumentBytes, InFlight: inFlight}
 }
 
 func (t Timing) partition() partition.Timing {

@@ -80,6 +80,7 @@ func (g *gossip) config() *memberlist.Config {
 	c.GossipToTheDeadTime = 30 * time.Second
 	c.PushPullInterval = 15 * time.Second
 	c.TCPTimeout = t.Dial
+	c.EnableCompression = false // messages are small; packing them costs more than it saves
 	c.AwarenessMaxMultiplier = 4
 	// A host may come back at another address as soon as it is known dead.
 	c.DeadNodeReclaimTime = time.Nanosecond

@@ -18,6 +18,7 @@ type Pending struct {
 
 	mu      sync.Mutex // guards what follows
 	done    chan struct{}
+	then    func()
 	over    bool
 	payload []byte
 	err     error
@@ -79,18 +80,43 @@ func (p *Pending) Abandon(err error) {
 	}
 }
 
+// Then has f called once the result is there: at once, or by whoever brings it,
+// which is the goroutine that reads from the peer; f must not block. There is
+// one f at most.
+func (p *Pending) Then(f func()) {
+	p.mu.Lock()
+	over := p.over
+	p.then = f
+	p.mu.Unlock()
+	if over {
+		f()
+	}
+}
+
 // complete ends the request; it reports whether it was the first to do so.
 func (p *Pending) complete(payload []byte, err error) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.over {
+		p.mu.Unlock()
 		return false
 	}
 	p.over, p.payload, p.err = true, payload, err
 	if p.done != nil {
 		close(p.done)
 	}
+	then := p.then
+	p.mu.Unlock()
+	if then != nil {
+		then()
+	}
 	return true
+}
+
+// outcome is Result for who knows that it is over.
+func (p *Pending) outcome() (payload []byte, err error, over bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.payload, p.err, p.over
 }
 
 // isOver reports whether the result is there.

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -8,7 +9,8 @@ import (
 )
 
 // raftPipeline has several AppendEntries to one peer under way. Futures are
-// resolved, and handed to Consumer, in the order of the requests.
+// resolved, and handed to Consumer, in the order of the requests, by whoever
+// brings the answers.
 //
 // After a failure nothing more is handed to Consumer: the next AppendEntries
 // returns the error, and Raft leaves the pipeline. Raft takes every future it
@@ -18,27 +20,38 @@ type raftPipeline struct {
 	t      *RaftTransport
 	peer   raft.ServerID
 	to     raft.ServerAddress
-	slots  chan struct{}    // a token for each request without an answer
-	flying chan *raftFuture // in order; as long as slots, so a push never blocks
+	slots  chan struct{} // a token for each request until Consumer has its future
 	ready  chan raft.AppendFuture
 	closed chan struct{}
 
-	sending sync.Mutex // held while a request is started, so that they stay in order
+	sending sync.Mutex // held while a request is started, so that they stay in order; taken before mu
 	mu      sync.Mutex // guards what follows
-	broken  error      // why no request is taken any more
-	ended   bool       // closed is closed
+	flying  []*raftFuture
+	late    []*raftFuture // resolved, and waiting for room in ready; hand runs while there are any
+	broken  error         // why no request is taken any more
+	ended   bool          // closed is closed
 }
 
-// AppendEntriesPipeline opens a pipeline; it costs one goroutine until closed.
+// AppendEntriesPipeline opens a pipeline.
 func (t *RaftTransport) AppendEntriesPipeline(peer raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
 	if t.opts.InFlight < 2 {
 		return nil, raft.ErrPipelineReplicationNotSupported
 	}
 	p := &raftPipeline{
-		t: t, peer: peer, to: to, slots: make(chan struct{}, t.opts.InFlight), flying: make(chan *raftFuture, t.opts.InFlight),
+		t: t, peer: peer, to: to, slots: make(chan struct{}, t.opts.InFlight),
 		ready: make(chan raft.AppendFuture, t.opts.InFlight), closed: make(chan struct{}),
 	}
-	go p.run()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-t.closed:
+		return nil, raft.ErrTransportShutdown
+	default:
+	}
+	if t.pipelines == nil {
+		t.pipelines = map[*raftPipeline]struct{}{}
+	}
+	t.pipelines[p] = struct{}{}
 	return p, nil
 }
 
@@ -48,27 +61,41 @@ func (p *raftPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft
 	select {
 	case p.slots <- struct{}{}:
 	case <-p.closed:
-		return nil, raft.ErrPipelineShutdown
-	case <-p.t.closed:
-		return nil, raft.ErrTransportShutdown
+		return nil, p.why()
 	}
-	p.sending.Lock()
-	defer p.sending.Unlock()
-	p.mu.Lock()
-	err := p.broken
-	p.mu.Unlock()
+	f, err := p.send(args, resp)
 	if err != nil {
 		<-p.slots
 		return nil, err
 	}
-	f := &raftFuture{args: args, resp: resp, done: make(chan struct{})}
-	// Normal even without entries: requests of one class stay in order.
-	if f.pending, err = p.t.sendEntries(p.to, args, Normal, p.t.opts.AppendTimeout); err != nil {
-		<-p.slots
+	f.pending.Then(p.settle)
+	return f, nil
+}
+
+func (p *raftPipeline) send(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (*raftFuture, error) {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	if err := p.why(); err != nil {
 		return nil, err
 	}
-	p.flying <- f
+	f := &raftFuture{args: args, resp: resp, done: make(chan struct{})}
+	// Normal even without entries: requests of one class stay in order.
+	pending, err := p.t.sendEntries(p.to, args, Normal, p.t.opts.AppendTimeout)
+	if err != nil {
+		return nil, err
+	}
+	f.pending = pending
+	p.mu.Lock()
+	p.flying = append(p.flying, f)
+	p.mu.Unlock()
 	return f, nil
+}
+
+// why is the reason why no request is taken any more.
+func (p *raftPipeline) why() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.broken
 }
 
 // Consumer yields the futures that succeeded, in order.
@@ -76,98 +103,94 @@ func (p *raftPipeline) Consumer() <-chan raft.AppendFuture { return p.ready }
 
 // Close fails what is under way.
 func (p *raftPipeline) Close() error {
+	p.t.mu.Lock()
+	delete(p.t.pipelines, p)
+	p.t.mu.Unlock()
+	p.end(raft.ErrPipelineShutdown)
+	return nil
+}
+
+// end lets nobody in any more and abandons the requests under way. A sender that
+// is about to add one is waited for.
+func (p *raftPipeline) end(why error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.broken == nil {
-		p.broken = raft.ErrPipelineShutdown
+		p.broken = why
 	}
 	if !p.ended {
 		p.ended = true
 		close(p.closed)
 	}
-	return nil
+	p.mu.Unlock()
+	p.sending.Lock()
+	p.mu.Lock()
+	left := slices.Clone(p.flying)
+	p.mu.Unlock()
+	p.sending.Unlock()
+	for _, f := range left {
+		f.pending.Abandon(why)
+	}
+	p.settle()
 }
 
-// run resolves futures until the pipeline or the transport is closed.
-func (p *raftPipeline) run() {
-	for {
-		select {
-		case f := <-p.flying:
-			if !p.resolve(f) {
-				p.drain()
-				return
-			}
-		case <-p.closed:
-			p.drain()
-			return
-		case <-p.t.closed:
-			p.drain()
-			return
-		}
-	}
-}
-
-// resolve waits for one answer and hands it on; false means that the pipeline
-// is over.
-func (p *raftPipeline) resolve(f *raftFuture) bool {
-	select {
-	case <-f.pending.Done():
-	case <-p.closed:
-		f.pending.Abandon(raft.ErrPipelineShutdown)
-	case <-p.t.closed:
-		f.pending.Abandon(raft.ErrTransportShutdown)
-	}
-	payload, err := f.pending.Result()
-	if err == nil {
-		err = decodeResponse(payload, f.resp)
-	}
-	if err == nil {
-		if p.t.acked != nil {
-			p.t.acked(p.peer, f.args, f.resp, f.Start())
-		}
-		err = p.broke(nil)
-	} else {
-		p.broke(err)
-	}
-	f.respond(err)
-	<-p.slots
-	if err != nil {
-		return true
-	}
-	select {
-	case p.ready <- f:
-		return true
-	case <-p.closed:
-	case <-p.t.closed:
-	}
-	return false
-}
-
-// broke notes the first failure, if err is one, and returns it.
-func (p *raftPipeline) broke(err error) error {
+// settle resolves the requests at the front that are answered.
+func (p *raftPipeline) settle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.broken == nil {
-		p.broken = err
-	}
-	return p.broken
-}
-
-// drain fails the futures that are left. A sender that is between its check
-// and its push comes to an end first.
-func (p *raftPipeline) drain() {
-	p.broke(raft.ErrPipelineShutdown)
-	p.sending.Lock()
-	defer p.sending.Unlock()
-	for {
-		select {
-		case f := <-p.flying:
-			f.pending.Abandon(raft.ErrPipelineShutdown)
-			f.respond(raft.ErrPipelineShutdown)
-			<-p.slots
-		default:
+	for len(p.flying) > 0 {
+		f := p.flying[0]
+		payload, err, over := f.pending.outcome()
+		if !over {
 			return
 		}
+		p.flying = slices.Delete(p.flying, 0, 1)
+		if err == nil {
+			err = decodeResponse(payload, f.resp)
+		}
+		if err == nil && p.t.acked != nil {
+			p.t.acked(p.peer, f.args, f.resp, f.Start())
+		}
+		if p.broken == nil {
+			p.broken = err
+		}
+		f.respond(p.broken)
+		if p.broken != nil {
+			<-p.slots
+			continue
+		}
+		p.hand(f)
+	}
+}
+
+// hand gives a future to Consumer. The caller holds mu, and does not wait for
+// Raft: when there is no room, a goroutine does.
+func (p *raftPipeline) hand(f *raftFuture) {
+	if len(p.late) == 0 {
+		select {
+		case p.ready <- f:
+			<-p.slots
+			return
+		default:
+		}
+	}
+	if p.late = append(p.late, f); len(p.late) == 1 {
+		go p.handLate()
+	}
+}
+
+func (p *raftPipeline) handLate() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.late) > 0 {
+		f := p.late[0]
+		p.mu.Unlock()
+		select {
+		case p.ready <- f:
+		case <-p.closed:
+		}
+		<-p.slots
+		p.mu.Lock()
+		p.late = slices.Delete(p.late, 0, 1)
 	}
 }
 

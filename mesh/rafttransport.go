@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,12 +45,14 @@ func (o RaftOptions) withDefaults() RaftOptions {
 // Consumer: handling them beside the main loop has an open data divergence bug
 // (hashicorp/raft #695), so SetHeartbeatHandler is ignored.
 //
-// It runs no goroutine of its own: one per pipeline, and, unless Direct was
-// called, one per request of a peer while Raft answers it; Close ends them.
+// It runs no goroutine of its own, but, unless Direct was called, one per
+// request of a peer while Raft answers it, and one per pipeline while Raft is
+// slow to take what came; Close ends them.
 type RaftTransport struct {
 	net       Network
 	partition uint32
 	self      raft.ServerID
+	encoded   []byte // self; nobody changes it
 	opts      RaftOptions
 	consumer  chan raft.RPC
 	serving   atomic.Int32
@@ -56,6 +60,10 @@ type RaftTransport struct {
 
 	closed chan struct{}
 	once   sync.Once
+
+	mu        sync.Mutex // guards pipelines
+	pipelines map[*raftPipeline]struct{}
+
 	// onClose unregisters; set by RaftMux.Add before requests come.
 	onClose func()
 
@@ -87,7 +95,7 @@ var (
 func NewRaftTransport(n Network, partition uint32, self raft.ServerID, o RaftOptions) *RaftTransport {
 	o = o.withDefaults()
 	return &RaftTransport{
-		net: n, partition: partition, self: self, opts: o,
+		net: n, partition: partition, self: self, encoded: []byte(self), opts: o,
 		consumer: make(chan raft.RPC, o.Queue), closed: make(chan struct{}),
 	}
 }
@@ -107,8 +115,11 @@ func (t *RaftTransport) Consumer() <-chan raft.RPC { return t.consumer }
 // LocalAddr is this server's id.
 func (t *RaftTransport) LocalAddr() raft.ServerAddress { return raft.ServerAddress(t.self) }
 
-// EncodePeer is the address itself.
+// EncodePeer is the address itself. Raft asks for its own with every request.
 func (t *RaftTransport) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte {
+	if addr == t.LocalAddr() {
+		return t.encoded
+	}
 	return []byte(addr)
 }
 
@@ -125,6 +136,12 @@ func (t *RaftTransport) Close() error {
 		close(t.closed)
 		if t.onClose != nil {
 			t.onClose()
+		}
+		t.mu.Lock()
+		open := slices.Collect(maps.Keys(t.pipelines))
+		t.mu.Unlock()
+		for _, p := range open {
+			p.end(raft.ErrTransportShutdown)
 		}
 	})
 	return nil

@@ -107,6 +107,9 @@ func (p *Partition) note(now time.Time) (Note, bool) {
 	commit, term := r.CommitIndex(), r.CurrentTerm()
 	p.mu.Lock()
 	c := &p.candidacy
+	if p.joined.Swap(false) {
+		c.noted, c.noteFrom = 0, time.Time{}
+	}
 	quiet := commit == c.seen && commit > c.noted && commit <= p.log.durable() && !now.Before(c.noteFrom)
 	c.seen = commit
 	if quiet {

@@ -13,8 +13,8 @@ import (
 	"github.com/adamantdb/adamant/store"
 )
 
-// maxAppendEntries is Raft's bound on one request; it allocates that many pointers for each (facts: ≤ 1024).
-const maxAppendEntries = 256
+// maxInFlight bounds Limits.InFlight. Raft allocates a pointer for each entry that a request may have, for each request.
+const maxInFlight = 256
 
 // Partition is one member of one Raft group.
 //
@@ -34,6 +34,7 @@ type Partition struct {
 	verify   verification
 
 	draining atomic.Bool
+	joined   atomic.Bool // a follower acknowledged for the first time since the last note
 
 	markers, alreadyThere, lostWith atomic.Uint64
 
@@ -74,7 +75,7 @@ func Open(options Options) (*Partition, error) {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
 	p.guard = &guard{partition: o.ID, inner: o.Transport, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
-		covered: p.covered, term: p.term, log: p.log, stuck: p.stuck, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.Renote(time.Time{}) }}
+		covered: p.covered, term: p.term, log: p.log, stuck: p.stuck, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.joined.Store(true) }}
 	p.guard.start(term)
 	if err := p.startRaft(); err != nil {
 		p.guard.close()
@@ -118,7 +119,7 @@ func (p *Partition) raftConfig() *raft.Config {
 		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = slow, slow, slow
 		c.CommitTimeout = quietCommit
 	}
-	c.MaxAppendEntries = maxAppendEntries + 2
+	c.MaxAppendEntries = p.o.Limits.InFlight + 2
 	c.BatchApplyCh = true // holds as many: all that may be in flight, and two barriers, so that Apply never blocks
 	c.TrailingLogs = p.o.Trailing
 	c.SnapshotThreshold = 1 << 62 // markers are made by Truncate alone
