@@ -113,6 +113,7 @@ func (h *Host) tick(ctx context.Context) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	last, compared := time.Now(), time.Time{}
+	round := watchRound{}
 	var asleep time.Duration // that is still to be left out of account
 	var told sync.WaitGroup
 	defer told.Wait()
@@ -134,9 +135,10 @@ func (h *Host) tick(ctx context.Context) {
 			h.remind(now)
 		}
 		notes := map[raft.ServerID][]byte{}
-		for _, m := range h.allMembers() {
+		all := round.next(h, now)
+		for i, m := range h.allMembers() {
 			p := m.running()
-			if p == nil {
+			if p == nil || !all && !p.Awake() && (i+round.number)%ticksPerHeartbeat != 0 {
 				continue
 			}
 			if n, ok := p.Tick(now.Add(-asleep)); ok {
@@ -149,6 +151,23 @@ func (h *Host) tick(ctx context.Context) {
 			told.Go(func() { h.tell(ctx, to, payload) })
 		}
 	}
+}
+
+// watchRound says whose turn it is. While all is quiet a member is looked at once in a heartbeat; all of them each time when a
+// host has become silent, or somebody follows another one, and those that have something to tell.
+type watchRound struct {
+	number  int
+	changes uint64
+	until   time.Time // everybody's turn
+}
+
+func (w *watchRound) next(h *Host, now time.Time) (all bool) {
+	w.number++
+	changes, silent := h.live.Unrest(now, h.opts.Timing.Heartbeat/2)
+	if silent || changes != w.changes {
+		w.changes, w.until = changes, now.Add(2*h.opts.Timing.Heartbeat)
+	}
+	return now.Before(w.until)
 }
 
 // compareEvery is how often a host looks whether the followers of its partitions have applied what it told them.

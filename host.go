@@ -1,6 +1,7 @@
 package adamant
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,6 +73,7 @@ type Host struct {
 	aside   sync.WaitGroup        // work that engines and links asked for and can not wait for
 
 	mu       sync.Mutex
+	sorted   []*member // of members; nil when they have changed
 	members  map[uint32]*member
 	route    chan struct{} // closed and replaced when the routing table changes
 	draining bool
@@ -240,12 +242,14 @@ func (h *Host) member(id uint32) *member {
 }
 
 // allMembers lists this host's members by partition.
+// The list is shared: nobody changes it.
 func (h *Host) allMembers() []*member {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	list := slices.Collect(maps.Values(h.members))
-	slices.SortFunc(list, func(a, b *member) int { return int(int64(a.id) - int64(b.id)) })
-	return list
+	if h.sorted == nil && len(h.members) > 0 {
+		h.sorted = slices.SortedFunc(maps.Values(h.members), func(a, b *member) int { return cmp.Compare(a.id, b.id) })
+	}
+	return h.sorted
 }
 
 // reconcileMembers opens the storage of every partition that the cluster file gives this host, or that it holds data of.
@@ -288,7 +292,7 @@ func (h *Host) addMember(id uint32, r store.Range) error {
 	}
 	m := &member{host: h, id: id, docs: docs, log: log, complete: true}
 	m.restless.Store(true)
-	h.members[id] = m
+	h.members[id], h.sorted = m, nil
 	return nil
 }
 
@@ -317,6 +321,7 @@ func (h *Host) drop(m *member) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.members, m.id)
+	h.sorted = nil
 	h.reconciled.Store(0) // the file may list it again by now
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 const (
 	// stewardEvery is how often the steward looks at members on their way, and stewardWhole at all of them.
 	stewardEvery = 150 * time.Millisecond
-	stewardWhole = time.Second
+	stewardWhole = 2 * time.Second
 	// reportEvery is how often a host reports when nothing has changed, and reportGap the least time between two reports.
 	reportEvery = 500 * time.Millisecond
 	reportGap   = 20 * time.Millisecond

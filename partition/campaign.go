@@ -78,6 +78,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 		}
 		return p.note(now)
 	case raft.Shutdown:
+		p.awake.Store(false)
 		return Note{}, false
 	}
 	p.guard.outgrow(p.term())
@@ -85,11 +86,13 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &p.candidacy
-	if now.Sub(contact) < p.o.Timing.Heartbeat {
+	if missed := now.Sub(contact); missed < p.o.Timing.Heartbeat {
 		c.silent = time.Time{}
+		p.awake.Store(missed > p.o.Timing.Heartbeat/2)
 		p.nourish(now)
 		return Note{}, false
 	}
+	p.awake.Store(true)
 	if c.silent.IsZero() {
 		c.silent = now
 		c.notBefore = now.Add(p.turn())
@@ -115,6 +118,7 @@ func (p *Partition) note(now time.Time) (Note, bool) {
 	if quiet {
 		c.noted = commit
 	}
+	p.awake.Store(commit > c.noted || p.log.overdue(now) > 0)
 	p.mu.Unlock()
 	if !quiet {
 		return Note{}, false
@@ -139,7 +143,12 @@ func (p *Partition) Renote(from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.candidacy.noted, p.candidacy.noteFrom = 0, from
+	p.awake.Store(true)
 }
+
+// Awake reports whether Tick has something to watch: a leader that may be silent, or a commit index to tell. The others may be
+// looked after less often.
+func (p *Partition) Awake() bool { return p.awake.Load() }
 
 // Nudge is told that a follower lags behind a leader that has nothing to say. Raft repeats what failed to reach a follower
 // only along with the next entry; when there was none since the last nudge, one is made up.

@@ -29,6 +29,7 @@ type leadership struct {
 	drained  chan struct{} // closed when waiting gets empty while handing over; nil otherwise
 	since    time.Time     // when it began to serve; zero before
 
+	lease    time.Time // until when it is known to hold, by the voters of the last membership change but one at the oldest
 	leaseEnd time.Time // of the lease as last seen while serving; zero before it served
 
 	epoch  context.Context // of the present lease; nil while there is none
@@ -93,7 +94,10 @@ func (p *Partition) barrier(l *leadership, founding uint64) {
 
 // hand gives a command to Raft; the caller holds mu, so commands reach Raft in the order of their evaluation. The future is
 // not waited for: Raft may never answer it (facts); complete and ended answer the proposers.
-func (p *Partition) hand(c *command) { p.raft.Load().Apply(c.encode(), 0) }
+func (p *Partition) hand(c *command) {
+	p.awake.Store(true)
+	p.raft.Load().Apply(c.encode(), 0)
+}
 
 // ended closes the leadership, if there is one: proposals in flight have an unknown outcome, and each of their documents
 // gets an event (design §9, catastrophic failure).
@@ -223,9 +227,25 @@ func (p *Partition) standing(now time.Time) (standing, time.Time) {
 	s.leader = true
 	s.complete = p.o.Documents.Complete()
 	s.barrier = p.lead.barrier
+	if now.Before(p.lead.lease) {
+		s.lease = true
+		return s, p.lead.lease
+	}
 	until, ok := p.leaseUntil(p.lead.term, now)
-	s.lease = ok && now.Before(until)
+	if s.lease = ok && now.Before(until); s.lease {
+		p.lead.lease = until
+	}
 	return s, until
+}
+
+// forgetLease has the lease looked for anew, before the voters change. Majorities before and after one change have a voter in
+// common, so that what was known of the lease outlives one; not two.
+func (p *Partition) forgetLease() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lead != nil {
+		p.lead.lease = time.Time{}
+	}
 }
 
 // leaseUntil is when the lease of term ends: a majority followed at some send time, and the lease runs from there,

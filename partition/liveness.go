@@ -23,7 +23,7 @@ type Liveness interface {
 }
 
 // backstop is how much slower than Timing.Heartbeat Raft's own timers are when there is a Liveness.
-const backstop = 10
+const backstop = 30
 
 // quietCommit is after what quiet time Raft itself would tell followers the commit index: never, as far as that is possible.
 // Entries tell it, and notes (Partition.Tick).

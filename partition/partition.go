@@ -34,6 +34,7 @@ type Partition struct {
 	verify   verification
 
 	draining atomic.Bool
+	awake    atomic.Bool // see Awake
 	joined   atomic.Bool // a follower acknowledged for the first time since the last note
 
 	markers, alreadyThere, lostWith atomic.Uint64
@@ -75,7 +76,7 @@ func Open(options Options) (*Partition, error) {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
 	p.guard = &guard{partition: o.ID, inner: o.Transport, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
-		covered: p.covered, term: p.term, log: p.log, stuck: p.stuck, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.joined.Store(true) }}
+		covered: p.covered, term: p.term, log: p.log, stuck: p.stuck, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.joined.Store(true); p.awake.Store(true) }}
 	p.guard.start(term)
 	if err := p.startRaft(); err != nil {
 		p.guard.close()

@@ -69,6 +69,9 @@ func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error
 		return nil
 	case StepTransfer:
 		return p.Transfer(ctx, step.ID)
+	}
+	p.forgetLease()
+	switch step.Kind {
 	case StepAdd:
 		f = r.AddNonvoter(step.ID, raft.ServerAddress(step.ID), prevIndex, changeTimeout)
 	case StepPromote:

@@ -26,6 +26,7 @@ type Table struct {
 	followers map[string]*follower // server id of a host that follows
 	leaders   map[string]*leader   // server id of a host that leads
 	follows   map[uint32]*followed
+	changes   uint64 // of who follows whom
 }
 
 // follower is what this host, as leader, knows of another one.
@@ -132,6 +133,7 @@ func (t *Table) Follow(p uint32, term uint64, leader string) {
 	}
 	t.unfollow(p)
 	t.follows[p] = &followed{leader: leader, term: term}
+	t.changes++
 }
 
 // Unfollow takes a partition back: its member follows nobody by what it said so far.
@@ -147,6 +149,7 @@ func (t *Table) unfollow(p uint32) {
 		return
 	}
 	delete(t.follows, p)
+	t.changes++
 	if l := t.leaders[old.leader]; l != nil && l.pairs[p] == old.term {
 		delete(l.pairs, p)
 		l.broken = true
@@ -234,12 +237,24 @@ func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
 		}
 	}
 	t.leaders[from] = fresh
+	t.changes++
 	if len(refused) > 0 {
 		fresh.broken = true
 		return Answer{Refused: refused}
 	}
 	fresh.beat = now
 	return Answer{Yes: true}
+}
+
+// Unrest counts the changes of who follows whom here, and reports whether a host that is followed has not been heard of for
+// longer than a time: while neither is so, nobody's leader is missing.
+func (t *Table) Unrest(now time.Time, patience time.Duration) (changes uint64, silent bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range t.leaders {
+		silent = silent || len(l.pairs) > 0 && now.Sub(l.beat) > patience
+	}
+	return t.changes, silent
 }
 
 // Answered takes the answer to a beat that was sent at a time, and returns the partitions that the other side does not
