@@ -56,34 +56,40 @@ func (h *Host) beat(ctx context.Context) {
 				continue
 			}
 			wg.Go(func() {
-				h.beatOnce(ctx, peer, b, 2*interval)
+				lost := h.beatOnce(ctx, peer, b, 2*interval)
 				mu.Lock()
 				delete(busy, string(peer))
 				mu.Unlock()
+				h.reassure(peer, lost) // takes its time: the other partitions' next beat does not wait for it
 			})
 		}
 	}
 }
 
-// beatOnce sends one beat and takes its answer.
-func (h *Host) beatOnce(ctx context.Context, peer raft.ServerID, b liveness.Beat, patience time.Duration) {
+// beatOnce sends one beat and takes its answer. It returns what the other host does not follow this one in.
+func (h *Host) beatOnce(ctx context.Context, peer raft.ServerID, b liveness.Beat, patience time.Duration) []liveness.Pair {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	target, err := mesh.TargetOf(raft.ServerAddress(peer))
 	if err != nil {
-		return
+		return nil
 	}
 	p := h.net.Start(target, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Urgent, Payload: b.AppendBinary([]byte{callBeat}), Timeout: patience})
 	payload, err := mesh.Await(ctx, p)
 	if err != nil {
-		return // it counts for nothing; links say themselves when they break
+		return nil // it counts for nothing; links say themselves when they break
 	}
 	a, err := liveness.DecodeAnswer(payload)
 	if err != nil {
 		h.log.Warn("answer to a beat", "peer", peer, "error", err)
-		return
+		return nil
 	}
-	for _, lost := range h.live.Answered(string(peer), b, a, p.Sent()) {
+	return h.live.Answered(string(peer), b, a, p.Sent())
+}
+
+// reassure has members say themselves that they lead, to those of another host that do not follow them.
+func (h *Host) reassure(peer raft.ServerID, pairs []liveness.Pair) {
+	for _, lost := range pairs {
 		m := h.member(lost.Partition)
 		if m == nil || m.running() == nil {
 			continue

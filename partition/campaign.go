@@ -209,10 +209,11 @@ func (p *Partition) turn() time.Duration {
 func (p *Partition) campaign() {
 	wait := time.Duration(0) // without a token, the next tick tries again
 	if p.token() {
-		won := p.preElect()
+		after, won := p.preElect()
 		if won = won && p.guard.release(p.o.Self, time.Now(), false); won {
-			p.standForElection()
-			p.awaitElection()
+			if p.standForElection(after) {
+				p.awaitElection(after)
+			}
 		}
 		p.tokenBack()
 		wait = p.o.Timing.Election/2 + rand.N(p.o.Timing.Election/2+1)
@@ -242,15 +243,16 @@ func (p *Partition) tokenBack() {
 	}
 }
 
-// awaitElection returns when Raft has won, or lost to somebody whose word has arrived, or after half an election time: for the
-// votes, and the first word of the winner.
-func (p *Partition) awaitElection() {
+// awaitElection returns when Raft has won in a term later than the given one, or lost to somebody whose word has arrived, or
+// after half an election time: for the votes, and the first word of the winner.
+func (p *Partition) awaitElection(after uint64) {
 	patience := time.NewTimer(p.o.Timing.Election / 2)
 	defer patience.Stop()
 	look := time.NewTicker(p.o.Timing.Election / 100)
 	defer look.Stop()
 	for {
-		if _, leader := p.raft.Load().LeaderWithID(); leader != "" && p.raft.Load().State() != raft.Candidate {
+		r := p.raft.Load()
+		if _, leader := r.LeaderWithID(); leader != "" && r.State() != raft.Candidate && r.CurrentTerm() > after {
 			return
 		}
 		select {
@@ -263,27 +265,30 @@ func (p *Partition) awaitElection() {
 	}
 }
 
-// preElect asks the other voters whether they would vote for this member; it returns once a majority would, or can not.
-func (p *Partition) preElect() bool {
+// preElect asks the other voters whether they would vote for this member; it returns once a majority would, or can not. The
+// term is the latest that this member and those who would are in.
+func (p *Partition) preElect() (latest uint64, won bool) {
 	voters := p.voters()
 	if !slices.Contains(voters, p.o.Self) || p.guard.mayCampaign(false) != nil || p.guard.take(p.o.Self, time.Now()) != nil {
-		return false
+		return 0, false
 	}
 	index, term, err := p.lastEntry()
 	if err != nil {
-		return false
+		return 0, false
 	}
-	req := raft.RequestPreVoteRequest{RPCHeader: p.guard.header(), Term: p.term() + 1, LastLogIndex: index, LastLogTerm: term}
-	votes := make(chan bool, len(voters))
+	latest = p.term()
+	req := raft.RequestPreVoteRequest{RPCHeader: p.guard.header(), Term: latest + 1, LastLogIndex: index, LastLogTerm: term}
+	votes := make(chan *raft.RequestPreVoteResponse, len(voters))
 	for _, v := range voters {
 		if v == p.o.Self {
-			votes <- true
+			votes <- &raft.RequestPreVoteResponse{Granted: true}
 			continue
 		}
 		p.watching.Go(func() {
 			var resp raft.RequestPreVoteResponse
 			err := p.guard.RequestPreVote(v, raft.ServerAddress(v), &req, &resp)
-			votes <- err == nil && resp.Granted
+			resp.Granted = resp.Granted && err == nil
+			votes <- &resp
 		})
 	}
 	patience := time.NewTimer(p.o.Timing.Election)
@@ -291,33 +296,39 @@ func (p *Partition) preElect() bool {
 	granted := 0
 	for range voters {
 		select {
-		case yes := <-votes:
-			if yes {
+		case vote := <-votes:
+			if vote.Granted {
 				granted++
+				latest = max(latest, vote.Term)
 			}
 			if granted > len(voters)/2 {
-				return true
+				return latest, true
 			}
 		case <-patience.C:
-			return false
+			return 0, false
 		case <-p.closing:
+			return 0, false
+		}
+	}
+	return 0, false
+}
+
+// standForElection makes Raft a candidate in a term later than the given one, unless it is in a later one by now: then somebody
+// stands already, or has won, this member perhaps. One that is in an earlier term, or still waiting out a candidacy, for which
+// it takes its slow time, is first made a follower by a request of a later term, from nobody.
+func (p *Partition) standForElection(after uint64) bool {
+	r := p.raft.Load()
+	term, state := r.CurrentTerm(), r.State()
+	if term > after || state == raft.Leader {
+		return false
+	}
+	if term < after || state == raft.Candidate {
+		nobody := raft.RequestVoteRequest{RPCHeader: p.guard.header(), Term: max(after, term+1), LeadershipTransfer: true} // whomever Raft follows
+		if !p.guard.offerInjection(injection{command: &nobody}) {
 			return false
 		}
 	}
-	return false
-}
-
-// standForElection makes Raft a candidate. One that is still waiting out a candidacy, for which it takes its slow time,
-// is first made a follower by a request of a later term, from nobody.
-func (p *Partition) standForElection() {
-	stand := injection{command: &raft.TimeoutNowRequest{RPCHeader: p.guard.header()}}
-	if p.raft.Load().State() != raft.Candidate {
-		p.guard.offerInjection(stand)
-		return
-	}
-	nobody := raft.RequestVoteRequest{RPCHeader: p.guard.header(), Term: p.term() + 1}
-	p.guard.offerInjection(injection{command: &nobody})
-	p.guard.offerInjection(stand)
+	return p.guard.offerInjection(injection{command: &raft.TimeoutNowRequest{RPCHeader: p.guard.header()}})
 }
 
 // Reassure sends a follower's member a word of its own, because its host does not follow this member by the beats. It blocks

@@ -35,6 +35,66 @@ func TestSimultaneousCandidates(t *testing.T) {
 	}
 }
 
+// TestCandidateHearsOfALaterTerm: of the two that are left one is in a later term, and its log is too short to be elected. The
+// other one can win only in a term after that, of which it hears by asking.
+func TestCandidateHearsOfALaterTerm(t *testing.T) {
+	g, h := newLiveGroup(t, 3, 200*time.Millisecond, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	long := g.other(l)
+	short := g.other(l, long)
+	h.sever(l, short)
+	h.sever(short, l)
+	_, err := l.append("a", 2, "{}")
+	must(t, err)
+	g.applied("a", 2, l, long)
+	later := l.part.Status().Term + 3 // as after elections that came to nothing
+	short.part.guard.offerInjection(injection{command: &raft.RequestVoteRequest{RPCHeader: short.part.guard.header(), Term: later, LeadershipTransfer: true}})
+	g.wait("the later term", func() bool { return short.part.term() >= later })
+	h.isolate(g, l)
+	if next := g.serving(long, short); next != long {
+		t.Fatal("a member that lacks a committed entry serves")
+	}
+	must(t, long.create("b"))
+}
+
+// TestStandingDoesNotUndoAnElection that was decided while the pre-votes were counted.
+func TestStandingDoesNotUndoAnElection(t *testing.T) {
+	g, _ := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	f := g.other(l)
+	term, epoch, err := l.part.Epoch()
+	must(t, err)
+	g.wait("the follower to follow", func() bool { return f.part.term() == term })
+	for name, stood := range map[string]bool{
+		"a leader": l.part.standForElection(term), "a follower in a later term": f.part.standForElection(term - 1),
+	} {
+		if stood {
+			t.Error(name, "stood")
+		}
+	}
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	if s := l.part.Status(); s.Term != term || epoch.Err() != nil {
+		t.Errorf("term %d after %d, epoch: %v", s.Term, term, epoch.Err())
+	}
+}
+
+// TestElectionIsWaitedFor: that a leader is known from before the candidacy does not end it. Its token would be free, and all
+// of a host's members would stand at once.
+func TestElectionIsWaitedFor(t *testing.T) {
+	g, _ := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	f := g.other(l)
+	g.wait("the follower to follow", func() bool { return f.part.Status().Leader == l.id })
+	began := time.Now()
+	f.part.awaitElection(f.part.term())
+	if took := time.Since(began); took < f.part.o.Timing.Election/2 {
+		t.Errorf("waited %s", took)
+	}
+}
+
 // TestBallotIsGivenOnce: until it ends a member gives no other pre-vote, its own candidacy included.
 func TestBallotIsGivenOnce(t *testing.T) {
 	g := &guard{leaseFor: 100 * time.Millisecond}

@@ -212,7 +212,9 @@ func (b ballot) taken(candidate raft.ServerID, now time.Time) bool {
 	return b.candidate != candidate && now.Before(b.until)
 }
 
-// preVote answers in Raft's place. Raft would refuse because it still knows the silent leader.
+// preVote answers in Raft's place. Raft would refuse because it still knows the silent leader. The answer tells the term of
+// this member, which may be later than the one asked for: the candidate stands after it. To refuse for it would be refusing
+// for ever when this member's own log is too short to be elected, because the candidate would never hear of the term.
 func (g *guard) preVote(req *raft.RequestPreVoteRequest, now time.Time) (*raft.RequestPreVoteResponse, error) {
 	candidate := raft.ServerID(req.ID)
 	if g.inOffice(now) {
@@ -241,14 +243,11 @@ func (g *guard) take(candidate raft.ServerID, now time.Time) error {
 	return nil
 }
 
-// vouches says why Raft here would not vote for a candidate, as far as the rules of Raft go (§5.2, 5.4.1 of the Raft paper).
+// vouches says why Raft here would not vote for a candidate of a later term, as far as the rules of Raft go (§5.2, 5.4.1 of
+// the Raft paper).
 func (p *Partition) vouches(req *raft.RequestPreVoteRequest) error {
-	r := p.raft.Load()
-	if r == nil {
+	if p.raft.Load() == nil {
 		return ErrClosed
-	}
-	if term := r.CurrentTerm(); req.Term <= term {
-		return fmt.Errorf("pre-vote for term %d, this member is at term %d", req.Term, term)
 	}
 	if voters := p.voters(); len(voters) > 0 && !slices.Contains(voters, raft.ServerID(req.ID)) {
 		return fmt.Errorf("pre-vote of %s, which is no voter", req.ID)

@@ -193,7 +193,7 @@ func (h *hosts) beat(ctx context.Context, id raft.ServerID) {
 			if !h.answers(peer.id, id) {
 				continue
 			}
-			if a.Yes {
+			if a.Yes && len(a.Refused) == 0 {
 				h.mu.Lock()
 				h.yes[[2]raft.ServerID{id, peer.id}]++
 				h.mu.Unlock()
@@ -550,20 +550,20 @@ func TestBeatsBindVotes(t *testing.T) {
 	g.follow("a", 7)
 	leader.Led(0, 7, "f")
 	b, _ := leader.Beat("f")
-	if a := table.Heard("a", b, now); !a.Yes {
+	if a := table.Heard("a", b, now); !a.Yes || len(a.Refused) > 0 {
 		t.Fatalf("%+v", a)
 	}
 	vote := raft.RPC{Command: &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("b")}, Term: 8}}
 	if _, err, handled := g.intercept(vote, now.Add(lease-1)); !handled || !errors.Is(err, errPromised) {
 		t.Fatalf("within the lease: %v", err)
 	}
-	if a := table.Heard("a", b, now); !a.Yes {
+	if a := table.Heard("a", b, now); len(a.Refused) > 0 {
 		t.Fatal("a refused vote broke what the beats say")
 	}
 	if _, err, handled := g.intercept(vote, now.Add(lease)); handled {
 		t.Fatalf("after the lease: %v", err)
 	}
-	if a := table.Heard("a", b, now.Add(lease)); a.Yes {
-		t.Fatal("a beat was answered with yes after a vote for another")
+	if a := table.Heard("a", b, now.Add(lease)); len(a.Refused) != 1 {
+		t.Fatal("a beat counts after a vote for another")
 	}
 }

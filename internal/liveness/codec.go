@@ -14,7 +14,7 @@ type Beat struct {
 	Pairs   []Pair // the set, by partition, when Listed
 }
 
-// Answer is what the other says. Without Yes nothing is promised.
+// Answer is what the other says. Without Yes nothing is promised; with it, everything of the list but what is refused.
 type Answer struct {
 	Yes      bool
 	Unlisted bool     // it has another list: send yours
@@ -110,7 +110,7 @@ func DecodeAnswer(in []byte) (Answer, error) {
 		}
 		a.Refused = append(a.Refused, uint32(p))
 	}
-	if a.Yes && (a.Unlisted || len(a.Refused) > 0) {
+	if a.Yes && a.Unlisted {
 		return Answer{}, fmt.Errorf("%w: yes and no", errMalformed)
 	}
 	return a, d.end()

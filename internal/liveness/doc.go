@@ -4,9 +4,10 @@
 // # Ideas
 //
 //   - A host that leads partitions sends each host that follows some of them a beat: a digest of the (partition, term)
-//     pairs which that host's members are known to follow it in. The other side answers yes only if it follows all of them
-//     at that moment. A yes counts, for each of the pairs, like the follower's acknowledgement of a heartbeat of its group:
-//     for the leader it extends the lease from the time the beat was sent; the follower promises from the time it arrived.
+//     pairs which that host's members are known to follow it in. The other side answers yes, and names the pairs that it does
+//     not follow at that moment. A yes counts, for each of the others, like the follower's acknowledgement of a heartbeat of
+//     its group: for the leader it extends the lease from the time the beat was sent; the follower promises from the time it
+//     arrived. That some pairs are refused says nothing of the rest: while many leaders change, some always are.
 //   - A pair enters the set when the follower acknowledged a request of its own group, so the first word is always Raft's.
 //   - A follower takes a pair back before it helps anybody else into office. Check and taking back are one step under the
 //     table's lock, so no answer can promise what a vote has just broken.

@@ -2,6 +2,7 @@ package liveness
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ type Pair struct {
 // Table is one host's half of all its beats, as leader and as follower. It is safe for concurrent use.
 //
 // Always: a pair of a set counts as acknowledged only since a beat that was sent while it was in the set; a follower's
-// answer is yes only while it follows every pair of the list it has from that leader.
+// answer names every pair of the list it has from that leader that it does not follow.
 type Table struct {
 	instance uint64 // of this process: a set of an earlier one is another set
 
@@ -47,9 +48,9 @@ type ledPair struct {
 // leader is what this host, as follower, has from another one.
 type leader struct {
 	digest uint64
-	pairs  map[uint32]uint64 // partition to term: the list, without what was refused
-	broken bool              // a pair of the list is no longer followed: another list is needed
-	beat   time.Time         // when the last beat that was answered with yes arrived
+	pairs  map[uint32]uint64   // partition to term: what is followed of the list
+	gone   map[uint32]struct{} // what is not, or was not for a while: refused until there is another list
+	beat   time.Time           // when the last beat that was answered with yes arrived
 }
 
 // followed is whom this host's member of a partition follows.
@@ -152,7 +153,7 @@ func (t *Table) unfollow(p uint32) {
 	t.changes++
 	if l := t.leaders[old.leader]; l != nil && l.pairs[p] == old.term {
 		delete(l.pairs, p)
-		l.broken = true
+		l.gone[p] = struct{}{}
 	}
 }
 
@@ -214,19 +215,18 @@ func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
 	defer t.mu.Unlock()
 	l := t.leaders[from]
 	if !b.Listed {
-		if l == nil || l.broken || l.digest != b.Digest {
+		if l == nil || l.digest != b.Digest {
 			return Answer{Unlisted: true}
 		}
 		l.beat = now
-		return Answer{Yes: true}
+		return l.answer()
 	}
-	var refused []uint32
-	fresh := &leader{digest: b.Digest, pairs: make(map[uint32]uint64, len(b.Pairs))}
+	fresh := &leader{digest: b.Digest, pairs: make(map[uint32]uint64, len(b.Pairs)), gone: map[uint32]struct{}{}, beat: now}
 	for _, pair := range b.Pairs {
 		if f := t.follows[pair.Partition]; f != nil && f.leader == from && f.term == pair.Term {
 			fresh.pairs[pair.Partition] = pair.Term
 		} else {
-			refused = append(refused, pair.Partition)
+			fresh.gone[pair.Partition] = struct{}{}
 		}
 	}
 	if l != nil {
@@ -238,13 +238,11 @@ func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
 	}
 	t.leaders[from] = fresh
 	t.changes++
-	if len(refused) > 0 {
-		fresh.broken = true
-		return Answer{Refused: refused}
-	}
-	fresh.beat = now
-	return Answer{Yes: true}
+	return fresh.answer()
 }
+
+// answer to a beat is yes, but for what is not followed.
+func (l *leader) answer() Answer { return Answer{Yes: true, Refused: slices.Sorted(maps.Keys(l.gone))} }
 
 // Unrest counts the changes of who follows whom here, and reports whether a host that is followed has not been heard of for
 // longer than a time: while neither is so, nobody's leader is missing.
@@ -272,7 +270,6 @@ func (t *Table) Answered(peer string, b Beat, a Answer, sent time.Time) []Pair {
 			f.acked, f.ackedAt = sent, b.Version
 		}
 		f.listed = max(f.listed, b.Version)
-		return nil
 	case a.Unlisted:
 		f.listed = 0
 	}

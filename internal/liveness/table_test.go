@@ -183,9 +183,8 @@ func TestResignedIsNeitherBeatenNorAcknowledged(t *testing.T) {
 	}
 }
 
-// TestUnfollowedPairStopsTheAnswer: a yes is about all pairs, so the next beat is answered with no until the leader has taken
-// the pair out; the other pairs come to no harm.
-func TestUnfollowedPairStopsTheAnswer(t *testing.T) {
+// TestUnfollowedPairIsRefused by the answer to the next beat, which counts for the other pairs none the less.
+func TestUnfollowedPairIsRefused(t *testing.T) {
 	for name, leave := range map[string]func(f *Table){
 		"unfollow":       func(f *Table) { f.Unfollow(1) },
 		"release":        func(f *Table) { f.Release(1, "M", at(500), lease) },
@@ -198,17 +197,13 @@ func TestUnfollowedPairStopsTheAnswer(t *testing.T) {
 			h.word(2, 4)
 			h.settle(at(0))
 			leave(h.f)
-			if _, a, _ := h.beat(at(510)); a.Yes || !a.Unlisted {
-				t.Fatalf("%+v", a)
-			}
-			h.acked(1, 4, at(0))
-			_, a, lost := h.beat(at(520))
-			if a.Yes || !reflect.DeepEqual(a.Refused, []uint32{1}) || !reflect.DeepEqual(lost, []Pair{{1, 4}}) {
-				t.Fatalf("answer %+v, lost %v", a, lost)
+			b, a, lost := h.beat(at(510))
+			if b.Listed || !a.Yes || !reflect.DeepEqual(a.Refused, []uint32{1}) || !reflect.DeepEqual(lost, []Pair{{1, 4}}) {
+				t.Fatalf("answer %+v to %+v, lost %v", a, b, lost)
 			}
 			h.acked(1, 4, time.Time{})
-			h.acked(2, 4, at(0))
-			h.contact(2, at(0)) // a no is no contact, and takes none away
+			h.acked(2, 4, at(510))
+			h.contact(2, at(510))
 			h.settle(at(530))
 			h.acked(2, 4, at(530))
 			h.contact(2, at(530))
@@ -224,11 +219,30 @@ func TestBrokenListIsNotMendedByFollowingAgain(t *testing.T) {
 	h.f.Unfollow(1)
 	h.f.Follow(1, 4, "L")
 	h.contact(1, time.Time{})
-	if _, a, _ := h.beat(at(30)); !a.Unlisted {
-		t.Fatalf("%+v", a)
+	if _, a, lost := h.beat(at(30)); !reflect.DeepEqual(a.Refused, []uint32{1}) || len(lost) != 1 {
+		t.Fatalf("%+v, lost %v", a, lost)
 	}
+	h.acked(1, 4, time.Time{})
+	h.contact(1, time.Time{})
+	h.word(1, 4)
 	h.settle(at(40))
 	h.acked(1, 4, at(40))
+}
+
+// TestRefusedPartOfAList: what is followed of it counts from its first arrival on, on both sides.
+func TestRefusedPartOfAList(t *testing.T) {
+	h := newPair(t)
+	h.word(1, 4)
+	h.l.Led(2, 4, "F") // F's member does not follow by now
+	if _, a, lost := h.beat(at(10)); !reflect.DeepEqual(a.Refused, []uint32{2}) || !reflect.DeepEqual(lost, []Pair{{2, 4}}) {
+		t.Fatalf("%+v, lost %v", a, lost)
+	}
+	h.acked(1, 4, at(10))
+	h.contact(1, at(10))
+	h.acked(2, 4, time.Time{})
+	if h.f.Release(1, "M", at(10), lease) {
+		t.Fatal("what the answer promised does not bind")
+	}
 }
 
 // TestRefusalOfAnOldBeatSparesANewPair: what a beat did not say can not be refused by its answer.
@@ -336,13 +350,13 @@ func TestLeadersAreToldApart(t *testing.T) {
 	if got := f.Heard("A", ba, at(0)); !got.Yes {
 		t.Fatalf("%+v", got)
 	}
-	if got := f.Heard("B", bb, at(10)); got.Yes || !reflect.DeepEqual(got.Refused, []uint32{1}) {
+	if got := f.Heard("B", bb, at(10)); !reflect.DeepEqual(got.Refused, []uint32{1}) {
 		t.Fatalf("%+v", got)
 	}
 	if _, _, got := f.Contact(1); !got.Equal(at(0)) {
 		t.Fatalf("contact %v", got)
 	}
-	if got := f.Heard("B", ba, at(20)); got.Yes {
+	if got := f.Heard("B", ba, at(20)); !reflect.DeepEqual(got.Refused, []uint32{1}) {
 		t.Fatal("A's list was confirmed to B")
 	}
 }
