@@ -15,12 +15,18 @@
 //
 //   - adamant: hosts that are opened and written to as any application does it. A write appends a delta at the leader's
 //     host.
+//
 //   - etcd: embedded members in their default settings (but for the quota, which a long run would exceed, and the log,
 //     which is silent). A write puts a key by a call into the leader, past gRPC: cheaper than any client of etcd has it.
+//
 //   - etcd-spread: the same, but documents are written by calls into all members in turn. Followers forward to the leader.
+//
 //   - raft: hashicorp/raft as its documentation has it: one group for each partition, each replica with a raft-boltdb of
 //     its own behind raft's log cache and with stock TCP transport, default timings, and a state machine that only
 //     counts. Leaders are spread evenly, and a write proposes at the leader.
+//
+//   - raft-memory: the same groups with the log, transport and snapshots in memory that come with hashicorp/raft, in one process.
+//     Nothing is durable: it is what the library itself costs, which nothing that is built upon it unmodified can go below.
 //
 // No system pays for a client's network hop. What a write buys differs: adamant checks the sequence, keeps the history and
 // maintains summaries for repair; etcd keeps revisions, and leases and watches could be used; raft keeps nothing but its

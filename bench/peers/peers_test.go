@@ -36,6 +36,9 @@ const brief = " -documents 16 -size 256 -warmup 20ms -duration 200ms -dir "
 func TestWrite(t *testing.T) {
 	for _, name := range systemNames() {
 		t.Run(name, func(t *testing.T) { testWrite(t, name, "-partitions 4") })
+		if name == "raft-memory" {
+			continue
+		}
 		t.Run(name+" in processes", func(t *testing.T) { testWrite(t, name, "-processes -partitions 4") })
 	}
 	t.Run("one partition", func(t *testing.T) { testWrite(t, "adamant", "-processes -partitions 1") })

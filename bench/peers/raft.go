@@ -19,8 +19,11 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
-// raftSystem is hashicorp/raft, a group for each partition.
+// raftSystem is hashicorp/raft, a group for each partition: with the log, the transport and the snapshots that come with it, or
+// with none of that (memory), where nothing is durable and nothing leaves the process. The latter is what the library itself
+// costs: no build upon it, unmodified, can be faster.
 type raftSystem struct {
+	memory bool
 	groups []*raftGroup
 	keys   []string // by document
 	group  []int    // of a document
@@ -36,9 +39,12 @@ type raftGroup struct {
 // raftServer is one replica of a group, with what was opened for it. Any of it is nil after a failed start.
 type raftServer struct {
 	raft      *raft.Raft
-	transport *raft.NetworkTransport
-	logs      *raftboltdb.BoltStore
-	stop      func() // handing leadership back
+	transport interface {
+		raft.Transport
+		raft.WithClose
+	}
+	logs io.Closer
+	stop func() // handing leadership back
 }
 
 // As applications of raft have it.
@@ -60,7 +66,7 @@ func (r *raftSystem) prepare(s settings, dir string, hosts []int) (AddressBook, 
 		r.groups = append(r.groups, &raftGroup{home: n % s.Hosts, servers: map[int]*raftServer{}})
 	}
 	err := each(r.groups, func(n int, g *raftGroup) error {
-		if err := g.prepare(hosts, filepath.Join(dir, fmt.Sprintf("g%d", n))); err != nil {
+		if err := g.prepare(hosts, filepath.Join(dir, fmt.Sprintf("g%d", n)), r.memory); err != nil {
 			return fmt.Errorf("group %d: %w", n, err)
 		}
 		return nil
@@ -77,15 +83,33 @@ func (r *raftSystem) prepare(s settings, dir string, hosts []int) (AddressBook, 
 	return book, nil
 }
 
-func (g *raftGroup) prepare(hosts []int, dir string) error {
+func (g *raftGroup) prepare(hosts []int, dir string, memory bool) error {
 	for _, host := range hosts {
 		s, id := &raftServer{}, hostName(host)
 		g.servers[host] = s
-		if err := s.open(raft.ServerID(id), filepath.Join(dir, id)); err != nil {
+		open := s.open
+		if memory {
+			open = s.openMemory
+		}
+		if err := open(raft.ServerID(id), filepath.Join(dir, id)); err != nil {
 			return fmt.Errorf("server %s: %w", id, err)
 		}
 	}
+	if memory {
+		g.connect()
+	}
 	return nil
+}
+
+// connect joins servers in memory.
+func (g *raftGroup) connect() {
+	for _, a := range g.servers {
+		for _, b := range g.servers {
+			if t, ok := a.transport.(raft.WithPeers); ok && a != b {
+				t.Connect(b.transport.LocalAddr(), b.transport)
+			}
+		}
+	}
 }
 
 func (r *raftSystem) open(ctx context.Context, all AddressBook) error {
@@ -132,10 +156,12 @@ func (s *raftServer) open(id raft.ServerID, dir string) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if s.logs, err = raftboltdb.NewBoltStore(filepath.Join(dir, "raft.db")); err != nil {
+	logs, err := raftboltdb.NewBoltStore(filepath.Join(dir, "raft.db"))
+	if err != nil {
 		return err
 	}
-	cache, err := raft.NewLogCache(raftLogCache, s.logs)
+	s.logs = logs
+	cache, err := raft.NewLogCache(raftLogCache, logs)
 	if err != nil {
 		return err
 	}
@@ -143,12 +169,25 @@ func (s *raftServer) open(id raft.ServerID, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.transport, err = raft.NewTCPTransportWithLogger("127.0.0.1:0", nil, raftPool, raftTimeout, silent); err != nil {
+	transport, err := raft.NewTCPTransportWithLogger("127.0.0.1:0", nil, raftPool, raftTimeout, silent)
+	if err != nil {
 		return err
 	}
+	s.transport = transport
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger = id, silent
-	s.raft, err = raft.NewRaft(c, &countingMachine{}, cache, s.logs, snapshots, s.transport)
+	s.raft, err = raft.NewRaft(c, &countingMachine{}, cache, logs, snapshots, s.transport)
+	return err
+}
+
+// openMemory is open without disk and network.
+func (s *raftServer) openMemory(id raft.ServerID, dir string) (err error) {
+	_, transport := raft.NewInmemTransportWithTimeout(raft.ServerAddress(dir), raftTimeout)
+	s.transport = transport
+	logs := raft.NewInmemStore()
+	c := raft.DefaultConfig()
+	c.LocalID, c.Logger = id, hclog.NewNullLogger()
+	s.raft, err = raft.NewRaft(c, &countingMachine{}, logs, logs, raft.NewInmemSnapshotStore(), s.transport)
 	return err
 }
 

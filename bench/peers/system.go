@@ -36,12 +36,16 @@ func newSystem(name string) (system, error) {
 		return &etcdSystem{spread: true}, nil
 	case "raft":
 		return &raftSystem{}, nil
+	case "raft-memory":
+		return &raftSystem{memory: true}, nil
 	}
 	return nil, fmt.Errorf("unknown system %q", name)
 }
 
 // systemNames puts first what the others are compared with.
-func systemNames() []string { return []string{"adamant", "etcd", "etcd-spread", "raft"} }
+func systemNames() []string {
+	return []string{"adamant", "etcd", "etcd-spread", "raft", "raft-memory"}
+}
 
 // hostName is what the systems call a host, by its number.
 func hostName(host int) string { return fmt.Sprintf("h%d", host+1) }
