@@ -28,7 +28,8 @@ const campaignsAtOnce = 16
 const ticksPerHeartbeat = 8
 
 // beat is the loop that sends beats to every host this one leads members on, each on its own goroutine, so that a slow host
-// delays no other.
+// delays no other. None waits for the answer to the one before, which may take as long as a lease when the machines are busy:
+// then the followers would miss a leader that lives.
 func (h *Host) beat(ctx context.Context) {
 	interval := h.opts.Timing.Heartbeat / beatsPerHeartbeat
 	ticker := time.NewTicker(interval)
@@ -36,7 +37,7 @@ func (h *Host) beat(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	var mu sync.Mutex
-	busy := map[string]bool{}
+	unanswered := map[raft.ServerID]int{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -49,16 +50,18 @@ func (h *Host) beat(ctx context.Context) {
 		for _, peer := range h.reports.servers() {
 			b, ok := h.live.Beat(string(peer))
 			mu.Lock()
-			free := !busy[string(peer)]
-			busy[string(peer)] = busy[string(peer)] || ok
+			free := ok && unanswered[peer] < beatsPerHeartbeat
+			if free {
+				unanswered[peer]++
+			}
 			mu.Unlock()
-			if !ok || !free {
+			if !free {
 				continue
 			}
 			wg.Go(func() {
-				lost := h.beatOnce(ctx, peer, b, 2*interval)
+				lost := h.beatOnce(ctx, peer, b, h.opts.Timing.Lease)
 				mu.Lock()
-				delete(busy, string(peer))
+				unanswered[peer]--
 				mu.Unlock()
 				h.reassure(peer, lost) // takes its time: the other partitions' next beat does not wait for it
 			})

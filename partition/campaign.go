@@ -48,6 +48,7 @@ func (g *guard) offerInjection(i injection) bool {
 type candidacy struct {
 	underWay  bool
 	notBefore time.Time // the next attempt
+	attempts  int       // since the leader fell silent
 	silent    time.Time // since when the leader has been found silent; zero while it is not
 	nourished time.Time // when Raft was last told that its leader lives
 	noted     uint64    // commit index that followers were last told beside entries
@@ -87,7 +88,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	defer p.mu.Unlock()
 	c := &p.candidacy
 	if missed := now.Sub(contact); missed < p.o.Timing.Heartbeat {
-		c.silent = time.Time{}
+		c.silent, c.attempts = time.Time{}, 0
 		p.awake.Store(missed > p.o.Timing.Heartbeat/2)
 		p.nourish(now)
 		return Note{}, false
@@ -205,6 +206,10 @@ func (p *Partition) turn() time.Duration {
 	return time.Duration(rank)*p.o.Timing.Heartbeat/4 + rand.N(p.o.Timing.Heartbeat/40+1)
 }
 
+// maxPatience is how many times longer a member that stood in vain waits before the next attempt in the end: machines that are
+// too busy to elect anybody in time get room, and members that can win get the tokens of those that can not.
+const maxPatience = 4
+
 // campaign makes one attempt to be elected: pre-votes first, so that a member that could not win disturbs nobody.
 func (p *Partition) campaign() {
 	wait := time.Duration(0) // without a token, the next tick tries again
@@ -219,6 +224,10 @@ func (p *Partition) campaign() {
 		wait = p.o.Timing.Election/2 + rand.N(p.o.Timing.Election/2+1)
 	}
 	p.mu.Lock()
+	if wait > 0 {
+		p.candidacy.attempts++
+		wait *= time.Duration(min(p.candidacy.attempts, maxPatience))
+	}
 	p.candidacy.underWay = false
 	p.candidacy.notBefore = time.Now().Add(wait)
 	p.mu.Unlock()
@@ -248,7 +257,7 @@ func (p *Partition) tokenBack() {
 func (p *Partition) awaitElection(after uint64) {
 	patience := time.NewTimer(p.o.Timing.Election / 2)
 	defer patience.Stop()
-	look := time.NewTicker(p.o.Timing.Election / 100)
+	look := time.NewTicker(p.o.Timing.Election / 20)
 	defer look.Stop()
 	for {
 		r := p.raft.Load()
