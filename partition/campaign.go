@@ -206,9 +206,12 @@ func (p *Partition) turn() time.Duration {
 	return time.Duration(rank)*p.o.Timing.Heartbeat/4 + rand.N(p.o.Timing.Heartbeat/40+1)
 }
 
-// maxPatience is how many times longer a member that stood in vain waits before the next attempt in the end: machines that are
-// too busy to elect anybody in time get room, and members that can win get the tokens of those that can not.
-const maxPatience = 4
+// A member that stood in vain more often than promptAttempts waits longer before each further attempt, up to maxPatience times:
+// machines that are too busy to elect anybody in time get room, and members that can win get the tokens of those that can not.
+const (
+	promptAttempts = 3
+	maxPatience    = 4
+)
 
 // campaign makes one attempt to be elected: pre-votes first, so that a member that could not win disturbs nobody.
 func (p *Partition) campaign() {
@@ -226,7 +229,7 @@ func (p *Partition) campaign() {
 	p.mu.Lock()
 	if wait > 0 {
 		p.candidacy.attempts++
-		wait *= time.Duration(min(p.candidacy.attempts, maxPatience))
+		wait *= time.Duration(min(max(p.candidacy.attempts-promptAttempts+1, 1), maxPatience))
 	}
 	p.candidacy.underWay = false
 	p.candidacy.notBefore = time.Now().Add(wait)
