@@ -222,6 +222,8 @@ func (p *Partition) campaign() {
 			if p.standForElection(after) {
 				p.awaitElection(after)
 			}
+		} else {
+			p.guard.giveBack(p.o.Self) // the others' turn: this member may be one that they will never elect
 		}
 		p.tokenBack()
 		wait = p.o.Timing.Election/2 + rand.N(p.o.Timing.Election/2+1)

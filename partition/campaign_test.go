@@ -108,6 +108,14 @@ func TestBallotIsGivenOnce(t *testing.T) {
 			t.Errorf("%s after %d ms: %v", c.candidate, c.after, err)
 		}
 	}
+	g.giveBack("a")
+	if err := g.take("b", now.Add(111*time.Millisecond)); err != nil {
+		t.Error("a ballot that was given back:", err)
+	}
+	g.giveBack("a")
+	if err := g.take("a", now.Add(112*time.Millisecond)); err == nil {
+		t.Error("somebody else's ballot was given back")
+	}
 }
 
 // TestLiveHandOver: one term, no silence waited for, by members that beats had bound to the old leader: with

@@ -243,6 +243,15 @@ func (g *guard) take(candidate raft.ServerID, now time.Time) error {
 	return nil
 }
 
+// giveBack ends a ballot that a candidate holds and has no use for.
+func (g *guard) giveBack(candidate raft.ServerID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ballot.candidate == candidate {
+		g.ballot = ballot{}
+	}
+}
+
 // vouches says why Raft here would not vote for a candidate of a later term, as far as the rules of Raft go (§5.2, 5.4.1 of
 // the Raft paper).
 func (p *Partition) vouches(req *raft.RequestPreVoteRequest) error {
