@@ -40,7 +40,7 @@ func (h *Host) Metrics() Metrics {
 	m := Metrics{Operations: h.meter.snapshot(), Leaderships: h.counts.leaderships.Load(),
 		Catastrophes: h.counts.catastrophes.Load(), Divergences: h.counts.divergences.Load(), ConfigChanges: h.counts.configChanges.Load()}
 	logs := h.logs.Stats()
-	m.Log = EngineMetrics{Syncs: logs.Syncs, Written: logs.Bytes, Entries: logs.Entries, DiskBytes: logs.DiskBytes,
+	m.Log = EngineMetrics{Syncs: logs.Syncs, Written: logs.WrittenBytes, Entries: logs.Entries, DiskBytes: logs.DiskBytes,
 		CacheHits: logs.Reads - logs.ReadsDisk, CacheMiss: logs.ReadsDisk}
 	m.Documents = h.documentMetrics()
 	if s, ok := h.net.(interface{ Stats() mesh.Stats }); ok {

@@ -268,6 +268,9 @@ func (m *member) leave(ctx context.Context, p *partition.Partition, desired part
 		return nil
 	}
 	// What this member holds must be the leader's too: it is, once the same group has gone as far.
+	if err := m.docs.Flush(); err != nil {
+		return err
+	}
 	if applied := m.docs.Applied(); applied > 0 && (reply.Founding != p.Founding() || p.Founding() == 0 || reply.Applied < applied) {
 		return fmt.Errorf("partition %d: host %s does not list this member, but it is of founding %016x at index %d, this member of %016x at %d: its data stays",
 			m.id, partition.HostOf(leader), reply.Founding, reply.Applied, p.Founding(), applied)

@@ -50,7 +50,7 @@ func LatencyBound(i int) time.Duration { return 64 * time.Microsecond << i }
 // EngineMetrics counts a storage engine's work.
 type EngineMetrics struct {
 	Syncs     uint64 // fsyncs of its WAL
-	Written   uint64 // bytes handed to its WAL
+	Written   uint64 // bytes written to its WAL; of a bolt log, the entries alone
 	Entries   uint64 // Raft entries, or mutations, written
 	DiskBytes uint64 // on disk now
 	CacheHits uint64 // of blocks, or of recent entries

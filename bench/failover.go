@@ -64,6 +64,9 @@ func measureFailover(ctx context.Context, t trial) (_ figures, err error) {
 	t.tell("reading back", t.warmup+t.duration)
 	missing, checked, err := all.readBack(ctx)
 	out["lostWrites"], out["checkedWrites"] = float64(missing), float64(checked)
+	if missing > 0 {
+		err = errors.Join(err, fmt.Errorf("%d of %d acknowledged writes are lost or changed", missing, checked))
+	}
 	return out, err
 }
 
@@ -92,7 +95,11 @@ func (t trial) lose(ctx context.Context, f *fleet, all *clients) (out figures, e
 		return nil, err
 	}
 	rate := float64(all.writes()-writes) / time.Since(begun).Seconds()
-	victim := chooseVictim(all.leaders(), t.seed)
+	leaders := all.leaders()
+	if len(leaders) == 0 {
+		return nil, errors.New("no host acknowledges writes")
+	}
+	victim := chooseVictim(leaders, t.seed)
 	t.tell("taking "+victim+" away", t.warmup+t.duration)
 	all.lose(victim)
 	lost := make(chan error, 1)

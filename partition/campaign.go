@@ -55,6 +55,7 @@ type candidacy struct {
 	noteFrom  time.Time // no note before
 	seen      uint64    // commit index at the last tick
 	nudged    uint64    // last index at the last nudge
+	stalled   stalled
 }
 
 // Note is a leader's word on how far the log is committed, for followers that no entry is going to tell. The entry at Index
@@ -77,6 +78,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 			p.guard.resign() // the host beats on, but not for this partition
 			return Note{}, false
 		}
+		p.push(now)
 		return p.note(now)
 	case raft.Shutdown:
 		p.awake.Store(false)
@@ -105,12 +107,55 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	return Note{}, false
 }
 
+// stalled is a leader's view of entries that do not commit.
+type stalled struct {
+	commit uint64
+	next   time.Time // when to push
+	wait   time.Duration
+}
+
+// push makes one more entry when those before it do not commit. Raft sends an entry that did not arrive again only along with
+// another one, and learns by the next one that its connection to a follower broke. An application that waits for its
+// write may make none.
+func (p *Partition) push(now time.Time) {
+	if term, due := p.pushDue(now); due {
+		// It counts as nobody's barrier. When Raft has no room now it is not needed: what fills the room is sent.
+		p.raft.Load().Apply((&command{EvalTerm: term, Barrier: true, Founding: p.fsm.foundingID()}).encode(), time.Millisecond)
+	}
+}
+
+func (p *Partition) pushDue(now time.Time) (term uint64, due bool) {
+	r := p.raft.Load()
+	last, commit := r.LastIndex(), r.CommitIndex()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, l := &p.candidacy.stalled, p.lead
+	if last > commit {
+		p.awake.Store(true)
+	}
+	if l == nil || last <= commit || commit != s.commit || s.wait == 0 {
+		*s = stalled{commit: commit, next: now.Add(p.o.Timing.Heartbeat), wait: p.o.Timing.Heartbeat}
+		return 0, false
+	}
+	if now.Before(s.next) {
+		return 0, false
+	}
+	s.wait = min(2*s.wait, 16*p.o.Timing.Heartbeat)
+	s.next = now.Add(s.wait)
+	return l.term, true
+}
+
 // note tells followers the commit index once it has not moved for a tick: while it does, entries tell it.
 func (p *Partition) note(now time.Time) (Note, bool) {
 	r := p.raft.Load()
-	commit, term := r.CommitIndex(), r.CurrentTerm()
+	last, commit := r.LastIndex(), r.CommitIndex()
 	p.mu.Lock()
-	c := &p.candidacy
+	c, l := &p.candidacy, p.lead
+	if l == nil || r.CurrentTerm() != l.term || r.State() != raft.Leader { // it would be told in a term that another leads
+		p.mu.Unlock()
+		return Note{}, false
+	}
+	term := l.term
 	if p.joined.Swap(false) {
 		c.noted, c.noteFrom = 0, time.Time{}
 	}
@@ -119,7 +164,7 @@ func (p *Partition) note(now time.Time) (Note, bool) {
 	if quiet {
 		c.noted = commit
 	}
-	p.awake.Store(commit > c.noted || p.log.overdue(now) > 0)
+	p.awake.Store(commit > c.noted || last > commit || p.log.overdue(now) > 0)
 	p.mu.Unlock()
 	if !quiet {
 		return Note{}, false

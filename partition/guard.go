@@ -315,8 +315,8 @@ func (g *guard) noteAck(id raft.ServerID, req *raft.AppendEntriesRequest, resp *
 		return
 	}
 	match := uint64(0)
-	if resp.Success {
-		match = req.PrevLogEntry + uint64(len(req.Entries))
+	if n := len(req.Entries); resp.Success && n > 0 { // durably; what precedes a request without entries need not be
+		match = req.Entries[n-1].Index
 	}
 	g.mu.Lock()
 	g.lease.ack(id, req.Term, sent, match)

@@ -66,6 +66,7 @@ func Open(options Options) (*Partition, error) {
 	}
 	p := &Partition{o: o, notify: make(chan bool, 16), observed: make(chan raft.Observation, 1), poke: make(chan struct{}, 1),
 		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader}
+	// What a member before this one staged is durable before Raft starts: starting stores the term, which waits.
 	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail}
 	p.fsm = &stateMachine{docs: o.Documents, awaitLog: p.log.await, complete: p.complete, onConfig: o.Events.Configuration, failed: p.fail}
 	if err := p.recoverHole(); err != nil {
@@ -284,7 +285,8 @@ func (p *Partition) Truncate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.o.Documents.Flush(); err != nil {
+	if err := p.o.Documents.Flush(); err != nil { // of what was acknowledged
+		p.fail(fmt.Errorf("write what was applied: %w", err))
 		return fmt.Errorf("partition %d: %w", p.o.ID, err)
 	}
 	applied, bytes := p.o.Documents.Applied(), p.fsm.bytesSince(m.Index)

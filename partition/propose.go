@@ -209,7 +209,7 @@ func (p *Partition) complete(outcomes []outcome) {
 			continue
 		}
 		if o.barrier {
-			l.barriers--
+			l.barriers = max(0, l.barriers-1) // pushed ones are not counted
 			if !o.fenced {
 				l.barrier = true
 				p.wake()

@@ -31,10 +31,6 @@ func (p *Partition) Read(ctx context.Context, level Level) (Staleness, error) {
 	}
 	switch level {
 	case Stale:
-		if err := p.o.Documents.Flush(); err != nil {
-			return s, err
-		}
-		s.Index = p.o.Documents.Applied()
 		s.Age = p.age(time.Now())
 		return s, nil
 	case Lease:

@@ -105,11 +105,14 @@ func (d *Documents) acquire() error {
 	if err := d.engine.acquire(); err != nil {
 		return err
 	}
+	err := d.spoiled()
 	if d.dropped.Load() {
-		d.engine.release()
-		return ErrDropped
+		err = ErrDropped
 	}
-	return nil
+	if err != nil {
+		d.engine.release()
+	}
+	return err
 }
 
 // lock precedes every write but Stage: what is staged is written first.

@@ -173,7 +173,7 @@ func (b *boltLog) disk(partition uint32) logDisk {
 
 // usage counts two fsyncs per transaction: bolt writes the pages, then the meta page that makes them the newest.
 func (b *boltLog) usage(s *LogStats) {
-	s.Syncs = 2 * b.commits.Load()
+	s.Syncs, s.WrittenBytes = 2*b.commits.Load(), s.Bytes // a transaction syncs its pages, and then what points at them
 	files, err := os.ReadDir(b.engine.opts.Dir)
 	if err != nil {
 		return

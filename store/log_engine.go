@@ -101,6 +101,10 @@ type LogStats struct {
 	Entries uint64 // entries stored
 	Bytes   uint64 // their encoded size
 
+	// WrittenBytes is what went to the write-ahead log, framing included. Bolt: Bytes, because what it makes of them is not
+	// known: it writes whole pages, several for each transaction.
+	WrittenBytes uint64
+
 	Reads      uint64 // GetLog calls that found an entry
 	ReadsDisk  uint64 // of these, not answered from memory
 	CacheBytes int64  // recent entries kept in memory

@@ -144,6 +144,7 @@ func (p *pebbleLog) usage(s *LogStats) {
 	m := p.db.Metrics()
 	s.Syncs = p.commit.syncs.Load()
 	s.DiskBytes = m.DiskSpaceUsage()
+	s.WrittenBytes = m.WAL.BytesWritten
 	s.FlushedBytes = m.Levels[0].TableBytesFlushed
 }
 

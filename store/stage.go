@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,7 +25,7 @@ type stage struct {
 	batch *docBatch // nil: nothing is staged. Guarded by Documents.mu
 	bytes int64     // as counted in the engine's total. Guarded by Documents.mu
 	timer *time.Timer
-	spoil error // a command could not be staged as a whole: nothing is written any more. Guarded by Documents.mu
+	spoil atomic.Pointer[error] // a command could not be staged or written as a whole: nothing is read or written any more
 
 	lock  sync.RWMutex
 	heads map[Key]stagedHead // of the documents in batch
@@ -45,9 +46,6 @@ func (d *Documents) Stage(batch []Mutation, last uint64) error {
 		return err
 	}
 	defer unlock()
-	if err := d.stage.spoil; err != nil {
-		return err
-	}
 	if err := checkOrder(batch, last); err != nil {
 		return fmt.Errorf("store: partition %d: %w", d.partition, err)
 	}
@@ -65,9 +63,7 @@ func (d *Documents) Stage(batch []Mutation, last uint64) error {
 	}
 	diverged, err := b.apply(batch, last)
 	if err != nil {
-		d.stage.spoil = err
-		d.unstage()
-		return err
+		return d.spoil(err)
 	}
 	d.showStaged(b, batch)
 	total := d.countStaged(int64(b.batch.Len()))
@@ -135,17 +131,28 @@ func (d *Documents) flushLate() {
 
 // flush writes what is staged. The caller holds mu.
 func (d *Documents) flush() error {
-	if d.stage.spoil != nil {
-		return d.stage.spoil
-	}
 	if d.stage.batch == nil {
 		return nil
 	}
-	if d.stage.spoil = d.stage.batch.commit(false); d.stage.spoil != nil {
-		d.stage.spoil = fmt.Errorf("store: partition %d: write what is staged: %w", d.partition, d.stage.spoil)
+	if err := d.stage.batch.commit(false); err != nil {
+		return d.spoil(fmt.Errorf("store: partition %d: write what is staged: %w", d.partition, err))
 	}
 	d.unstage()
-	return d.stage.spoil
+	return nil
+}
+
+// spoil ends the use of the member: what is staged has been acknowledged, and can not be written. The caller holds mu.
+func (d *Documents) spoil(err error) error {
+	d.stage.spoil.Store(&err)
+	d.unstage()
+	return err
+}
+
+func (d *Documents) spoiled() error {
+	if err := d.stage.spoil.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // flushDocument writes what is staged when that changes a document.

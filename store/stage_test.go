@@ -105,6 +105,18 @@ func TestSpoiledStage(t *testing.T) {
 			t.Errorf("%s afterwards: %v", what, err)
 		}
 	}
+	// What was staged before was acknowledged: nobody may be told that it is not there.
+	if _, ok, err := d.Head(createAt(2).Key); !errors.As(err, &corruption) {
+		t.Errorf("head afterwards: %v, %v", ok, err)
+	}
+	if _, err := d.View(createAt(2).Key); !errors.As(err, &corruption) {
+		t.Errorf("view afterwards: %v", err)
+	}
+	for _, err := range d.Inventory("") {
+		if !errors.As(err, &corruption) {
+			t.Errorf("inventory afterwards: %v", err)
+		}
+	}
 	if s := d.Status(); s.Applied != 1 || s.Documents != 1 || e.staged.Load() != 0 {
 		t.Fatalf("%+v, %d bytes staged", s, e.staged.Load())
 	}
