@@ -6,6 +6,7 @@
 //	go run ./bench failover --kill 9                        # how long writes wait when a host is gone
 //	go run ./bench repair --missing 5%                      # how fast a member is complete again
 //	go run ./bench scale --vary partitions                  # how cost grows
+//	go run ./bench report FILES                             # a page with plots of what --out has saved
 //
 // # Ideas
 //
@@ -21,9 +22,9 @@
 //
 // # Parts
 //
-// A workload (write.go, idle.go, failover.go, repair.go, scale.go) names its figures and measures them once: a trial. experiment.go runs trials of all
-// variants (settings.go, compare.go), round by round, into a result (result.go), which table.go prints;
-// internal/baseline measures the machine. A trial works with a fleet (fleet.go): crews that each run some hosts and their
+// A workload (write.go, idle.go, failover.go, repair.go, scale.go) names its figures and measures them once: a trial.
+// experiment.go runs trials of all variants (settings.go, compare.go), round by round, into a result (result.go), which
+// table.go prints; internal/baseline measures the machine. A trial works with a fleet (fleet.go): crews that each run some hosts and their
 // writers, either all in this process (site.go, load.go) or each in a child process (process.go), under the same orders
 // (order.go). Where a host is lost under load, the writers are clients (client.go) that reach each host by a line of their
 // own (line.go, door.go) and outlive it.
