@@ -53,6 +53,9 @@ func newTestCluster(t *testing.T, hosts, partitions, voters int, change func(*Op
 	return c
 }
 
+// takenAddrs keeps ports that are to be listened on later from being found twice.
+var takenAddrs sync.Map
+
 // freeAddr finds a port that is free for TCP and UDP.
 func freeAddr(t *testing.T) string {
 	t.Helper()
@@ -65,7 +68,9 @@ func freeAddr(t *testing.T) string {
 		l.Close()
 		if err == nil {
 			u.Close()
-			return l.Addr().String()
+			if _, taken := takenAddrs.LoadOrStore(l.Addr().String(), true); !taken {
+				return l.Addr().String()
+			}
 		}
 	}
 	t.Fatal("no free port")
