@@ -80,3 +80,17 @@ func (t trial) during(note string, from, length time.Duration) (stop func()) {
 		<-ended
 	}
 }
+
+// onCluster opens the trial's cluster, measures something on it, and closes it.
+func (t trial) onCluster(ctx context.Context, measure func(context.Context, *fleet) (figures, error)) (_ figures, err error) {
+	f, err := plan(t)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	t.tell("opening hosts", 0)
+	if err := f.open(ctx); err != nil {
+		return nil, err
+	}
+	return measure(ctx, f)
+}

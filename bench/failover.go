@@ -37,16 +37,11 @@ of writing before the loss; each round loses one host of a fresh cluster.`,
 const afterwards = 500 * time.Millisecond
 
 // measureFailover runs one trial: one loss of one host.
-func measureFailover(ctx context.Context, t trial) (_ figures, err error) {
-	f, err := plan(t)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.close()) }()
-	t.tell("opening hosts", 0)
-	if err := f.open(ctx); err != nil {
-		return nil, err
-	}
+func measureFailover(ctx context.Context, t trial) (figures, error) {
+	return t.onCluster(ctx, t.failover)
+}
+
+func (t trial) failover(ctx context.Context, f *fleet) (_ figures, err error) {
 	lines, err := f.lines(ctx)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,16 +45,9 @@ type repairTrial struct {
 	victim string
 }
 
-func measureRepair(ctx context.Context, t trial) (_ figures, err error) {
-	f, err := plan(t)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.close()) }()
-	t.tell("opening hosts", 0)
-	if err := f.open(ctx); err != nil {
-		return nil, err
-	}
+func measureRepair(ctx context.Context, t trial) (figures, error) { return t.onCluster(ctx, t.rebuild) }
+
+func (t trial) rebuild(ctx context.Context, f *fleet) (figures, error) {
 	names := f.cluster.HostNames()
 	r := &repairTrial{trial: t, fleet: f, victim: names[int(t.seed%uint64(len(names)))]}
 	missing, err := r.impair(ctx)

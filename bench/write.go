@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,18 +35,7 @@ func loadDefaults() settings {
 }
 
 // measureWrite runs one trial.
-func measureWrite(ctx context.Context, t trial) (_ figures, err error) {
-	f, err := plan(t)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.close()) }()
-	t.tell("opening hosts", 0)
-	if err := f.open(ctx); err != nil {
-		return nil, err
-	}
-	return t.write(ctx, f)
-}
+func measureWrite(ctx context.Context, t trial) (figures, error) { return t.onCluster(ctx, t.write) }
 
 // write puts load on an open cluster for the warm-up, then for the measured time between two looks at the counters.
 func (t trial) write(ctx context.Context, f *fleet) (figures, error) {

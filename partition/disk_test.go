@@ -60,6 +60,20 @@ func (s *stall) drain() {
 
 func (s *stall) set(c chan struct{}) { s.mu.Lock(); s.gate = c; s.mu.Unlock() }
 
+// hold closes the gates of disks until release is called, which may be called again.
+func hold(disks ...*stall) (release func()) {
+	gate := make(chan struct{})
+	for _, d := range disks {
+		d.set(gate)
+	}
+	return sync.OnceFunc(func() {
+		for _, d := range disks {
+			d.set(nil)
+		}
+		close(gate)
+	})
+}
+
 // wait returns on its turn.
 func (s *stall) wait() {
 	done := make(chan struct{})
@@ -204,9 +218,7 @@ func TestStuckDiskIsNotKeptAlive(t *testing.T) {
 			n = k
 		}
 	}
-	gate := make(chan struct{})
-	stalls[n].set(gate)
-	release := sync.OnceFunc(func() { stalls[n].set(nil); close(gate) })
+	release := hold(&stalls[n])
 	defer release()
 	result := make(chan error, 1)
 	go func() { _, err := l.append("a", 2, `{"stuck":1}`); result <- err }()

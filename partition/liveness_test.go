@@ -428,9 +428,7 @@ func TestLiveLeaderWithAStuckDisk(t *testing.T) {
 			n = k
 		}
 	}
-	gate := make(chan struct{})
-	stalls[n].set(gate)
-	release := sync.OnceFunc(func() { stalls[n].set(nil); close(gate) })
+	release := hold(&stalls[n])
 	defer release()
 	result := make(chan error, 1)
 	go func() { _, err := l.append("a", 2, `{"stuck":1}`); result <- err }()

@@ -2,7 +2,6 @@ package partition
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,16 +32,11 @@ func newGatedGroup(t *testing.T) *gatedGroup {
 
 // hold keeps everything that is staged from now on from being durable.
 func (g *gatedGroup) hold(nodes ...*node) (release func()) {
-	gate := make(chan struct{})
+	var disks []*stall
 	for _, nd := range nodes {
-		g.disks[nd].set(gate)
+		disks = append(disks, g.disks[nd])
 	}
-	release = sync.OnceFunc(func() {
-		for _, nd := range nodes {
-			g.disks[nd].set(nil)
-		}
-		close(gate)
-	})
+	release = hold(disks...)
 	g.t.Cleanup(release)
 	return release
 }

@@ -115,15 +115,11 @@ func (d *Documents) Export(bucket uint8, q *ExportQuery) (*Chunk, error) {
 	if err := d.checkWants(bucket, q.Wants); err != nil {
 		return nil, err
 	}
-	if err := d.acquire(); err != nil {
+	snapshot, done, err := d.snapshot()
+	if err != nil {
 		return nil, err
 	}
-	defer d.engine.release()
-	if err := d.Flush(); err != nil {
-		return nil, err
-	}
-	snapshot := d.engine.db.NewSnapshot()
-	defer func() { _ = snapshot.Close() }()
+	defer done()
 	return d.exportFrom(snapshot, bucket, q)
 }
 

@@ -71,15 +71,11 @@ type ListQuery struct {
 // List lists a bucket. All of it is read from one snapshot of the engine. When the page does not reach the end of the
 // query, To says how far it goes, and the next query starts at To+1. A page holds all rows of a hash.
 func (d *Documents) List(bucket uint8, q ListQuery) (*Listing, error) {
-	if err := d.acquire(); err != nil {
+	snapshot, done, err := d.snapshot()
+	if err != nil {
 		return nil, err
 	}
-	defer d.engine.release()
-	if err := d.Flush(); err != nil {
-		return nil, err
-	}
-	snapshot := d.engine.db.NewSnapshot()
-	defer func() { _ = snapshot.Close() }()
+	defer done()
 	return d.listFrom(snapshot, bucket, q)
 }
 

@@ -29,15 +29,11 @@ type wantRoom struct{ ranges, scan int }
 func (r *wantRoom) used() bool { return r.ranges <= 0 || r.scan <= 0 }
 
 func (d *Documents) wants(bucket uint8, hashes []uint64, from Cursor, room wantRoom) ([]Want, error) {
-	if err := d.acquire(); err != nil {
+	snapshot, done, err := d.snapshot()
+	if err != nil {
 		return nil, err
 	}
-	defer d.engine.release()
-	if err := d.Flush(); err != nil {
-		return nil, err
-	}
-	snapshot := d.engine.db.NewSnapshot()
-	defer func() { _ = snapshot.Close() }()
+	defer done()
 	known, err := readBucketMeta(snapshot, d.partition, bucket)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // What Stage has taken is written after stageFor at the latest, or when it has come to stageBytes for the member or to
@@ -127,6 +129,22 @@ func (d *Documents) flushLate() {
 	if err := d.flush(); err != nil {
 		d.engine.opts.Logger.Error("staged commands can not be written", "partition", d.partition, "err", err)
 	}
+}
+
+// snapshot is an instant of the member with everything that was staged before, for as long as done is not called.
+func (d *Documents) snapshot() (s *pebble.Snapshot, done func(), err error) {
+	if err := d.acquire(); err != nil {
+		return nil, nil, err
+	}
+	if err := d.Flush(); err != nil {
+		d.engine.release()
+		return nil, nil, err
+	}
+	s = d.engine.db.NewSnapshot()
+	return s, func() {
+		_ = s.Close()
+		d.engine.release()
+	}, nil
 }
 
 // flush writes what is staged. The caller holds mu.
