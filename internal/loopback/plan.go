@@ -24,7 +24,7 @@ type Spec struct {
 // Plan makes a cluster of hosts h1, h2, … on 127.0.0.1 and writes its file. Each host is a zone of its own, so that the
 // planner spreads freely.
 func Plan(s Spec, file string) (*config.Cluster, error) {
-	addrs, err := freeAddrs(s.Hosts)
+	addrs, err := Addrs(s.Hosts)
 	if err != nil {
 		return nil, err
 	}
@@ -39,9 +39,9 @@ func Plan(s Spec, file string) (*config.Cluster, error) {
 	return c, os.WriteFile(file, c.Marshal(), 0o600)
 }
 
-// freeAddrs finds loopback ports that are free for TCP and UDP, below those that outgoing connections use: the hosts dial
-// each other while they start.
-func freeAddrs(n int) ([]string, error) {
+// Addrs finds n different loopback addresses that are free for TCP and UDP, below those that outgoing connections use: the
+// hosts dial each other while they start.
+func Addrs(n int) ([]string, error) {
 	var addrs []string
 	for tries := 0; len(addrs) < n; tries++ {
 		if tries > 1000 {

@@ -206,7 +206,10 @@ func (c *call) replier(to *Host) func([]byte, error) {
 			c.fail(to, err)
 			return
 		}
-		payload = bytes.Clone(payload)
+		if payload, err = c.from.net.altered(to.id.Host, c.from.id.Host, c.r, bytes.Clone(payload)); err != nil {
+			c.fail(to, err)
+			return
+		}
 		if !c.back(to, len(payload), func() { c.end(payload, nil) }) {
 			c.fail(to, mesh.ErrOverloaded)
 		}

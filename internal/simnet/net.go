@@ -34,6 +34,7 @@ type Net struct {
 	group   map[string]int // after Partition: hosts of different groups are cut off
 	paused  map[string]bool
 	detect  time.Duration
+	alter   Alter         // nil: replies are what they are
 	changed chan struct{} // closed and replaced when something above changes
 }
 
@@ -73,6 +74,24 @@ func (n *Net) SetFaults(f Faults) { n.change(func() { n.all = f }) }
 // SetPath sets the faults of one path.
 func (n *Net) SetPath(from, to string, f Faults) { n.change(func() { n.paths[path{from, to}] = f }) }
 
+// Alter is what a host in front of others makes of its replies: from is the host that answers. It may keep the payload, change
+// it, or answer with an error; it must not block.
+type Alter func(from, to string, request mesh.Request, reply []byte) ([]byte, error)
+
+// Alter has all replies from now on pass through a function; nil ends that.
+func (n *Net) Alter(f Alter) { n.change(func() { n.alter = f }) }
+
+// altered is the reply that a host sends.
+func (n *Net) altered(from, to string, r mesh.Request, reply []byte) ([]byte, error) {
+	n.mu.Lock()
+	alter := n.alter
+	n.mu.Unlock()
+	if alter == nil {
+		return reply, nil
+	}
+	return alter(from, to, r, reply)
+}
+
 // Delay sets the delay and jitter of every path, and leaves other faults alone.
 func (n *Net) Delay(delay, jitter time.Duration) {
 	n.change(func() {
@@ -80,6 +99,23 @@ func (n *Net) Delay(delay, jitter time.Duration) {
 		for p, f := range n.paths {
 			f.Delay, f.Jitter = delay, jitter
 			n.paths[p] = f
+		}
+	})
+}
+
+// Set replaces the faults and cuts of all paths between some hosts at once; splits end.
+func (n *Net) Set(hosts []string, of func(from, to string) (f Faults, cut bool)) {
+	n.change(func() {
+		n.group = nil
+		clear(n.cut)
+		for _, from := range hosts {
+			for _, to := range hosts {
+				if from == to {
+					continue
+				}
+				p := path{from, to}
+				n.paths[p], n.cut[p] = of(from, to)
+			}
 		}
 	})
 }

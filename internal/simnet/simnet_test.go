@@ -381,3 +381,27 @@ func TestRaftUnderPartition(t *testing.T) {
 		}
 	})
 }
+
+// TestAlter has a host answer with something else, or not at all.
+func TestAlter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := simnet.New(1)
+		h := hosts(n, 3)
+		n.Alter(func(from, to string, _ mesh.Request, reply []byte) ([]byte, error) {
+			if from == "c" {
+				return nil, errors.New("no")
+			}
+			return append(reply, to...), nil
+		})
+		if got, err := start(h[0], "b", "x").Result(); string(got) != "xa" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		if _, err := start(h[0], "c", "x").Result(); err == nil {
+			t.Error("no error")
+		}
+		n.Alter(nil)
+		if got, err := start(h[0], "c", "x").Result(); string(got) != "x" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
