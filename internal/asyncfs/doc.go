@@ -5,6 +5,7 @@
 // sync is handed to the kernel (io_submit with IOCB_CMD_FDSYNC, a kernel thread waits for the disk) and its completion
 // comes through the network poller, as an eventfd: the goroutine that waits is parked like one that reads from a socket.
 //
-// Where the kernel does not take such requests, and on other systems, files are synced in the usual way. What Sync means
-// does not change: it returns once the file's bytes are durable, or with the error of the disk.
+// When that thread does not get to run, because other programs keep the processors busy, the file is synced in the usual way
+// after a moment, see asyncFile. Where the kernel does not take such requests, and on other systems, files are synced in the
+// usual way. What Sync means does not change: it returns once the file's bytes are durable, or with the error of the disk.
 package asyncfs

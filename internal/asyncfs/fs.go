@@ -29,36 +29,27 @@ func (f *FS) Close() error {
 // Unwrap returns the file system below.
 func (f *FS) Unwrap() vfs.FS { return f.FS }
 
-func (f *FS) wrap(file vfs.File, err error) (vfs.File, error) {
+func (f *FS) wrap(name string, file vfs.File, err error) (vfs.File, error) {
 	if err != nil || f.syncer == nil || file.Fd() == vfs.InvalidFd {
 		return file, err
 	}
-	return &asyncFile{File: file, syncer: f.syncer}, nil
+	return newFile(file, name, f.syncer), nil
 }
 
 // Create makes a file to be written.
 func (f *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return f.wrap(f.FS.Create(name, category))
+	file, err := f.FS.Create(name, category)
+	return f.wrap(name, file, err)
 }
 
 // ReuseForWrite opens an old file to be written anew under another name.
 func (f *FS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return f.wrap(f.FS.ReuseForWrite(oldname, newname, category))
+	file, err := f.FS.ReuseForWrite(oldname, newname, category)
+	return f.wrap(newname, file, err)
 }
 
 // OpenReadWrite opens a file for both.
 func (f *FS) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	return f.wrap(f.FS.OpenReadWrite(name, category, opts...))
+	file, err := f.FS.OpenReadWrite(name, category, opts...)
+	return f.wrap(name, file, err)
 }
-
-// asyncFile hands its syncs to the kernel.
-type asyncFile struct {
-	vfs.File
-	syncer *syncer
-}
-
-// Sync makes content and metadata durable.
-func (f *asyncFile) Sync() error { return f.syncer.sync(f.Fd(), opFsync, f.File.Sync) }
-
-// SyncData makes the content durable, and of the metadata what is needed to read it.
-func (f *asyncFile) SyncData() error { return f.syncer.sync(f.Fd(), opFdatasync, f.File.SyncData) }

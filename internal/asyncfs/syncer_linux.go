@@ -7,7 +7,9 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -48,11 +50,22 @@ type syncer struct {
 	fd     int
 	reaped chan struct{}
 
+	usualUntil atomic.Int64 // nanoseconds since begun: the kernel's threads do not get to run, see starve
+	begun      time.Time
+	usualFor   time.Duration // the last time. Guarded by mu
+
 	mu      sync.Mutex
 	next    uint64
-	waiting map[uint64]chan int64
+	waiting map[uint64]*request
 	broken  bool // the kernel refuses such requests: never ask again
 	closed  bool
+	hold    chan struct{} // tests only: completions are taken when it is closed; nil: at once
+}
+
+// request is a sync that the kernel was asked for. Guarded by syncer.mu.
+type request struct {
+	done chan int64 // takes the result
+	left *asyncFile // nobody waits any more: the file takes it
 }
 
 var errBigEndian = errors.New("asyncfs: big-endian machine")
@@ -62,7 +75,7 @@ func newSyncer() (*syncer, error) {
 	if *(*byte)(unsafe.Pointer(&one)) != 1 {
 		return nil, errBigEndian
 	}
-	s := &syncer{waiting: map[uint64]chan int64{}, reaped: make(chan struct{})}
+	s := &syncer{waiting: map[uint64]*request{}, reaped: make(chan struct{}), begun: time.Now()}
 	if _, _, e := syscall.Syscall(unix.SYS_IO_SETUP, depth, uintptr(unsafe.Pointer(&s.ctx)), 0); e != 0 {
 		return nil, fmt.Errorf("asyncfs: io_setup: %w", e)
 	}
@@ -76,25 +89,21 @@ func newSyncer() (*syncer, error) {
 	return s, nil
 }
 
-// sync has the kernel sync a file; usual is the other way, for requests that the kernel does not take.
-func (s *syncer) sync(fd uintptr, op uint16, usual func() error) error {
-	done, id, ok := s.register()
+// submit has the kernel sync a file; false when it does not take the request.
+func (s *syncer) submit(fd uintptr, op uint16) (done chan int64, id uint64, ok bool) {
+	done, id, ok = s.register()
 	if !ok {
-		return usual()
+		return nil, 0, false
 	}
 	cb := &iocb{data: id, opcode: op, fd: uint32(fd), flags: flagResFD, resFD: uint32(s.fd)}
 	list := [1]*iocb{cb}
-	n, _, e := syscall.Syscall(unix.SYS_IO_SUBMIT, s.ctx, 1, uintptr(unsafe.Pointer(&list[0])))
+	n, _, e := syscall.Syscall(unix.SYS_IO_SUBMIT, s.ctx, 1, uintptr(unsafe.Pointer(&list[0]))) // copies what cb says
+	runtime.KeepAlive(cb)
 	if e != 0 || n != 1 {
 		s.withdraw(id, e)
-		return usual()
+		return nil, 0, false
 	}
-	res := <-done
-	runtime.KeepAlive(cb)
-	if res < 0 {
-		return os.NewSyscallError("fsync", syscall.Errno(-res))
-	}
-	return nil
+	return done, id, true
 }
 
 func (s *syncer) register() (chan int64, uint64, bool) {
@@ -105,8 +114,42 @@ func (s *syncer) register() (chan int64, uint64, bool) {
 	}
 	s.next++
 	done := make(chan int64, 1)
-	s.waiting[s.next] = done
+	s.waiting[s.next] = &request{done: done}
 	return done, s.next, true
+}
+
+// leave has the file take what becomes of a request; false when it is done already.
+func (s *syncer) leave(id uint64, f *asyncFile) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.waiting[id]
+	if r != nil {
+		r.left = f
+		f.left.Add(1)
+	}
+	return r != nil
+}
+
+// starve has files synced in the usual way for a while. A request that is left to a thread that does not run may keep pages of the
+// file from being written by anybody, so where that goes on the threads are tried less and less often.
+func (s *syncer) starve() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, until := time.Since(s.begun), time.Duration(s.usualUntil.Load())
+	if now < until {
+		return
+	}
+	if s.usualFor == 0 || now-until > s.usualFor {
+		s.usualFor = leastUsual
+	} else {
+		s.usualFor = min(2*s.usualFor, longestUsual)
+	}
+	s.usualUntil.Store(int64(now + s.usualFor))
+}
+
+func (s *syncer) starved() bool {
+	until := s.usualUntil.Load()
+	return until > 0 && int64(time.Since(s.begun)) < until
 }
 
 // withdraw takes back a request that was not submitted. A kernel that knows no such request is not asked again.
@@ -128,15 +171,23 @@ func (s *syncer) reap() {
 		if _, err := s.event.Read(count[:]); err != nil {
 			return // closed
 		}
+		if hold := s.held(); hold != nil {
+			<-hold
+		}
 		n, _, e := syscall.Syscall6(unix.SYS_IO_GETEVENTS, s.ctx, 0, depth, uintptr(unsafe.Pointer(&events[0])), uintptr(unsafe.Pointer(&noWait)), 0)
 		if e != 0 {
 			continue // nothing to take, or interrupted: the next event tells
 		}
 		s.mu.Lock()
 		for i := range events[:n] {
-			if done := s.waiting[events[i].data]; done != nil {
-				delete(s.waiting, events[i].data)
-				done <- events[i].res
+			r := s.waiting[events[i].data]
+			delete(s.waiting, events[i].data)
+			switch {
+			case r == nil:
+			case r.left != nil:
+				r.left.later(result(events[i].res))
+			default:
+				r.done <- events[i].res
 			}
 		}
 		left := len(s.waiting) > 0
@@ -150,7 +201,21 @@ func (s *syncer) reap() {
 
 var noWait unix.Timespec
 
-// close ends the goroutine. Nothing may be under way.
+func (s *syncer) held() chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hold
+}
+
+// result is what the kernel says of a sync.
+func result(res int64) error {
+	if res < 0 {
+		return os.NewSyscallError("fsync", syscall.Errno(-res))
+	}
+	return nil
+}
+
+// close ends the goroutine. Nobody may wait for anything; the kernel finishes what was left.
 func (s *syncer) close() error {
 	s.mu.Lock()
 	s.closed = true
