@@ -151,6 +151,11 @@ func (w *world) restart() {
 		i := w.r.IntN(2)
 		w.note("L%d restarts", i)
 		w.l[i], w.leads[i] = NewTable(w.r.Uint64()), map[uint32]uint64{}
+	case 2:
+		w.note("all forget")
+		for _, t := range []*Table{w.f, w.l[0], w.l[1]} {
+			t.Forget(func(string) bool { return true })
+		}
 	}
 }
 

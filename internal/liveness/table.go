@@ -28,6 +28,7 @@ type Table struct {
 	leaders   map[string]*leader   // server id of a host that leads
 	follows   map[uint32]*followed
 	changes   uint64 // of who follows whom
+	forgotten uint64 // highest version of a follower that was dropped: no answer to an old beat may count for a new set
 }
 
 // follower is what this host, as leader, knows of another one.
@@ -51,6 +52,7 @@ type leader struct {
 	pairs  map[uint32]uint64   // partition to term: what is followed of the list
 	gone   map[uint32]struct{} // what is not, or was not for a while: refused until there is another list
 	beat   time.Time           // when the last beat that was answered with yes arrived
+	gap    time.Duration       // see Gap
 }
 
 // followed is whom this host's member of a partition follows.
@@ -78,7 +80,7 @@ func (t *Table) Led(p uint32, term uint64, peer string) {
 	defer t.mu.Unlock()
 	f := t.followers[peer]
 	if f == nil {
-		f = &follower{pairs: map[uint32]ledPair{}, digest: t.instance}
+		f = &follower{pairs: map[uint32]ledPair{}, digest: t.instance, version: t.forgotten}
 		t.followers[peer] = f
 	}
 	if old, ok := f.pairs[p]; ok {
@@ -107,6 +109,31 @@ func (f *follower) remove(p uint32) {
 		delete(f.pairs, p)
 		f.digest -= digestOf(p, old.term)
 	}
+}
+
+// Forget drops what is held for servers that are gone for good, as gone says: those that follow, and those that led and are
+// followed by nobody here any more. A promise to one that is still followed is kept.
+func (t *Table) Forget(gone func(server string) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for peer, f := range t.followers {
+		if gone(peer) {
+			t.forgotten = max(t.forgotten, f.version)
+			delete(t.followers, peer)
+		}
+	}
+	for peer, l := range t.leaders {
+		if len(l.pairs) == 0 && gone(peer) {
+			delete(t.leaders, peer)
+		}
+	}
+}
+
+// Len is how many other servers the table holds something of.
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.followers) + len(t.leaders)
 }
 
 // Acked is when the newest beat was sent by which a host acknowledged this host's leadership of a partition in a term; the
@@ -177,6 +204,28 @@ func (t *Table) contact(p uint32) (leader string, term uint64, at time.Time) {
 	return f.leader, f.term, at
 }
 
+// Gap is the longest time that lately passed between two beats of the host that the member of a partition follows, 0 when it
+// follows nobody. It halves with every 22 beats that come sooner.
+func (t *Table) Gap(p uint32) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.follows[p]; f != nil {
+		if l := t.leaders[f.leader]; l != nil {
+			return l.gap
+		}
+	}
+	return 0
+}
+
+// arrived notes a beat, and how long it was waited for, unless nobody did: a host that leads nothing here sends none.
+func (l *leader) arrived(now time.Time) {
+	l.gap -= l.gap / 32
+	if len(l.pairs) > 0 {
+		l.gap = max(l.gap, now.Sub(l.beat))
+	}
+	l.beat = now
+}
+
 // Release takes a partition back for the sake of a candidate, unless a beat has promised its leader otherwise until after
 // now: lease is for how long a promise holds. It reports whether the candidate may be helped.
 func (t *Table) Release(p uint32, candidate string, now time.Time, lease time.Duration) bool {
@@ -218,7 +267,7 @@ func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
 		if l == nil || l.digest != b.Digest {
 			return Answer{Unlisted: true}
 		}
-		l.beat = now
+		l.arrived(now)
 		return l.answer()
 	}
 	fresh := &leader{digest: b.Digest, pairs: make(map[uint32]uint64, len(b.Pairs)), gone: map[uint32]struct{}{}, beat: now}
@@ -235,6 +284,8 @@ func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
 				f.beat = l.beat
 			}
 		}
+		l.arrived(now)
+		fresh.gap = l.gap
 	}
 	t.leaders[from] = fresh
 	t.changes++

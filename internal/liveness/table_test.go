@@ -1,6 +1,7 @@
 package liveness
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -369,5 +370,81 @@ func TestAnswerOfAnUnknownHost(t *testing.T) {
 	}
 	if got := h.l.Answered("F", Beat{Version: 1}, Answer{Yes: true}, at(5)); got != nil {
 		t.Fatalf("%v", got)
+	}
+}
+
+// TestForgottenHosts: what is dropped counts for nothing any more, not by an answer that comes late, and a host that is
+// followed is not dropped.
+func TestForgottenHosts(t *testing.T) {
+	h := newPair(t)
+	h.word(1, 5)
+	h.settle(at(0))
+	all := func(string) bool { return true }
+	h.f.Forget(all)
+	h.contact(1, at(0))
+	old, _ := h.l.Beat("F")
+	late := h.f.Heard("L", old, at(10))
+	h.l.Forget(all)
+	h.acked(1, 5, time.Time{})
+	h.word(1, 6)
+	h.l.Answered("F", old, late, at(10))
+	h.acked(1, 6, time.Time{})
+	h.settle(at(20))
+	h.acked(1, 6, at(20))
+}
+
+// TestChurnLeavesNothing: hosts that come back on new disks again and again leave nothing behind.
+func TestChurnLeavesNothing(t *testing.T) {
+	table := NewTable(1)
+	for i := range 1000 {
+		now := at(i)
+		server := fmt.Sprint("h@", i)
+		table.Follow(1, uint64(2*i+1), server)
+		table.Heard(server, Beat{Version: 1, Digest: 9, Listed: true, Pairs: []Pair{{1, uint64(2*i + 1)}}}, now)
+		table.Unfollow(1)
+		table.Led(2, 7, server)
+		table.Forget(func(s string) bool { return s != server })
+	}
+	if n := table.Len(); n > 2 {
+		t.Errorf("%d servers are held", n)
+	}
+}
+
+// TestGap: the longest pause between beats is remembered for a while, also across lists; time in which nothing was followed is none.
+func TestGap(t *testing.T) {
+	h := newPair(t)
+	gap := func(want time.Duration) {
+		t.Helper()
+		if got := h.f.Gap(1); got != want {
+			t.Fatalf("gap %v, want %v", got, want)
+		}
+	}
+	gap(0)
+	h.word(1, 1)
+	h.settle(at(0))
+	gap(0)
+	h.beat(at(30))
+	gap(30 * time.Millisecond)
+	h.beat(at(94))
+	gap(64 * time.Millisecond)
+	h.beat(at(100))
+	gap(62 * time.Millisecond) // a part of it is forgotten with each beat
+	h.word(2, 1)
+	h.settle(at(130)) // another list
+	if got := h.f.Gap(1); got < 58*time.Millisecond || got > 62*time.Millisecond {
+		t.Fatalf("gap %v after another list", got)
+	}
+	for i := range 200 {
+		h.beat(at(140 + 10*i))
+	}
+	gap(10 * time.Millisecond)
+	h.f.Unfollow(1)
+	h.f.Unfollow(2)
+	gap(0)
+	h.beat(at(9000))
+	h.word(1, 2)
+	h.settle(at(9010))
+	if got := h.f.Gap(1); got > 10*time.Millisecond {
+		t.Fatalf("gap %v, but nothing was followed", got)
 	}
 }
