@@ -1,10 +1,6 @@
 package merkle
 
-import (
-	"encoding/binary"
-	"errors"
-	"fmt"
-)
+import "encoding/binary"
 
 // Buckets is the number of buckets of every summary.
 const Buckets = 256
@@ -49,7 +45,8 @@ func Diff(a, b *Summary) []uint8 {
 	return d
 }
 
-// AppendBinary appends the one encoding of s to b:
+// AppendBinary appends to b what a root is the hash of; AppendCompact is for
+// what travels:
 //
 //	32 bytes  bitmap: bit i%8 of byte i/8 is set when bucket i is not zero
 //	per bucket that is not zero, ascending:
@@ -72,45 +69,4 @@ func (s *Summary) AppendBinary(b []byte) []byte {
 		b = binary.AppendUvarint(b, k.Count)
 	}
 	return b
-}
-
-// DecodeSummary reads one summary from the front of b and returns the rest. It
-// accepts only what AppendBinary writes, so it reads at most MaxSummarySize
-// bytes, and allocates nothing.
-func DecodeSummary(b []byte) (s Summary, rest []byte, err error) {
-	if len(b) < bitmapSize {
-		return Summary{}, nil, fmt.Errorf("merkle: summary: %d bytes, the bitmap alone takes %d", len(b), bitmapSize)
-	}
-	bitmap, b := b[:bitmapSize], b[bitmapSize:]
-	for i := range s {
-		if bitmap[i/8]&(1<<(i%8)) == 0 {
-			continue
-		}
-		if s[i], b, err = decodeBucket(b); err != nil {
-			return Summary{}, nil, fmt.Errorf("merkle: summary: bucket %d: %w", i, err)
-		}
-	}
-	return s, b, nil
-}
-
-func decodeBucket(b []byte) (Bucket, []byte, error) {
-	if len(b) < 17 {
-		return Bucket{}, nil, errors.New("truncated")
-	}
-	k := Bucket{Sum: Sum{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}}
-	b = b[16:]
-	count, n := binary.Uvarint(b)
-	switch {
-	case n == 0:
-		return Bucket{}, nil, errors.New("truncated")
-	case n < 0:
-		return Bucket{}, nil, errors.New("count above 64 bits")
-	case n > 1 && b[n-1] == 0:
-		return Bucket{}, nil, errors.New("count not in its shortest form")
-	}
-	k.Count = count
-	if k == (Bucket{}) {
-		return Bucket{}, nil, errors.New("marked as not zero, but is")
-	}
-	return k, b[n:], nil
 }

@@ -1,11 +1,9 @@
 package merkle
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -18,24 +16,6 @@ func drawSummary(t *rapid.T, label string) Summary {
 		s[rapid.Uint8().Draw(t, "bucket")] = Bucket{Sum{number.Draw(t, "a"), number.Draw(t, "b")}, number.Draw(t, "count")}
 	}
 	return s
-}
-
-func TestSummaryRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := drawSummary(t, "summary")
-		b := s.AppendBinary([]byte("before"))
-		if !bytes.HasPrefix(b, []byte("before")) || len(b)-6 > MaxSummarySize {
-			t.Fatalf("%d bytes", len(b))
-		}
-		got, rest, err := DecodeSummary(append(b[6:], "after"...))
-		if err != nil || got != s || string(rest) != "after" {
-			t.Fatalf("%v, rest %q, buckets %v", err, rest, Diff(&got, &s))
-		}
-		cut := rapid.IntRange(0, len(b)-7).Draw(t, "cut")
-		if _, _, err := DecodeSummary(b[6 : 6+cut]); err == nil {
-			t.Fatalf("%d of %d bytes are accepted", cut, len(b)-6)
-		}
-	})
 }
 
 func TestSummarySizes(t *testing.T) {
@@ -54,32 +34,6 @@ func TestSummarySizes(t *testing.T) {
 	}
 	if n := len(s.AppendBinary(nil)); n != MaxSummarySize {
 		t.Errorf("largest: %d bytes, want %d", n, MaxSummarySize)
-	}
-}
-
-func TestDecodeSummaryRefuses(t *testing.T) {
-	one := func(bucket ...byte) []byte { // bucket 9 only
-		b := make([]byte, 32)
-		b[1] = 2
-		return append(b, bucket...)
-	}
-	zeros := make([]byte, 17)
-	for _, tt := range []struct {
-		name string
-		b    []byte
-		want string
-	}{
-		{"nothing", nil, "0 bytes, the bitmap alone takes 32"},
-		{"half a bitmap", make([]byte, 16), "16 bytes"},
-		{"no bucket", one(), "bucket 9: truncated"},
-		{"no end of count", one(append(zeros[:16:16], 0x80, 0x80)...), "bucket 9: truncated"},
-		{"zero bucket", one(zeros...), "bucket 9: marked as not zero"},
-		{"long form", one(append(zeros[:16:16], 0x81, 0x00)...), "bucket 9: count not in its shortest form"},
-		{"above 64 bits", one(append(zeros[:16:16], bytes.Repeat([]byte{0xff}, 11)...)...), "bucket 9: count above 64 bits"},
-	} {
-		if _, _, err := DecodeSummary(tt.b); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
-		}
 	}
 }
 
@@ -152,20 +106,4 @@ func TestLanesDiffer(t *testing.T) {
 		}
 		seen[sum], lanes[leaf.A], lanes[leaf.B] = true, true, true
 	}
-}
-
-func FuzzDecodeSummary(f *testing.F) {
-	f.Add([]byte{})
-	f.Add(make([]byte, 32))
-	f.Add((&Summary{0: {Sum{1, 2}, 3}, 255: {Sum{math.MaxUint64, 0}, math.MaxUint64}}).AppendBinary(nil))
-	f.Add(append(append(make([]byte, 31), 0x80), make([]byte, 17)...))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s, rest, err := DecodeSummary(b)
-		if err != nil {
-			return
-		}
-		if used := b[:len(b)-len(rest)]; !bytes.Equal(s.AppendBinary(nil), used) {
-			t.Fatalf("%x decodes to what encodes to %x", used, s.AppendBinary(nil))
-		}
-	})
 }

@@ -101,6 +101,15 @@ func (t *Tracker) Learn(bucket uint8, before, after *Sum) {
 	t.floor = t.index
 }
 
+// Reset replaces a bucket's sum, which was counted anew because it, or what it
+// sums up, was damaged. The past was that of a damaged member and is forgotten.
+func (t *Tracker) Reset(bucket uint8, now Bucket) {
+	if now != t.Bucket(bucket) {
+		*t.bucket(bucket) = now
+	}
+	t.Forget()
+}
+
 // Forget gives up the past, and the memory that it takes: the current index is
 // the oldest that At answers.
 func (t *Tracker) Forget() {

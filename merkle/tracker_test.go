@@ -114,6 +114,15 @@ func TestTrackerAgainstRebuild(t *testing.T) {
 				}
 				h.log, h.oldest = nil, h.index
 			},
+			"reset": func(t *rapid.T) {
+				if rapid.IntRange(0, 4).Draw(t, "rarely") > 0 {
+					return
+				}
+				bucket, _, _ := h.set(t)
+				tr.Reset(bucket, rebuild(h.docs)[bucket])
+				h.log, h.oldest = nil, h.index
+				h.keep()
+			},
 			"": func(t *rapid.T) { checkTracker(t, tr, h, capacity) },
 		})
 	})

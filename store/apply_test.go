@@ -459,6 +459,28 @@ func TestDivergenceIsReportedAndKept(t *testing.T) {
 	}
 }
 
+// TestDivergenceInAGap: a delta whose successors came from a peer is compared with what the leader makes of it, too.
+func TestDivergenceInAGap(t *testing.T) {
+	r, y, s := newRuleRun(t), newDocsMember(t), newScript()
+	x := &docsMember{r.d, r.e, wantRoom{maxWantRanges, maxWantScan}}
+	s.create(r.key, 10)
+	for range 10 {
+		s.append(r.key, 1, 10)
+	}
+	x.follow(t, s, 5, interval.Range{First: 3, Last: 3})
+	y.follow(t, s, s.last(), interval.Range{First: 6, Last: 6})
+	x.pullBucket(t, y, FullRange().Bucket(r.key.Hash()), 1<<20)
+	if h := r.head(); !h.Gap() || h.LastIndex != s.last() {
+		t.Fatalf("head %+v", h)
+	}
+	wrong := s.log[5]
+	wrong.Chain[3]++
+	r.apply(wrong)
+	if len(r.div) != 1 {
+		t.Errorf("found at %d", r.div)
+	}
+}
+
 func TestMalformedMutationsChangeNothing(t *testing.T) {
 	r := newRuleRun(t)
 	list := r.mutations(3)
@@ -518,6 +540,35 @@ func TestMalformedMutationsChangeNothing(t *testing.T) {
 	}
 }
 
+// TestSeveralDocumentsAtOneIndex: an entry may have several commands, and is applied as a whole or not at all.
+func TestSeveralDocumentsAtOneIndex(t *testing.T) {
+	r := newRuleRun(t)
+	at := func(key string, index uint64) Mutation {
+		m := createAt(index)
+		m.Key.Key = key
+		m.Chain = SeedChain(m.Key).Next(m.Deltas[0].AppendBinary(nil))
+		return m
+	}
+	must(r.t, r.d.Apply([]Mutation{at("a", 1)}, 1))
+	one, _ := r.d.Summary()
+	both := []Mutation{at("b", 2), at("c", 2)}
+	must(r.t, r.d.Stage(both, 2))
+	must(r.t, r.d.Stage(both, 2)) // again
+	must(r.t, r.d.Flush())
+	now, index := r.d.Summary()
+	if s := r.d.Status(); s.Documents != 3 || s.Applied != 2 || index != 2 || now != rebuild(t, r.d) {
+		t.Errorf("%+v, sums of %d", s, index)
+	}
+	if past, ok := r.d.SummaryAt(1); !ok || past != one {
+		t.Error("the sums before are those of a part of the entry")
+	}
+	for _, m := range both {
+		if h, ok, err := r.d.Head(m.Key); !ok || err != nil || h.LastIndex != 2 || h.Generation != 2 {
+			t.Errorf("%s: %+v, %v, %v", m.Key, h, ok, err)
+		}
+	}
+}
+
 // Few entries are deleted one by one, many by one range delete within the document.
 func TestCompactionDeletes(t *testing.T) {
 	for _, n := range []int{3, pointDeletes, pointDeletes + 1, 500} {
@@ -556,21 +607,17 @@ func (r *ruleRun) deletesOf(m Mutation) (points, ranges int) {
 	s, err := b.document(p)
 	must(r.t, err)
 	b.advance(m.Index)
-	a := application{b: b, s: s, m: &m}
-	must(r.t, a.run())
-	for reader := b.batch.Reader(); ; {
-		kind, _, _, ok, err := reader.Next()
-		must(r.t, err)
-		if !ok {
-			return points, ranges
-		}
-		switch kind {
-		case pebble.InternalKeyKindDelete:
+	_, err = Replay(&batchDoc{b, s}, &m, b.sickAt(m.Index))
+	must(r.t, err)
+	for _, op := range b.batch.ops {
+		switch op.kind {
+		case opDelete:
 			points++
-		case pebble.InternalKeyKindRangeDelete:
+		case opDeleteRange:
 			ranges++
 		}
 	}
+	return points, ranges
 }
 
 // Append, compact, delete and create again of one document in one batch, which the engine never saw.

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/merkle"
@@ -14,79 +16,155 @@ import (
 // A change of one document is: document, any of restart, putBase, putEntry, dropEntries, remove, putDeleteRecord and
 // assignments to the head's fields, then settle.
 type docBatch struct {
-	d     *Documents
-	batch *pebble.Batch
-	docs  map[Key]*docState
-	order []*docState // docs in the order of first use, so that equal batches are equal bytes
-	key   []byte      // scratch
-	value []byte      // scratch
+	d      *Documents
+	batch  recordBatch
+	docs   map[uint64]*docState // by hash; see docState.twin
+	order  []*docState          // docs in the order of first use, so that equal batches are equal bytes
+	states docStates            // what docs and order point at
+	used   []*docState          // of the last apply, each as often as it changed
+	key    []byte               // scratch
+	value  []byte               // scratch
 
 	// The member's records as they will be; only what changed, but for state and holes.
 	state        memberState
 	holes        interval.Set
 	holesChanged bool
-	buckets      map[uint8]*bucketState
+	buckets      map[uint8]*bucketState // nil until one changes
 	healed       map[uint8]interval.Set
+	ingests      map[uint8]bool
 
 	changes []leafChange
 	learned bool // state of no index of ours: Tracker.Learn instead of Replace
+	reset   []bucketReset
 }
 
-// leafChange is one document's step within the batch, for the tracker.
-type leafChange struct {
-	index    uint64
-	bucket   uint8
-	old, new *merkle.Sum
+// bucketReset is a bucket whose sum was counted anew instead of moved along: see Documents.Damage.
+type bucketReset struct {
+	bucket uint8
+	sum    merkle.Bucket
 }
 
 // docState is a document within a batch.
 type docState struct {
 	place
-	head *Head // nil: there is no such document
+	twin *docState // another document of the same hash
+	head *Head     // nil: there is no such document
 
-	stored     *Head                // as the engine had it when the batch began; nil: not there
-	storedLive bool                 // stored's generation has not been dropped by this batch
-	droppedTo  int64                // while storedLive: its entries with SeqEnd ≤ droppedTo are dropped by this batch
-	added      map[int64]entryStats // entries of head's generation put by this batch
-	deleted    uint64               // delete record; 0: none
-	leaf       *merkle.Sum          // as counted in the bucket's sum
-	bytes      int64                // as counted in the member's bytes
+	stored     *Head        // as the engine had it when the batch began; nil: not there
+	storedLive bool         // stored's generation has not been dropped by this batch
+	droppedTo  int64        // while storedLive: its entries with SeqEnd ≤ droppedTo are dropped by this batch
+	added      []addedEntry // entries of head's generation put by this batch, by seq, but for those of repair
+	deleted    uint64       // delete record; 0: none
+	leaf       leafSum      // as counted in the bucket's sum
+	bytes      int64        // as counted in the member's bytes
 	dirty      bool
+
+	read struct { // what the pointers point at first: a state is one piece of memory
+		head, stored Head
+		added        [2]addedEntry
+	}
+
+	// Of a staged batch, guarded by stage.lock.
+	showing bool // shown is what there is to see
+	shown   stagedHead
+}
+
+// batchDoc is a document of a batch as the rules change it.
+type batchDoc struct {
+	b *docBatch
+	s *docState
+}
+
+func (d *batchDoc) Head() *Head                        { return d.s.head }
+func (d *batchDoc) Deleted() uint64                    { return d.s.deleted }
+func (d *batchDoc) Restart(h Head) error               { return d.b.restart(d.s, h) }
+func (d *batchDoc) Remove() error                      { return d.b.remove(d.s) }
+func (d *batchDoc) PutDeleteRecord(index uint64) error { return d.b.putDeleteRecord(d.s, index) }
+func (d *batchDoc) DropEntries(upTo int64) error       { return d.b.dropEntries(d.s, upTo) }
+func (d *batchDoc) Changed()                           { d.s.dirty = true }
+
+func (d *batchDoc) PutBase(seq int64, index uint64, base []byte) error {
+	return d.b.putBase(d.s, seq, index, base)
+}
+
+func (d *batchDoc) PutEntry(e *Entry) error {
+	_, err := d.b.putEntry(d.s, e)
+	return err
 }
 
 // entryStats is what an entry adds to its head's counters.
 type entryStats struct{ span, bytes int64 }
 
-// begin starts a batch. The caller holds mu, and closes the batch.
-func (d *Documents) begin() *docBatch {
-	return &docBatch{d: d, batch: d.engine.db.NewBatch(), docs: map[Key]*docState{},
-		state: d.meta.state, holes: d.meta.holes, buckets: map[uint8]*bucketState{}}
+type addedEntry struct {
+	seq   int64 // its end
+	stats entryStats
 }
 
-func (b *docBatch) close() { _ = b.batch.Close() }
+// find returns where in added an entry is, or belongs.
+func (s *docState) find(seq int64) (int, bool) {
+	if n := len(s.added); n == 0 || s.added[n-1].seq < seq { // as a rule
+		return n, false
+	}
+	return slices.BinarySearchFunc(s.added, seq, func(e addedEntry, seq int64) int { return cmp.Compare(e.seq, seq) })
+}
 
 // document returns a document's state, reading its head on first use.
 func (b *docBatch) document(p place) (*docState, error) {
-	if s := b.docs[p.key]; s != nil {
+	if s := b.known(p); s != nil {
 		return s, nil
 	}
-	s := &docState{place: p}
 	h, ok, err := b.d.cachedHead(p)
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		stored := h
-		sum := leaf(p.key, &h)
-		s.head, s.stored, s.storedLive, s.droppedTo = &h, &stored, true, stored.Floor
-		s.leaf, s.bytes = &sum, h.Bytes+h.BaseBytes
-	} else if b.d.meta.deletes[p.bucket] > 0 {
-		if s.deleted, err = readDeleteRecord(b.d.engine.db, b.d.partition, p); err != nil {
+	return b.read(p, h, ok)
+}
+
+// documents reads the heads of many documents of a bucket, in order, at the cost of reading on.
+func (b *docBatch) documents(bucket uint8, n int, at func(int) place) error {
+	if n < worthWalking {
+		return nil // document reads them
+	}
+	w, err := newWalker(b.d.engine.db, b.d.partition, bucket, kindHead, at(0).hash, at(n-1).hash)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	for i := range n {
+		p := at(i)
+		if b.known(p) != nil {
+			continue
+		}
+		h, ok, err := w.head(p)
+		if err != nil {
+			return err
+		}
+		if _, err := b.read(p, h, ok); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// worthWalking is how many documents are read together rather than one by one, and through the cache.
+const worthWalking = 4
+
+// read makes a document's state of its head, if it is there.
+func (b *docBatch) read(p place, h Head, ok bool) (*docState, error) {
+	deleted := uint64(0)
+	if !ok && b.d.meta.deletes[p.bucket] > 0 {
+		var err error
+		if deleted, err = readDeleteRecord(b.d.engine.db, b.d.partition, p); err != nil {
 			return nil, err
 		}
 	}
-	b.docs[p.key] = s
-	b.order = append(b.order, s)
+	s := b.add(p)
+	s.deleted, s.added = deleted, s.read.added[:0]
+	if ok {
+		s.read.head, s.read.stored = h, h
+		s.head, s.stored, s.storedLive, s.droppedTo = &s.read.head, &s.read.stored, true, h.Floor
+		s.leaf, s.bytes = leafSum{leaf(p.key, &h), true}, h.Bytes+h.BaseBytes
+	}
 	return s, nil
 }
 
@@ -112,9 +190,7 @@ func (b *docBatch) restart(s *docState, h Head) error {
 	if err := b.dropContent(s); err != nil {
 		return err
 	}
-	if err := b.clearDeleteRecord(s); err != nil {
-		return err
-	}
+	b.clearDeleteRecord(s)
 	s.head = &h
 	s.dirty = true
 	return nil
@@ -133,129 +209,13 @@ func (b *docBatch) remove(s *docState) error {
 	return nil
 }
 
-// pointDeletes is up to how many entries are deleted one by one. A range delete costs every later read of the range a
-// look at it, and invalidates Pebble's cache of them.
-const pointDeletes = 64
-
-// dropContent deletes the base and all entries of the present generation.
-func (b *docBatch) dropContent(s *docState) error {
-	if s.head == nil {
-		return nil
-	}
-	if s.head.HasBase {
-		b.key = appendGeneration(b.key[:0], b.d.partition, s.place, kindBase, s.head.Generation)
-		if err := b.batch.Delete(b.key, nil); err != nil {
-			return b.failed(s, err)
-		}
-	}
-	if err := b.dropAdded(s, s.head.HeadSeq, nil); err != nil {
-		return err
-	}
-	if s.storedLive && s.stored.Entries > 0 {
-		lower, upper := prefixRange(appendGeneration(nil, b.d.partition, s.place, kindEntry, s.stored.Generation))
-		if err := b.deleteEntries(s, lower, upper, s.stored.Entries, nil); err != nil {
-			return err
-		}
-	}
-	s.storedLive = false
-	return nil
-}
-
-// dropEntries deletes the entries with SeqEnd ≤ upTo and subtracts them from the head's counters.
-func (b *docBatch) dropEntries(s *docState, upTo int64) error {
-	h := s.head
-	dropped := func(e entryStats) {
-		h.Span -= e.span
-		h.Bytes -= e.bytes
-		h.Entries--
-	}
-	if err := b.dropAdded(s, upTo, dropped); err != nil {
-		return err
-	}
-	if s.storedLive && upTo > s.droppedTo {
-		lower := appendEntry(nil, b.d.partition, s.place, s.stored.Generation, s.droppedTo+1)
-		upper := append(appendEntry(nil, b.d.partition, s.place, s.stored.Generation, upTo), 0)
-		if err := b.deleteEntries(s, lower, upper, s.stored.Entries, dropped); err != nil {
-			return err
-		}
-		s.droppedTo = upTo
-	}
-	s.dirty = true
-	return nil
-}
-
-// dropAdded deletes entries that this batch has put.
-func (b *docBatch) dropAdded(s *docState, upTo int64, dropped func(entryStats)) error {
-	for seq, stats := range s.added {
-		if seq > upTo {
-			continue
-		}
-		b.key = appendEntry(b.key[:0], b.d.partition, s.place, s.head.Generation, seq)
-		if err := b.batch.Delete(b.key, nil); err != nil {
-			return b.failed(s, err)
-		}
-		delete(s.added, seq)
-		if dropped != nil {
-			dropped(stats)
-		}
-	}
-	return nil
-}
-
-// deleteEntries deletes the engine's entries within bounds. It reads them when their sizes are asked for, or when there
-// are few enough for point deletes.
-func (b *docBatch) deleteEntries(s *docState, lower, upper []byte, atMost int64, dropped func(entryStats)) error {
-	if dropped == nil && atMost > pointDeletes {
-		return b.failed(s, b.batch.DeleteRange(lower, upper, nil))
-	}
-	it, err := b.d.engine.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return readError(b.d.partition, s.key, kindEntry, err)
-	}
-	var few [][]byte
-	n := 0
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		if n++; n <= pointDeletes {
-			few = append(few, append([]byte{}, it.Key()...))
-		}
-		if dropped == nil {
-			continue
-		}
-		var v []byte
-		if v, err = it.ValueAndErr(); err != nil {
-			break
-		}
-		var stats entryStats
-		if stats.bytes, stats.span, err = entrySize(v); err != nil {
-			err = &CorruptionError{Partition: b.d.partition, Key: s.key, Kind: kindEntry.String(), Err: err}
-			break
-		}
-		dropped(stats)
-	}
-	if closeErr := it.Close(); err == nil && closeErr != nil {
-		err = readError(b.d.partition, s.key, kindEntry, closeErr)
-	}
-	if err != nil {
-		return err
-	}
-	if n > pointDeletes {
-		return b.failed(s, b.batch.DeleteRange(lower, upper, nil))
-	}
-	for _, key := range few {
-		if err := b.batch.Delete(key, nil); err != nil {
-			return b.failed(s, err)
-		}
-	}
-	return nil
-}
-
 // hasEntry reports whether an entry of the present generation is there, this batch's changes included.
 func (b *docBatch) hasEntry(s *docState, seqEnd int64) (bool, error) {
 	h := s.head
 	if seqEnd > h.HeadSeq || seqEnd <= h.Floor {
 		return false, nil // no entry lies outside of these
 	}
-	if _, ok := s.added[seqEnd]; ok {
+	if _, ok := s.find(seqEnd); ok {
 		return true, nil
 	}
 	if !s.storedLive || s.stored.Entries == 0 || seqEnd > s.stored.HeadSeq || seqEnd <= s.droppedTo {
@@ -275,41 +235,54 @@ func (b *docBatch) hasEntry(s *docState, seqEnd int64) (bool, error) {
 // putEntry stores an entry unless it is there already or lies at or below the floor; false then. Head seq and chain
 // move forward with it, never back.
 func (b *docBatch) putEntry(s *docState, e *Entry) (bool, error) {
-	h := s.head
-	if e.SeqEnd <= h.Floor {
-		return false, nil
-	}
-	has, err := b.hasEntry(s, e.SeqEnd)
-	if err != nil || has {
+	if missing, err := b.lacks(s, e.SeqEnd); err != nil || !missing {
 		return false, err
 	}
-	b.key = appendEntry(b.key[:0], b.d.partition, s.place, h.Generation, e.SeqEnd)
 	b.value = appendEntryValue(b.value[:0], e)
-	if err := b.batch.Set(b.key, b.value, nil); err != nil {
-		return false, b.failed(s, err)
+	at, _ := s.find(e.SeqEnd) // it is not there
+	s.added = slices.Insert(s.added, at, addedEntry{e.SeqEnd, entryStats{span: e.SeqEnd - e.SeqBegin + 1, bytes: int64(len(b.value) - entryOverhead)}})
+	return true, b.putValue(s, e.SeqBegin, e.SeqEnd, e.Chain)
+}
+
+// putChunkEntry is putEntry for an entry that came from a peer. The batch ends with its document: it does not remember
+// what it has put.
+func (b *docBatch) putChunkEntry(s *docState, e *ChunkEntry) (bool, error) {
+	if missing, err := b.lacks(s, e.End); err != nil || !missing {
+		return false, err
 	}
-	stats := entryStats{span: e.SeqEnd - e.SeqBegin + 1, bytes: int64(len(b.value) - entryOverhead)}
-	if s.added == nil {
-		s.added = map[int64]entryStats{}
+	b.value = e.appendValue(b.value[:0])
+	return true, b.putValue(s, e.Begin, e.End, e.Chain)
+}
+
+// lacks reports whether an entry belongs to the document and is not there.
+func (b *docBatch) lacks(s *docState, end int64) (bool, error) {
+	if end <= s.head.Floor {
+		return false, nil
 	}
-	s.added[e.SeqEnd] = stats
-	h.Span += stats.span
-	h.Bytes += stats.bytes
+	has, err := b.hasEntry(s, end)
+	return !has && err == nil, err
+}
+
+// putValue stores b.value as the entry of some seqs.
+func (b *docBatch) putValue(s *docState, begin, end int64, chain Chain) error {
+	h := s.head
+	b.key = appendEntry(b.key[:0], b.d.partition, s.place, h.Generation, end)
+	b.batch.Set(b.key, b.value)
+	h.Span += end - begin + 1
+	h.Bytes += int64(len(b.value) - entryOverhead)
 	h.Entries++
-	if e.SeqEnd > h.HeadSeq {
-		h.HeadSeq, h.Chain = e.SeqEnd, e.Chain
+	if end > h.HeadSeq {
+		h.HeadSeq, h.Chain = end, chain
 	}
 	s.dirty = true
-	return true, nil
+	return nil
 }
 
 // putBase stores the base of the present generation, in place of the one it has.
 func (b *docBatch) putBase(s *docState, seq int64, index uint64, base []byte) error {
 	b.key = appendGeneration(b.key[:0], b.d.partition, s.place, kindBase, s.head.Generation)
 	b.value = seal(append(b.value[:0], base...))
-	if err := b.batch.Set(b.key, b.value, nil); err != nil {
-		return b.failed(s, err)
-	}
+	b.batch.Set(b.key, b.value)
 	h := s.head
 	h.HasBase, h.BaseSeq, h.BaseIndex, h.BaseBytes = true, seq, index, int64(len(base))
 	s.dirty = true
@@ -326,9 +299,7 @@ func (b *docBatch) putDeleteRecord(s *docState, index uint64) error {
 	}
 	b.key = appendDocument(b.key[:0], b.d.partition, s.place, kindDelete)
 	b.value = appendDeleteValue(b.value[:0], index)
-	if err := b.batch.Set(b.key, b.value, nil); err != nil {
-		return b.failed(s, err)
-	}
+	b.batch.Set(b.key, b.value)
 	if s.deleted == 0 {
 		b.countDeleteRecord(s.bucket, 1)
 	}
@@ -336,17 +307,14 @@ func (b *docBatch) putDeleteRecord(s *docState, index uint64) error {
 	return nil
 }
 
-func (b *docBatch) clearDeleteRecord(s *docState) error {
+func (b *docBatch) clearDeleteRecord(s *docState) {
 	if s.deleted == 0 {
-		return nil
+		return
 	}
 	b.key = appendDocument(b.key[:0], b.d.partition, s.place, kindDelete)
-	if err := b.batch.Delete(b.key, nil); err != nil {
-		return b.failed(s, err)
-	}
+	b.batch.Delete(b.key)
 	b.countDeleteRecord(s.bucket, -1)
 	s.deleted = 0
-	return nil
 }
 
 func (b *docBatch) countDeleteRecord(bucket uint8, n int64) {
@@ -358,25 +326,24 @@ func (b *docBatch) countDeleteRecord(bucket uint8, n int64) {
 // settle ends one change of one document: its bucket's sum moves by the new leaf minus the old one, at the index that
 // changed it. For state learned by repair the index is ignored.
 func (b *docBatch) settle(s *docState, index uint64) {
-	var now *merkle.Sum
+	var now leafSum
 	size := int64(0)
 	if s.head != nil {
-		sum := leaf(s.key, s.head)
-		now, size = &sum, s.head.Bytes+s.head.BaseBytes
+		now, size = leafSum{leaf(s.key, s.head), true}, s.head.Bytes+s.head.BaseBytes
 	}
 	b.state.bytes += size - s.bytes
 	s.bytes = size
-	if now == nil && s.leaf == nil || now != nil && s.leaf != nil && *now == *s.leaf {
+	if now == s.leaf {
 		return
 	}
 	bucket := b.bucket(s.bucket)
-	if s.leaf != nil {
-		bucket.Sum = bucket.Sum.Sub(*s.leaf)
+	if s.leaf.there {
+		bucket.Sum = bucket.Sum.Sub(s.leaf.Sum)
 		bucket.Count--
 		b.state.documents--
 	}
-	if now != nil {
-		bucket.Sum = bucket.Sum.Add(*now)
+	if now.there {
+		bucket.Sum = bucket.Sum.Add(now.Sum)
 		bucket.Count++
 		b.state.documents++
 	}
@@ -406,10 +373,21 @@ func (b *docBatch) setHealed(bucket uint8, healed interval.Set) {
 	b.healed[bucket] = healed
 }
 
+// setIngest records whether a bucket may have records without heads.
+func (b *docBatch) setIngest(bucket uint8, on bool) {
+	if b.ingests == nil {
+		b.ingests = map[uint8]bool{}
+	}
+	b.ingests[bucket] = on
+}
+
 // bucket returns a bucket's record for changing.
 func (b *docBatch) bucket(bucket uint8) *bucketState {
 	s := b.buckets[bucket]
 	if s == nil {
+		if b.buckets == nil {
+			b.buckets = map[uint8]*bucketState{}
+		}
 		s = &bucketState{Bucket: b.d.tracker.Bucket(bucket), deleteRecords: b.d.meta.deletes[bucket]}
 		b.buckets[bucket] = s
 	}
@@ -417,12 +395,5 @@ func (b *docBatch) bucket(bucket uint8) *bucketState {
 }
 
 func (b *docBatch) completeAt(applied uint64) bool {
-	return b.holes.Empty() && b.state.ahead <= applied
-}
-
-func (b *docBatch) failed(s *docState, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("store: partition %d: batch for %s: %w", b.d.partition, s.key, err)
+	return Complete(b.holes, b.state.ahead, applied)
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"syscall"
 	"testing"
 	"time"
@@ -79,6 +80,46 @@ func BenchmarkApply(b *testing.B) {
 }
 
 // BenchmarkView reads a document of 260,000 deltas in one pass.
+// BenchmarkStage appends deltas of 256 bytes to 4096 documents in random order, as a busy partition does.
+func BenchmarkStage(b *testing.B) {
+	const documents, size = 4096, 128
+	e, d := benchMember(b, benchOptions(b.TempDir(), nil))
+	defer func() { must(b, e.Close()) }()
+	index := uint64(0)
+	heads, keys := make([]Head, documents), make([]Key, documents)
+	for i := range keys {
+		index++
+		m := createAt(index)
+		keys[i] = m.Key
+		must(b, d.Apply([]Mutation{m}, index))
+		heads[i], _, _ = d.Head(m.Key)
+	}
+	redo, undo := bytes.Repeat([]byte("r"), 246), bytes.Repeat([]byte("u"), 10)
+	rng := rand.New(rand.NewPCG(1, 2))
+	batch := make([]Mutation, 0, size)
+	deltas := make([]Delta, size)
+	b.ReportAllocs()
+	b.ResetTimer()
+	cpu := cpuTime()
+	for n := 0; n < b.N; n += len(batch) {
+		batch = batch[:0]
+		for i := range size {
+			at := rng.IntN(documents)
+			index++
+			m := appendAt(index, keys[at], heads[at], 1)
+			deltas[i] = m.Deltas[0]
+			deltas[i].Redo, deltas[i].Undo = redo, undo
+			m.Deltas = deltas[i : i+1]
+			m.Chain = heads[at].Chain.Next(deltas[i].AppendBinary(nil))
+			heads[at].HeadSeq, heads[at].Chain = m.HeadSeq, m.Chain
+			batch = append(batch, m)
+		}
+		must(b, d.Stage(batch, index))
+	}
+	b.StopTimer()
+	b.ReportMetric((cpuTime()-cpu).Seconds()*1e6/float64(b.N), "cpu-µs/append")
+}
+
 func BenchmarkView(b *testing.B) {
 	e, d := benchMember(b, benchOptions(b.TempDir(), nil))
 	defer func() { must(b, e.Close()) }()

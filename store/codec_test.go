@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/merkle"
@@ -202,6 +204,7 @@ func FuzzRecords(f *testing.F) {
 		interval.Of(3, 9).AppendBinary(nil),
 		encodeStamp("cluster", "host", "incarnation"),
 		appendDeleteValue(nil, 77),
+		appendScrubProgress(nil, ScrubProgress{Done: 9, Began: time.Unix(7, 0)}),
 	} {
 		f.Add(seed)
 		if len(seed) > checksumLen {
@@ -239,8 +242,23 @@ func FuzzRecords(f *testing.F) {
 		if c, h, i, err := decodeStamp(v); err == nil {
 			same("stamp", encodeStamp(c, h, i))
 		}
+		if p, err := decodeScrubProgress(v); err == nil && (p.Done < 0 || p.Done > 255) {
+			t.Fatalf("a scrub has done %d buckets", p.Done)
+		}
 		_, _, _ = entrySize(v)
 		_, _ = unseal(b)
+	})
+}
+
+// FuzzParseKey: names that come from applications, operators and other hosts.
+func FuzzParseKey(f *testing.F) {
+	for _, seed := range []string{"space/key", "abc/a/b", "/", "spa/" + strings.Repeat("k", MaxKey), "sp/k", "space"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if k, err := ParseKey(s); err == nil && (k.String() != s || k.Validate() != nil) {
+			t.Fatalf("%q became %+v", s, k)
+		}
 	})
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/merkle"
@@ -16,25 +17,26 @@ func (b *docBatch) commit(sync bool) error {
 		}
 	}
 	if b.state.deleteRecords > 0 && b.completeAt(b.state.applied) {
-		if err := b.dropDeleteRecords(); err != nil {
-			return err
-		}
+		b.dropDeleteRecords()
 	}
-	if err := b.writeMeta(); err != nil {
-		return err
-	}
+	b.writeMeta()
 	d := b.d
 	d.epoch.Add(1)
 	for _, s := range b.order {
 		if s.dirty && s.stored != nil {
-			d.engine.heads.drop(d.partition, s.place)
+			d.engine.heads.hide(d.partition, s.place)
 		}
 	}
-	err := d.engine.commit(b.batch, sync)
+	if len(b.reset) > 0 {
+		d.engine.heads.shed(d.partition, func(k Key) bool { return b.resets(d.hashes.Bucket(k.Hash())) })
+	}
+	err := d.engine.commitRecords(&b.batch, sync)
 	if err == nil {
 		for _, s := range b.order {
 			if s.head != nil {
 				d.engine.heads.put(d.partition, s.place, *s.head, nil)
+			} else {
+				d.engine.heads.drop(d.partition, s.place)
 			}
 		}
 	}
@@ -55,65 +57,59 @@ func (b *docBatch) writeHead(s *docState) error {
 		if s.stored == nil {
 			return nil // came and went within the batch
 		}
-		return b.failed(s, b.batch.Delete(b.key, nil))
+		b.batch.Delete(b.key)
+		return nil
 	}
 	if !s.head.possible() {
 		return fmt.Errorf("store: partition %d: head of %s would be impossible: %+v", b.d.partition, s.key, *s.head)
 	}
 	b.value = appendHeadValue(b.value[:0], s.head)
-	return b.failed(s, b.batch.Set(b.key, b.value, nil))
+	b.batch.Set(b.key, b.value)
+	return nil
 }
 
 // dropDeleteRecords removes all of them: a complete member's coverage says the same (design §6).
-func (b *docBatch) dropDeleteRecords() error {
+func (b *docBatch) dropDeleteRecords() {
 	for i := range merkle.Buckets {
 		bucket := uint8(i)
 		if s := b.buckets[bucket]; s == nil && b.d.meta.deletes[bucket] == 0 || s != nil && s.deleteRecords == 0 {
 			continue
 		}
 		lower, upper := prefixRange(appendKind(nil, b.d.partition, bucket, kindDelete))
-		if err := b.batch.DeleteRange(lower, upper, nil); err != nil {
-			return b.metaFailed(err)
-		}
+		b.batch.DeleteRange(lower, upper)
 		b.bucket(bucket).deleteRecords = 0
 	}
 	b.state.deleteRecords = 0
 	for _, s := range b.order {
 		s.deleted = 0
 	}
-	return nil
 }
 
-func (b *docBatch) writeMeta() error {
+func (b *docBatch) writeMeta() {
 	partition := b.d.partition
 	for bucket, state := range b.buckets {
 		b.key = appendMetaBucket(b.key[:0], partition, metaBucket, bucket)
 		if *state == (bucketState{}) {
-			if err := b.batch.Delete(b.key, nil); err != nil {
-				return b.metaFailed(err)
-			}
+			b.batch.Delete(b.key)
 			continue
 		}
 		b.value = appendBucketState(b.value[:0], state)
-		if err := b.batch.Set(b.key, b.value, nil); err != nil {
-			return b.metaFailed(err)
-		}
+		b.batch.Set(b.key, b.value)
 	}
 	for bucket, healed := range b.healed {
 		b.key = appendMetaBucket(b.key[:0], partition, metaHealed, bucket)
-		if err := b.writeIntervals(healed); err != nil {
-			return err
-		}
+		b.writeIntervals(healed)
+	}
+	for bucket, on := range b.ingests {
+		b.writeIngest(bucket, on)
 	}
 	if b.holesChanged {
 		b.key = appendMeta(b.key[:0], partition, metaHoles)
-		if err := b.writeIntervals(b.holes); err != nil {
-			return err
-		}
+		b.writeIntervals(b.holes)
 	}
 	b.key = appendMeta(b.key[:0], partition, metaState)
 	b.value = appendState(b.value[:0], &b.state)
-	return b.metaFailed(b.batch.Set(b.key, b.value, nil))
+	b.batch.Set(b.key, b.value)
 }
 
 // publish makes the committed records the member's, and feeds the tracker.
@@ -121,20 +117,25 @@ func (b *docBatch) publish() {
 	d := b.d
 	d.pub.Lock()
 	defer d.pub.Unlock()
-	for _, c := range b.changes {
+	for i := range b.changes {
+		c := &b.changes[i]
 		if b.learned {
-			d.tracker.Learn(c.bucket, c.old, c.new)
+			d.tracker.Learn(c.bucket, c.old.sum(), c.new.sum())
 		} else {
-			d.tracker.Replace(c.index, c.bucket, c.old, c.new)
+			d.tracker.Replace(c.index, c.bucket, c.old.sum(), c.new.sum())
 		}
 	}
-	if b.learned {
+	if b.learned || len(b.reset) > 0 {
 		if d.learned == nil {
 			d.learned = new(bucketCounts)
 		}
 		for _, s := range b.order {
 			d.learned[s.bucket]++
 		}
+	}
+	for _, r := range b.reset {
+		d.tracker.Reset(r.bucket, r.sum)
+		d.learned[r.bucket]++
 	}
 	d.tracker.Advance(b.state.applied)
 	if !b.holes.Covers(d.meta.holes) {
@@ -147,7 +148,14 @@ func (b *docBatch) publish() {
 	for bucket, healed := range b.healed {
 		d.meta.setHealed(bucket, healed)
 	}
+	for bucket, on := range b.ingests {
+		d.meta.setIngest(bucket, on)
+	}
 	d.version.Add(1) // while nobody can read: who sees the new version reads the new records
+}
+
+func (b *docBatch) resets(bucket uint8) bool {
+	return slices.ContainsFunc(b.reset, func(r bucketReset) bool { return r.bucket == bucket })
 }
 
 // forgetPast makes the present index the oldest of which the sums are known. When a hole closes, the member covers
@@ -156,18 +164,22 @@ func (b *docBatch) publish() {
 // for a divergence.
 func (d *Documents) forgetPast() { d.tracker.Forget() }
 
-func (b *docBatch) metaFailed(err error) error {
-	if err == nil {
-		return nil
+func (b *docBatch) writeIngest(bucket uint8, on bool) {
+	b.key = appendMetaBucket(b.key[:0], b.d.partition, metaIngest, bucket)
+	if !on {
+		b.batch.Delete(b.key)
+		return
 	}
-	return fmt.Errorf("store: partition %d: batch: %w", b.d.partition, err)
+	b.value = seal(b.value[:0])
+	b.batch.Set(b.key, b.value)
 }
 
 // writeIntervals stores a set under b.key, or removes the record of an empty one.
-func (b *docBatch) writeIntervals(s interval.Set) error {
+func (b *docBatch) writeIntervals(s interval.Set) {
 	if s.Empty() {
-		return b.metaFailed(b.batch.Delete(b.key, nil))
+		b.batch.Delete(b.key)
+		return
 	}
 	b.value = seal(s.AppendBinary(b.value[:0]))
-	return b.metaFailed(b.batch.Set(b.key, b.value, nil))
+	b.batch.Set(b.key, b.value)
 }

@@ -24,12 +24,16 @@ type Documents struct {
 	hashes    Range
 
 	dropped atomic.Bool
+	// instants is held for reading while something reads an instant of the engine by several reads: see excise.
+	instants sync.RWMutex
 
 	// mu serializes writers: Apply, Stage, Import, holes, progress. Held while a batch is built and committed.
 	mu    sync.Mutex
 	stage stage
 	// sessions are the repair sessions under way, at most one for a bucket. Guarded by mu.
 	sessions map[uint8]*Session
+	// ingesting counts the ingests under way that rest on a bucket's announcement (metaIngest). Guarded by mu.
+	ingesting map[uint8]int
 
 	// epoch is odd while a batch is being committed; see cachedHead.
 	epoch atomic.Uint64
@@ -88,6 +92,9 @@ func openDocuments(e *DocEngine, partition uint32, r Range) (*Documents, error) 
 	}
 	if meta.hashRange != r {
 		return nil, &WrongRangeError{Partition: partition, Have: meta.hashRange, Want: r}
+	}
+	if err := e.sweepIngests(partition, meta); err != nil {
+		return nil, err
 	}
 	tracker := merkle.NewTracker(*meta.sums, meta.state.applied, e.opts.Ring)
 	meta.sums = nil
@@ -259,7 +266,20 @@ func (d *Documents) summaryAt(index uint64) (merkle.Summary, bool) {
 }
 
 // Head returns a document's head; false when there is no such document.
-func (d *Documents) Head(key Key) (Head, bool, error) {
+func (d *Documents) Head(key Key) (Head, bool, error) { return d.headBy(key, d.cachedHead) }
+
+// HeadInMemory is Head that does not read the disk; known is false when only that would tell.
+func (d *Documents) HeadInMemory(key Key) (head Head, ok, known bool, err error) {
+	known = true
+	head, ok, err = d.headBy(key, func(p place) (h Head, ok bool, _ error) {
+		h, known = d.engine.heads.get(d.partition, p)
+		return h, known, nil
+	})
+	return head, ok, known && err == nil, err
+}
+
+// headBy is Head with another way to the heads that are not staged.
+func (d *Documents) headBy(key Key, written func(place) (Head, bool, error)) (Head, bool, error) {
 	p, err := d.place(key)
 	if err != nil {
 		return Head{}, false, err
@@ -268,10 +288,10 @@ func (d *Documents) Head(key Key) (Head, bool, error) {
 		return Head{}, false, err
 	}
 	defer d.engine.release()
-	if h, staged := d.stagedHead(key); staged {
+	if h, staged := d.stagedHead(p); staged {
 		return h.head, h.ok, nil
 	}
-	return d.cachedHead(p)
+	return written(p)
 }
 
 // cachedHead reads through the cache. The cache must never give an older head than the engine: a leader that evaluates
@@ -323,7 +343,7 @@ func readError(partition uint32, key Key, kind recordKind, err error) error {
 	if pebble.IsCorruptionError(err) {
 		return &CorruptionError{Partition: partition, Key: key, Kind: kind.String(), Err: err}
 	}
-	return fmt.Errorf("store: partition %d: read %s of %s: %w", partition, kind, key, err)
+	return &ReadError{Partition: partition, Key: key, Kind: kind.String(), Err: err}
 }
 
 // metaError is readError for a partition's own records, or the host's.
@@ -331,5 +351,5 @@ func metaError(partition uint32, err error) error {
 	if pebble.IsCorruptionError(err) {
 		return &CorruptionError{Partition: partition, Kind: "meta", Err: err}
 	}
-	return fmt.Errorf("store: partition %d: read meta: %w", partition, err)
+	return &ReadError{Partition: partition, Kind: "meta", Err: err}
 }

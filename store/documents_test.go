@@ -249,6 +249,7 @@ func TestEngineAgainstModel(t *testing.T) {
 				y := m.h.source(upTo, first, first+uint64(pick(4)))
 				m.pull(t, m.h.keys[pick(len(m.h.keys))], y)
 			},
+			"damage": func(t *rapid.T) { m.damage(t, m.h.keys[pick(len(m.h.keys))], pick(3) == 0) },
 			"heal":   func(t *rapid.T) { m.heal(t) },
 			"reopen": func(t *rapid.T) { m.reopen(t) },
 			"sync":   func(t *rapid.T) { must(t, m.e.Sync()) },

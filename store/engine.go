@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -61,10 +62,33 @@ type DocEngine struct {
 	syncs syncGroup
 
 	staged atomic.Int64 // bytes that members have staged
+	bulk   bulkState
+	edges  edgeMemory
 
-	mu      sync.Mutex // guards members
-	members map[uint32]*Documents
+	batches sync.Pool // of *docBatch, empty
+
+	mu       sync.Mutex // guards what follows; taken before any member's
+	members  map[uint32]*Documents
+	unopened map[uint32]bool // partitions that have records here and no Documents
+
+	hostMu sync.Mutex // guards host, and writing what it mirrors; taken last
+	host   map[string][]byte
 }
+
+// Blocks are read and written one by one, so small ones cost calls of the system, and an index that does not stay in the
+// cache. What is read together lies together: the heads of a bucket, the entries of a document.
+const (
+	blockBytes      = 32 << 10
+	indexBlockBytes = 64 << 10
+)
+
+// How many tables may lie upon each other in level 0 before they are merged into the next one, and before writes wait for that.
+// Keys begin with hashes, so any table of new deltas overlaps all of that level: merging twice as many at once halves what is
+// written again. Filters keep the others out of most reads.
+const (
+	mergeTables = 8
+	mostTables  = 24
+)
 
 // OpenDocs opens or creates the engine in a directory.
 func OpenDocs(o DocOptions) (*DocEngine, error) {
@@ -75,38 +99,28 @@ func OpenDocs(o DocOptions) (*DocEngine, error) {
 	stop := newFailStop("documents", o.Logger, o.OnFatal)
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref() // the engine holds its own reference
-	db, err := openPebble(o.Dir, o.FS, stop, &pebble.Options{
-		Cache:         cache,
-		MemTableSize:  uint64(o.MemTableBytes),
-		EventListener: o.Events.listener(o.Logger),
-	})
+	opts := &pebble.Options{Cache: cache, MemTableSize: uint64(o.MemTableBytes), EventListener: o.Events.listener(o.Logger),
+		L0CompactionThreshold: mergeTables, L0StopWritesThreshold: mostTables}
+	for i := range opts.Levels {
+		opts.Levels[i].BlockSize, opts.Levels[i].IndexBlockSize = blockBytes, indexBlockBytes
+	}
+	db, err := openPebble(o.Dir, o.FS, stop, opts)
 	if err != nil {
 		return nil, err
 	}
 	e := &DocEngine{users: newUsers(stop), opts: o, db: db, heads: newHeadCache(o.HeadCache), members: map[uint32]*Documents{}}
+	e.bulk.limits = defaultBulkLimits
 	if err := e.stamp(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := errors.Join(e.clearTables(), e.survey()); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return e, nil
 }
 
-// Sync makes everything written before the call durable. Concurrent callers share one fsync.
-func (e *DocEngine) Sync() error {
-	if err := e.acquire(); err != nil {
-		return err
-	}
-	defer e.release()
-	return e.syncs.do(e.stop.failed, e.stop.check, func() error {
-		return e.stop.guard(func() error { return e.db.LogData(nil, pebble.Sync) })
-	})
-}
-
-// Members lists the partitions that have a member here, in order.
-func (e *DocEngine) Members() ([]uint32, error) {
-	if err := e.acquire(); err != nil {
-		return nil, err
-	}
-	defer e.release()
+// stored lists the partitions that have records in the engine, in order.
+func (e *DocEngine) stored() ([]uint32, error) {
 	it, err := e.db.NewIter(&pebble.IterOptions{UpperBound: appendPartition(nil, hostPartition)})
 	if err != nil {
 		return nil, metaError(hostPartition, err)
@@ -126,6 +140,70 @@ func (e *DocEngine) Members() ([]uint32, error) {
 		err = metaError(hostPartition, closeErr)
 	}
 	return list, err
+}
+
+// survey learns which partitions have records here, and reads the host's own: there are few, and who has them in memory can
+// write them again (see salvage).
+func (e *DocEngine) survey() error {
+	list, err := e.stored()
+	if err != nil {
+		return err
+	}
+	e.unopened, e.host = map[uint32]bool{}, map[string][]byte{}
+	for _, partition := range list {
+		e.unopened[partition] = true
+	}
+	lower, upper := prefixRange(hostKey(hostMeta, ""))
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return metaError(hostPartition, err)
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		name := string(it.Key()[len(lower):])
+		var v []byte
+		if v, err = it.ValueAndErr(); err == nil {
+			e.host[name] = slices.Clone(v)
+		}
+	}
+	if closeErr := it.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return metaError(hostPartition, err)
+	}
+	return nil
+}
+
+// Sync makes everything written before the call durable. Concurrent callers share one fsync.
+func (e *DocEngine) Sync() error {
+	if err := e.acquire(); err != nil {
+		return err
+	}
+	defer e.release()
+	return e.syncs.do(e.stop.failed, e.stop.check, func() error {
+		return e.stop.guard(func() error { return e.db.LogData(nil, pebble.Sync) })
+	})
+}
+
+// Members lists the partitions that have a member here, in order.
+func (e *DocEngine) Members() ([]uint32, error) {
+	if err := e.acquire(); err != nil {
+		return nil, err
+	}
+	defer e.release()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.partitions(), nil
+}
+
+// partitions lists those that have records here, in order. The caller holds mu.
+func (e *DocEngine) partitions() []uint32 {
+	list := slices.Collect(maps.Keys(e.members))
+	for p := range e.unopened {
+		list = append(list, p)
+	}
+	slices.Sort(list)
+	return list
 }
 
 // Member opens a partition's documents, creating an empty member when there is none. The range is fixed at creation.
@@ -153,6 +231,7 @@ func (e *DocEngine) Member(partition uint32, r Range) (*Documents, error) {
 		return nil, err
 	}
 	e.members[partition] = d
+	delete(e.unopened, partition)
 	return d, nil
 }
 
@@ -176,6 +255,7 @@ func (e *DocEngine) Drop(partition uint32) error {
 		d.epoch.Add(1) // odd for ever: no reader may put a head of the past into the cache again
 		delete(e.members, partition)
 	}
+	delete(e.unopened, partition)
 	lower, upper := prefixRange(appendPartition(nil, partition))
 	err := e.stop.guard(func() error { return e.db.DeleteRange(lower, upper, pebble.Sync) })
 	e.heads.dropPartition(partition)
@@ -195,17 +275,17 @@ func (e *DocEngine) Meta(name string) ([]byte, bool, error) {
 		return nil, false, err
 	}
 	defer e.release()
-	v, ok, err := get(e.db, hostKey(hostMeta, name))
-	if err != nil {
-		return nil, false, metaError(hostPartition, err)
-	}
+	e.hostMu.Lock()
+	v, ok := e.host[name]
+	e.hostMu.Unlock()
 	if !ok {
 		return nil, false, nil
 	}
-	if v, err = unseal(v); err != nil {
+	v, err := unseal(v)
+	if err != nil {
 		return nil, false, &CorruptionError{Partition: hostPartition, Kind: "meta", Err: fmt.Errorf("%q: %w", name, err)}
 	}
-	return v, true, nil
+	return slices.Clone(v), true, nil
 }
 
 // SetMeta stores a small host-wide record; it is durable when SetMeta returns. A nil value removes it.
@@ -215,12 +295,15 @@ func (e *DocEngine) SetMeta(name string, value []byte) error {
 	}
 	defer e.release()
 	key := hostKey(hostMeta, name)
-	return e.stop.guard(func() error {
-		if value == nil {
-			return e.db.Delete(key, pebble.Sync)
-		}
-		return e.db.Set(key, seal(slices.Clone(value)), pebble.Sync)
-	})
+	e.hostMu.Lock()
+	defer e.hostMu.Unlock()
+	if value == nil {
+		delete(e.host, name)
+		return e.stop.guard(func() error { return e.db.Delete(key, pebble.Sync) })
+	}
+	sealed := seal(slices.Clone(value))
+	e.host[name] = sealed
+	return e.stop.guard(func() error { return e.db.Set(key, sealed, pebble.Sync) })
 }
 
 // Shed forgets cached heads of a partition's documents for which the filter holds, and returns how many.
@@ -264,6 +347,23 @@ func (e *DocEngine) flush() (err error) {
 		d.mu.Unlock()
 	}
 	return err
+}
+
+// commitRecords is commit for what a batch of a member gathered.
+func (e *DocEngine) commitRecords(b *recordBatch, sync bool) error {
+	out := b.out
+	if b.out = nil; out == nil {
+		out = e.db.NewBatch(pebble.WithInitialSizeBytes(b.size()), pebble.WithMaxRetainedSizeBytes(maxKeptBatch))
+	}
+	if err := e.stop.guard(func() error { return b.fill(out) }); err != nil {
+		return err
+	}
+	if err := e.commit(out, sync); err != nil {
+		return err
+	}
+	out.Reset()
+	b.out = out
+	return nil
 }
 
 // commit writes a batch. Without sync it is ordered before everything written later, but durable only after a Sync.

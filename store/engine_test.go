@@ -201,6 +201,9 @@ func TestHostMeta(t *testing.T) {
 		t.Error("removed record is there")
 	}
 	must(t, e.db.Set(hostKey(hostMeta, "a"), []byte("xxxxx"), pebble.NoSync))
+	must(t, e.Close())
+	e, err = OpenDocs(testOptions(mem))
+	must(t, err)
 	if _, _, err := e.Meta("a"); Code(err) != CodeCorruption {
 		t.Errorf("%v", err)
 	}

@@ -176,7 +176,8 @@ func (e *InvalidError) Error() string {
 // Code returns CodeInvalid.
 func (e *InvalidError) Code() int { return CodeInvalid }
 
-// CorruptionError: stored bytes are not what was written. The member that holds them is sick; nothing is cut away.
+// CorruptionError: stored bytes are not what was written. Nothing is skipped or cut away by who meets it; ScrubBucket tells
+// what else is damaged there, and Damage lets the bucket be healed by a peer.
 type CorruptionError struct {
 	Partition uint32
 	Key       Key    // zero for the partition's own records
@@ -195,6 +196,24 @@ func (e *CorruptionError) Unwrap() error { return e.Err }
 
 // Code returns CodeCorruption.
 func (e *CorruptionError) Code() int { return CodeCorruption }
+
+// ReadError: the disk would not give stored bytes, or a part of the engine is closed. They may be well: another try may read
+// them.
+type ReadError struct {
+	Partition uint32
+	Key       Key    // zero where it is not about one document
+	Kind      string // as in CorruptionError
+	Err       error
+}
+
+func (e *ReadError) Error() string {
+	if e.Key == (Key{}) {
+		return fmt.Sprintf("store: partition %d: read %s: %v", e.Partition, e.Kind, e.Err)
+	}
+	return fmt.Sprintf("store: partition %d: read %s of %s: %v", e.Partition, e.Kind, e.Key, e.Err)
+}
+
+func (e *ReadError) Unwrap() error { return e.Err }
 
 // EngineFailedError: a write or fsync failed. The kernel may have dropped the pages, so nothing was or will be retried;
 // the process must be restarted.

@@ -1,9 +1,6 @@
 package store
 
-import (
-	"container/list"
-	"sync"
-)
+import "sync"
 
 // headCache keeps the most recently used heads of all members of a host. A cached head is always the one that the
 // engine holds: see Documents.cachedHead for how readers and the writer keep that true.
@@ -12,29 +9,35 @@ type headCache struct {
 }
 
 type headShard struct {
-	mu    sync.Mutex
-	limit int
-	byKey map[headRef]*list.Element // of *cachedHead
-	order *list.List                // most recently used first
+	mu     sync.Mutex
+	limit  int
+	byHash map[headRef]*cachedHead
+	order  cachedHead // of a ring: next is the most recently used, prev the one to go
 
 	hits, misses uint64
 }
 
+// headRef is where a head is looked for. Of two documents of one hash, which are hard to find, only one is cached.
 type headRef struct {
 	partition uint32
-	key       Key
+	hash      uint64
 }
 
 type cachedHead struct {
-	ref  headRef
-	head Head
+	ref        headRef
+	key        Key
+	head       Head
+	hidden     bool // it is about to change
+	prev, next *cachedHead
 }
 
 // newHeadCache returns a cache of about limit heads, each some 300 bytes.
 func newHeadCache(limit int) *headCache {
 	c := &headCache{}
 	for i := range c.shards {
-		c.shards[i] = headShard{limit: max(1, limit/len(c.shards)), byKey: map[headRef]*list.Element{}, order: list.New()}
+		s := &c.shards[i]
+		s.limit, s.byHash = max(1, limit/len(c.shards)), map[headRef]*cachedHead{}
+		s.order.prev, s.order.next = &s.order, &s.order
 	}
 	return c
 }
@@ -45,14 +48,14 @@ func (c *headCache) get(partition uint32, p place) (Head, bool) {
 	s := c.shard(p.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	element, ok := s.byKey[headRef{partition, p.key}]
-	if !ok {
+	e := s.byHash[headRef{partition, p.hash}]
+	if e == nil || e.hidden || e.key != p.key {
 		s.misses++
 		return Head{}, false
 	}
 	s.hits++
-	s.order.MoveToFront(element)
-	return element.Value.(*cachedHead).head, true
+	s.use(e)
+	return e.head, true
 }
 
 // put stores a head when still() holds; it is called under the shard's lock.
@@ -63,17 +66,27 @@ func (c *headCache) put(partition uint32, p place, h Head, still func() bool) {
 	if still != nil && !still() {
 		return
 	}
-	ref := headRef{partition, p.key}
-	if element, ok := s.byKey[ref]; ok {
-		element.Value.(*cachedHead).head = h
-		s.order.MoveToFront(element)
+	ref := headRef{partition, p.hash}
+	if e := s.byHash[ref]; e != nil {
+		e.key, e.head, e.hidden = p.key, h, false
+		s.use(e)
 		return
 	}
-	s.byKey[ref] = s.order.PushFront(&cachedHead{ref, h})
-	if s.order.Len() > s.limit {
-		oldest := s.order.Back()
-		s.order.Remove(oldest)
-		delete(s.byKey, oldest.Value.(*cachedHead).ref)
+	e := &cachedHead{ref: ref, key: p.key, head: h}
+	if len(s.byHash) >= s.limit {
+		s.remove(s.order.prev)
+	}
+	s.byHash[ref] = e
+	s.insert(e)
+}
+
+// hide keeps a head from being found until it is put again, or dropped.
+func (c *headCache) hide(partition uint32, p place) {
+	s := c.shard(p.hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.byHash[headRef{partition, p.hash}]; e != nil && e.key == p.key {
+		e.hidden = true
 	}
 }
 
@@ -81,11 +94,30 @@ func (c *headCache) drop(partition uint32, p place) {
 	s := c.shard(p.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if element, ok := s.byKey[headRef{partition, p.key}]; ok {
-		s.order.Remove(element)
-		delete(s.byKey, element.Value.(*cachedHead).ref)
+	if e := s.byHash[headRef{partition, p.hash}]; e != nil && e.key == p.key {
+		s.remove(e)
 	}
 }
+
+// use makes a head the most recently used one, as the others do, under mu.
+func (s *headShard) use(e *cachedHead) {
+	if s.order.next != e {
+		e.unlink()
+		s.insert(e)
+	}
+}
+
+func (s *headShard) insert(e *cachedHead) {
+	e.prev, e.next = &s.order, s.order.next
+	e.prev.next, e.next.prev = e, e
+}
+
+func (s *headShard) remove(e *cachedHead) {
+	e.unlink()
+	delete(s.byHash, e.ref)
+}
+
+func (e *cachedHead) unlink() { e.prev.next, e.next.prev = e.next, e.prev }
 
 func (c *headCache) counts() (hits, misses uint64) {
 	for i := range c.shards {
@@ -102,10 +134,9 @@ func (c *headCache) dropPartition(partition uint32) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		for ref, element := range s.byKey {
+		for ref, e := range s.byHash {
 			if ref.partition == partition {
-				s.order.Remove(element)
-				delete(s.byKey, ref)
+				s.remove(e)
 			}
 		}
 		s.mu.Unlock()
@@ -114,21 +145,21 @@ func (c *headCache) dropPartition(partition uint32) {
 
 // shed forgets the heads for which the filter holds and returns their number. The filter runs without a lock.
 func (c *headCache) shed(partition uint32, filter func(Key) bool) int {
-	var refs []headRef
+	var keys []Key
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		for ref := range s.byKey {
+		for ref, e := range s.byHash {
 			if ref.partition == partition {
-				refs = append(refs, ref)
+				keys = append(keys, e.key)
 			}
 		}
 		s.mu.Unlock()
 	}
 	n := 0
-	for _, ref := range refs {
-		if filter(ref.key) {
-			c.drop(partition, place{key: ref.key, hash: ref.key.Hash()})
+	for _, key := range keys {
+		if filter(key) {
+			c.drop(partition, place{key: key, hash: key.Hash()})
 			n++
 		}
 	}

@@ -26,9 +26,15 @@ func TestHeadCacheIsBounded(t *testing.T) {
 	n := 0
 	for i := range c.shards {
 		s := &c.shards[i]
-		n += s.order.Len()
-		if s.order.Len() != len(s.byKey) {
-			t.Errorf("shard %d: %d in order, %d by key", i, s.order.Len(), len(s.byKey))
+		n += len(s.byHash)
+		listed := 0
+		for e := s.order.next; e != &s.order; e = e.next {
+			if listed++; s.byHash[e.ref] != e || e.next.prev != e {
+				t.Fatalf("shard %d: %v is out of order", i, e.key)
+			}
+		}
+		if listed != len(s.byHash) {
+			t.Errorf("shard %d: %d in order, %d by hash", i, listed, len(s.byHash))
 		}
 	}
 	if n > 64 {
@@ -40,7 +46,7 @@ func TestHeadCacheKeepsTheRecentlyUsed(t *testing.T) {
 	c := newHeadCache(16) // one per shard
 	a := testPlace(0)
 	b := a
-	b.key = Key{Space: "other", Key: "doc"} // the same shard
+	b.key, b.hash = Key{Space: "other", Key: "doc"}, a.hash+16 // the same shard
 	c.put(1, a, Head{HeadSeq: 1}, nil)
 	c.put(1, b, Head{HeadSeq: 2}, nil)
 	if _, ok := c.get(1, a); ok {
@@ -48,7 +54,7 @@ func TestHeadCacheKeepsTheRecentlyUsed(t *testing.T) {
 	}
 	c = newHeadCache(32) // two per shard
 	third := a
-	third.key = Key{Space: "third", Key: "doc"}
+	third.key, third.hash = Key{Space: "third", Key: "doc"}, a.hash+32
 	c.put(1, a, Head{HeadSeq: 1}, nil)
 	c.put(1, b, Head{HeadSeq: 2}, nil)
 	c.get(1, a)
@@ -58,6 +64,35 @@ func TestHeadCacheKeepsTheRecentlyUsed(t *testing.T) {
 	}
 	if _, ok := c.get(1, b); ok {
 		t.Error("the unused one stayed")
+	}
+}
+
+// TestHeadCacheTellsTwinsApart: of two documents of one hash one is cached, and never taken for the other.
+func TestHeadCacheTellsTwinsApart(t *testing.T) {
+	c := newHeadCache(64)
+	a := testPlace(0)
+	b := a
+	b.key = Key{Space: "other", Key: "doc"}
+	c.put(1, a, Head{HeadSeq: 1}, nil)
+	if _, ok := c.get(1, b); ok {
+		t.Error("one's head is the other's")
+	}
+	c.hide(1, b)
+	c.drop(1, b)
+	if h, ok := c.get(1, a); !ok || h.HeadSeq != 1 {
+		t.Error("what happens to the one happens to the other")
+	}
+	c.put(1, b, Head{HeadSeq: 2}, nil)
+	if h, ok := c.get(1, b); !ok || h.HeadSeq != 2 {
+		t.Error("the newer one is not there")
+	}
+	c.hide(1, b)
+	if _, ok := c.get(1, b); ok {
+		t.Error("a hidden head is found")
+	}
+	c.put(1, b, Head{HeadSeq: 3}, nil)
+	if h, ok := c.get(1, b); !ok || h.HeadSeq != 3 {
+		t.Error("a head stays hidden")
 	}
 }
 
@@ -149,8 +184,8 @@ func TestCommitHidesTheHeadsItChanges(t *testing.T) {
 	s, err := b.document(p)
 	must(t, err)
 	next := appendAt(2, m.Key, h, 1)
-	a := application{b: b, s: s, m: &next}
-	must(t, a.run())
+	_, err = Replay(&batchDoc{b, s}, &next, false)
+	must(t, err)
 	b.settle(s, 2)
 	b.advance(2)
 	must(t, b.commit(true))

@@ -3,9 +3,12 @@ package store
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/adamantdb/adamant/internal/interval"
 )
 
 // ImportReport says what a chunk changed.
@@ -29,39 +32,126 @@ func (v *Divergence) String() string {
 	return fmt.Sprintf("document %s, generation %d, at seq %d: %s", v.Key, v.Generation, v.Seq, v.Reason)
 }
 
-func (s *Session) importChunk(c *Chunk) (ImportReport, error) {
+func (s *Session) importChunk(c *Chunk, atOnce bool) (report ImportReport, err error) {
 	d := s.d
 	if c.Bucket != s.bucket {
-		return ImportReport{}, &ChunkError{Bucket: s.bucket, Reason: fmt.Sprintf("it is for bucket %d", c.Bucket)}
+		return report, &ChunkError{Bucket: s.bucket, Reason: fmt.Sprintf("it is for bucket %d", c.Bucket)}
 	}
 	if err := verifyChunk(d.hashes, c); err != nil {
-		return ImportReport{}, err
+		return report, err
 	}
+	if !atOnce {
+		if c, err = s.gather(c, &report); err != nil {
+			return report, err
+		}
+	}
+	if err := s.merge(c, &report); err != nil || atOnce {
+		return report, err
+	}
+	return report, s.flushFull(&c.Next)
+}
+
+// pieceBytes is about how much is merged in one batch: the lock that commands need too is held for that long.
+const pieceBytes = 256 << 10
+
+// merge puts a verified chunk into batches.
+func (s *Session) merge(c *Chunk, report *ImportReport) error {
+	p := pieces{rest: slices.Clone(c.Docs)}
+	for first := true; first || len(p.rest) > 0; first = false {
+		piece := *c
+		if piece.Docs = p.next(); !first {
+			piece.Absent = nil
+		}
+		if n := len(report.Divergent); n > 0 && len(piece.Docs) > 0 && piece.Docs[0].Key == report.Divergent[n-1].Key {
+			piece.Docs = piece.Docs[1:] // the piece before has shown that nothing of it is to be taken
+		}
+		more := c.partial()
+		if len(p.rest) > 0 {
+			more = p.rest[0].Key
+		}
+		if err := s.mergePiece(&piece, more, report); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// partial returns the key of the document of which the next chunk brings more; the zero key when there is none.
+func (c *Chunk) partial() Key {
+	if c.Done || c.Next.After == math.MaxInt64 {
+		return Key{}
+	}
+	return c.Next.Key
+}
+
+// mergePiece merges a part of a chunk in one batch; of the document more, which may be its last one, more is to come.
+func (s *Session) mergePiece(c *Chunk, more Key, report *ImportReport) error {
+	d := s.d
 	unlock, err := d.lock()
 	if err != nil {
-		return ImportReport{}, err
+		return err
 	}
 	defer unlock()
 	if d.sessions[s.bucket] != s {
-		return ImportReport{}, ErrSessionLost
+		return ErrSessionLost
 	}
-	i := importer{d: d, b: d.begin(), chunk: c, know: Knowledge{Mine: d.meta.bucketCoverage(s.bucket), Theirs: c.Coverage,
+	i := importer{d: d, b: d.begin(), chunk: c, more: more, know: Knowledge{Mine: d.meta.bucketCoverage(s.bucket), Theirs: c.Coverage,
 		TheirHighest: max(c.Applied, c.Ahead), MineComplete: d.meta.complete()}}
 	defer i.b.close()
 	i.b.learned = true
 	// Delete records would be dropped by the same batch when the member is complete even after it.
-	i.records = !d.meta.holes.Empty() || max(d.meta.state.ahead, i.know.TheirHighest) > d.meta.state.applied
+	i.records = !Complete(d.meta.holes, max(d.meta.state.ahead, i.know.TheirHighest), d.meta.state.applied)
 	if err := i.run(); err != nil {
-		return ImportReport{}, err
+		return err
 	}
-	if !i.changed {
-		return i.report, nil
+	if i.changed {
+		i.b.sawAhead(i.know.TheirHighest)
+		if err := i.b.commit(false); err != nil {
+			return err
+		}
 	}
-	i.b.sawAhead(i.know.TheirHighest)
-	if err := i.b.commit(false); err != nil {
-		return ImportReport{}, err
+	report.add(&i.report)
+	return nil
+}
+
+// add adds what another piece of the chunk came to.
+func (r *ImportReport) add(o *ImportReport) {
+	r.Documents += o.Documents
+	r.Removed += o.Removed
+	r.Entries += o.Entries
+	r.Bytes += o.Bytes
+	for _, v := range o.Divergent {
+		if n := len(r.Divergent); n == 0 || r.Divergent[n-1].Key != v.Key { // or else another piece of the document
+			r.Divergent = append(r.Divergent, v)
+		}
 	}
-	return i.report, nil
+}
+
+// pieces cuts documents into pieces that are merged one after the other. Each is what a peer with a small budget could
+// have sent.
+type pieces struct{ rest []ChunkDoc }
+
+func (p *pieces) next() (docs []ChunkDoc) {
+	for size := 0; len(p.rest) > 0; {
+		doc := p.rest[0]
+		size += len(doc.Base)
+		n := 0
+		for n < len(doc.Entries) && size < pieceBytes {
+			size += len(doc.Entries[n].Delta) + entryOverhead
+			n++
+		}
+		if n < len(doc.Entries) {
+			if n > 0 || doc.HasBase {
+				left := doc
+				left.Base, left.HasBase, left.Entries = nil, false, doc.Entries[n:]
+				doc.Entries = doc.Entries[:n]
+				docs, p.rest[0] = append(docs, doc), left
+			}
+			return docs
+		}
+		docs, p.rest = append(docs, doc), p.rest[1:]
+	}
+	return docs
 }
 
 // importer merges one chunk into one batch.
@@ -69,6 +159,7 @@ type importer struct {
 	d       *Documents
 	b       *docBatch
 	chunk   *Chunk
+	more    Key // the document that the chunk holds only a part of, if any
 	know    Knowledge
 	records bool // delete records are kept
 	changed bool
@@ -81,6 +172,12 @@ func (i *importer) run() error {
 		if err := i.merge(a.Key, &ChunkDoc{Key: a.Key}, &DocView{Deleted: a.Deleted}); err != nil {
 			return err
 		}
+	}
+	if err := i.b.documents(i.chunk.Bucket, len(i.chunk.Docs), func(n int) place {
+		key := i.chunk.Docs[n].Key
+		return place{key: key, hash: key.Hash(), bucket: i.chunk.Bucket}
+	}); err != nil {
+		return err
 	}
 	for n := range i.chunk.Docs {
 		doc := &i.chunk.Docs[n]
@@ -95,11 +192,10 @@ func (i *importer) run() error {
 	return nil
 }
 
-func marksOf(entries []Entry) []Mark {
+func marksOf(entries []ChunkEntry) []Mark {
 	marks := make([]Mark, len(entries))
 	for i := range entries {
-		e := &entries[i]
-		marks[i] = Mark{Begin: e.SeqBegin, End: e.SeqEnd, Index: e.Index, Chain: e.Chain}
+		marks[i] = entries[i].Mark
 	}
 	return marks
 }
@@ -142,7 +238,23 @@ func (i *importer) merge(key Key, doc *ChunkDoc, theirs *DocView) error {
 	if decision.TakeBase && !doc.HasBase {
 		return i.bad(key, "its base was not sent, and is needed")
 	}
-	return i.perform(s, doc, &decision)
+	if err := i.perform(s, doc, &decision); err != nil || decision.Action == ActionDiverged || !theirs.Exists || key == i.more {
+		return err
+	}
+	if s.head != nil && s.head.Generation == theirs.Head.Generation && lacking(s.head, i.know.Theirs) {
+		return lackingError(i.chunk.Bucket, key, s.head)
+	}
+	return nil
+}
+
+// lacking reports whether a document, with everything that its sender has of it, has a gap that the sender claims to
+// cover: then the sender has lost something, and what it covers heals nothing.
+func lacking(h *Head, theirs interval.Set) bool {
+	return h.Gap() && theirs.Covers(interval.Of(1, h.LastIndex))
+}
+
+func lackingError(bucket uint8, key Key, h *Head) error {
+	return &ChunkError{Bucket: bucket, Key: key, Reason: fmt.Sprintf("all of it makes %d of %d seqs, and its sender covers them", h.Span, h.HeadSeq-h.Floor)}
 }
 
 func (i *importer) bad(key Key, reason string) error {
@@ -173,46 +285,16 @@ func (i *importer) perform(s *docState, doc *ChunkDoc, decision *Decision) error
 		}
 		i.report.Divergent = append(i.report.Divergent, v)
 		return nil
+	}
+	if err := decision.Perform(&batchDoc{i.b, s}, i.records, func() error { return i.take(s, doc, decision) }); err != nil {
+		return err
+	}
+	switch decision.Action {
 	case ActionRecord:
-		if !i.records {
-			return nil
-		}
-		i.changed = true
-		return i.b.putDeleteRecord(s, decision.Deleted)
+		i.changed = i.changed || i.records
+		return nil
 	case ActionDelete:
-		if err := i.b.remove(s); err != nil {
-			return err
-		}
-		if i.records {
-			if err := i.b.putDeleteRecord(s, decision.Deleted); err != nil {
-				return err
-			}
-		}
 		i.report.Removed++
-	case ActionInstall:
-		h := decision.Head
-		h.HasBase, h.BaseSeq, h.BaseIndex, h.BaseBytes = false, 0, 0, 0
-		h.Span, h.Entries, h.Bytes = 0, 0, 0
-		if err := i.b.restart(s, h); err != nil {
-			return err
-		}
-		if err := i.take(s, doc, decision); err != nil {
-			return err
-		}
-	case ActionUnion:
-		m, h := &decision.Head, s.head
-		rises := m.Floor > h.Floor
-		h.LastIndex, h.HeadSeq, h.Chain = m.LastIndex, m.HeadSeq, m.Chain
-		h.Floor, h.FloorKnown, h.Dropped = m.Floor, m.FloorKnown, m.Dropped
-		s.dirty = true
-		if rises {
-			if err := i.b.dropEntries(s, h.Floor); err != nil {
-				return err
-			}
-		}
-		if err := i.take(s, doc, decision); err != nil {
-			return err
-		}
 	}
 	i.changed = true
 	i.report.Documents++
@@ -230,13 +312,13 @@ func (i *importer) take(s *docState, doc *ChunkDoc, decision *Decision) error {
 	}
 	for _, n := range decision.Take {
 		e := &doc.Entries[n]
-		stored, err := i.b.putEntry(s, e)
+		stored, err := i.b.putChunkEntry(s, e)
 		if err != nil {
 			return err
 		}
 		if stored {
 			i.report.Entries++
-			i.report.Bytes += int64(e.Size())
+			i.report.Bytes += int64(len(e.Delta))
 		}
 	}
 	return nil
@@ -246,13 +328,13 @@ func (i *importer) take(s *docState, doc *ChunkDoc, decision *Decision) error {
 type neighbours struct {
 	head  *Head
 	marks []Mark
-	next  map[int64]Entry // by SeqBegin: entries right behind one of the chunk's
+	next  map[int64]ChunkEntry // by Begin: entries right behind one of the chunk's
 }
 
 // neighbours reads this member's entries that overlap the chunk's or touch them, and the one at their head. Usually
 // there are hardly any: a peer sends what was said to be missing.
 func (i *importer) neighbours(p place, h *Head, doc *ChunkDoc) (neighbours, error) {
-	n := neighbours{head: h, next: map[int64]Entry{}}
+	n := neighbours{head: h, next: map[int64]ChunkEntry{}}
 	if h.Entries == 0 {
 		return n, nil
 	}
@@ -263,8 +345,8 @@ func (i *importer) neighbours(p place, h *Head, doc *ChunkDoc) (neighbours, erro
 	}
 	r := neighbourReader{it: it, n: &n, key: appendGeneration(nil, i.d.partition, p, kindEntry, h.Generation), valid: true, read: math.MinInt64}
 	for k := range doc.Entries {
-		if err == nil && doc.Entries[k].SeqBegin-1 <= h.HeadSeq {
-			err = r.around(doc.Entries[k].SeqBegin-1, doc.Entries[k].SeqEnd)
+		if err == nil && doc.Entries[k].Begin-1 <= h.HeadSeq {
+			err = r.around(doc.Entries[k].Begin-1, doc.Entries[k].End)
 		}
 	}
 	if err == nil && doc.Head.HeadSeq < h.HeadSeq {
@@ -308,7 +390,11 @@ func (r *neighbourReader) around(from, to int64) error {
 			if err != nil {
 				return err
 			}
-			e, err := decodeEntryValue(append([]byte(nil), v...))
+			body, err := unseal(append([]byte(nil), v...))
+			if err != nil {
+				return err
+			}
+			e, err := entryOfBody(body, m.End)
 			if err != nil {
 				return err
 			}
@@ -326,24 +412,17 @@ func (n *neighbours) broken(doc *ChunkDoc, take []int) (int64, bool) {
 	if n.head == nil {
 		return 0, false
 	}
-	var canonical []byte
 	for _, k := range take {
 		e := &doc.Entries[k]
 		if !known(e.Chain) {
 			continue
 		}
-		before, ok := n.chainAt(e.SeqBegin - 1)
-		if ok {
-			canonical = e.AppendBinary(canonical[:0])
-			if before.Next(canonical) != e.Chain {
-				return e.SeqEnd, true
-			}
+		before, ok := n.chainAt(e.Begin - 1)
+		if ok && before.Next(e.Delta) != e.Chain {
+			return e.End, true
 		}
-		if behind, ok := n.next[e.SeqEnd+1]; ok && known(behind.Chain) {
-			canonical = behind.AppendBinary(canonical[:0])
-			if e.Chain.Next(canonical) != behind.Chain {
-				return behind.SeqEnd, true
-			}
+		if behind, ok := n.next[e.End+1]; ok && known(behind.Chain) && e.Chain.Next(behind.Delta) != behind.Chain {
+			return behind.End, true
 		}
 	}
 	return 0, false

@@ -71,22 +71,18 @@ type ListQuery struct {
 // List lists a bucket. All of it is read from one snapshot of the engine. When the page does not reach the end of the
 // query, To says how far it goes, and the next query starts at To+1. A page holds all rows of a hash.
 func (d *Documents) List(bucket uint8, q ListQuery) (*Listing, error) {
-	snapshot, done, err := d.snapshot()
+	snapshot, known, done, err := d.snapshot(bucket)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	return d.listFrom(snapshot, bucket, q)
+	return d.listFrom(snapshot, known, bucket, q)
 }
 
-// listFrom reads everything from one reader.
-func (d *Documents) listFrom(r pebble.Reader, bucket uint8, q ListQuery) (*Listing, error) {
+// listFrom reads everything from one reader; known is of its instant.
+func (d *Documents) listFrom(r pebble.Reader, known *bucketMeta, bucket uint8, q ListQuery) (*Listing, error) {
 	if q.To == 0 {
 		q.To = math.MaxUint64
-	}
-	known, err := readBucketMeta(r, d.partition, bucket)
-	if err != nil {
-		return nil, err
 	}
 	l := &Listing{Bucket: bucket, Since: q.Since, From: q.From, To: q.To,
 		Coverage: known.coverage, Applied: known.applied, Ahead: known.ahead}
@@ -153,12 +149,7 @@ func (l *Listing) addHead(k recordKey, v []byte, listed bool) error {
 	if err != nil {
 		return err
 	}
-	sum, gap := leaf(k.key, &h), h.Gap()
-	if h.LastIndex <= l.Since && !gap && !listed {
-		l.Rest = l.Rest.Add(merkle.Bucket{Sum: sum, Count: 1})
-		return nil
-	}
-	l.Rows = append(l.Rows, Row{Hash: k.hash, LastIndex: h.LastIndex, Generation: h.Generation, Leaf: sum.A, Gap: gap})
+	l.AddDocument(k.hash, k.key, &h, listed)
 	return nil
 }
 
@@ -167,9 +158,7 @@ func (l *Listing) addDelete(k recordKey, v []byte, listed bool) error {
 	if err != nil {
 		return err
 	}
-	if index > l.Since || listed {
-		l.Rows = append(l.Rows, Row{Hash: k.hash, LastIndex: index})
-	}
+	l.AddDelete(k.hash, index, listed)
 	return nil
 }
 
@@ -184,9 +173,7 @@ type kindScan struct {
 }
 
 func newKindScan(r pebble.Reader, partition uint32, bucket uint8, kind recordKind, from, to uint64) (*kindScan, error) {
-	prefix := appendKind(nil, partition, bucket, kind)
-	lower := binary.BigEndian.AppendUint64(slices.Clone(prefix), from)
-	upper := successor(binary.BigEndian.AppendUint64(prefix, to))
+	lower, upper := hashSpan(partition, bucket, kind, from, to)
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return nil, readError(partition, Key{}, kind, err)
@@ -194,6 +181,13 @@ func newKindScan(r pebble.Reader, partition uint32, bucket uint8, kind recordKin
 	s := &kindScan{partition: partition, kind: kind, it: it}
 	s.load(it.First())
 	return s, nil
+}
+
+// hashSpan returns the bounds of the records of a kind whose hash lies in a closed span.
+func hashSpan(partition uint32, bucket uint8, kind recordKind, from, to uint64) (lower, upper []byte) {
+	prefix := appendKind(nil, partition, bucket, kind)
+	lower = binary.BigEndian.AppendUint64(slices.Clone(prefix), from)
+	return lower, successor(binary.BigEndian.AppendUint64(prefix, to))
 }
 
 func (s *kindScan) load(ok bool) {
@@ -243,29 +237,16 @@ type bucketMeta struct {
 	deleteRecords  uint64
 }
 
-// readBucketMeta reads the few records it needs; a snapshot makes them fit the documents read from it.
-func readBucketMeta(r pebble.Reader, partition uint32, bucket uint8) (*bucketMeta, error) {
-	m := &memberMeta{}
-	for _, name := range [][]byte{{metaState}, {metaHoles}, {metaBucket, bucket}, {metaHealed, bucket}} {
-		v, ok, err := get(r, append(appendPartition(nil, partition), append([]byte{sectionMeta}, name...)...))
-		if err != nil {
-			return nil, fmt.Errorf("store: read meta of partition %d: %w", partition, err)
-		}
-		if !ok {
-			continue
-		}
-		if err := m.load(name, v); err != nil {
-			return nil, &CorruptionError{Partition: partition, Kind: "meta", Err: err}
-		}
-	}
+// of returns what is known for a bucket.
+func (m *memberMeta) of(bucket uint8) *bucketMeta {
 	return &bucketMeta{coverage: m.bucketCoverage(bucket), applied: m.state.applied, ahead: m.state.ahead,
-		deleteRecords: m.deletes[bucket]}, nil
+		deleteRecords: m.deletes[bucket]}
 }
 
 // bucketCoverage is the coverage for one bucket: it is larger than the member's while the bucket is ahead of others in
 // being healed.
 func (m *memberMeta) bucketCoverage(bucket uint8) interval.Set {
-	return m.coverage().Union(m.healed[bucket])
+	return Coverage(m.state.applied, m.holes, m.healed[bucket])
 }
 
 // Plan is what a comparison of two listings asks for.

@@ -194,14 +194,17 @@ func TestListingAndExportReadTheirSnapshotOnly(t *testing.T) {
 	s.create(other, 1)
 	m.follow(t, s, 3)
 	m.markAll(t, interval.Of(2, 2))
-	snapshot := m.e.db.NewSnapshot()
-	defer func() { _ = snapshot.Close() }()
+	snapshot, known, done, err := m.snapshot(9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
 	read := func() (*Listing, *Chunk) {
-		l, err := m.listFrom(snapshot, 9, ListQuery{})
+		l, err := m.listFrom(snapshot, known, 9, ListQuery{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := m.exportFrom(snapshot, 9, &ExportQuery{Wants: []Want{{Hash: key.Hash()}}, Budget: 1 << 20})
+		c, err := m.exportFrom(snapshot, known, 9, &ExportQuery{Wants: []Want{{Hash: key.Hash()}}, Budget: 1 << 20}, new(chunkScratch))
 		if err != nil {
 			t.Fatal(err)
 		}

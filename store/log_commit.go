@@ -153,7 +153,11 @@ func (c *logCommitter) write(round []*logCommit) {
 
 func (c *logCommitter) apply(round []*logCommit, lazy bool) error {
 	c.promise.round++
-	merged := c.db.NewBatch()
+	size := 64
+	for _, w := range round {
+		size += w.batch.Len()
+	}
+	merged := c.db.NewBatch(pebble.WithInitialSizeBytes(size))
 	if err := merged.LogData(c.promise.encode(), nil); err != nil {
 		return err
 	}

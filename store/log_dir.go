@@ -5,6 +5,8 @@ import (
 	"io/fs"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/adamantdb/adamant/internal/syncdir"
 )
 
 // makeLogDir creates a directory, durably: the engines make the names in it durable, but without the directory's own name a
@@ -38,12 +40,9 @@ func makeLogDir(files vfs.FS, dir string) error {
 
 // syncLogDir makes the names in a directory durable.
 func syncLogDir(files vfs.FS, dir string) error {
-	d, err := files.OpenDir(dir)
-	if err != nil {
-		if dir == "." && errors.Is(err, fs.ErrNotExist) {
-			return nil // a file system in memory: names without a slash are in its root
-		}
-		return err
+	err := syncdir.Sync(files, dir)
+	if dir == "." && errors.Is(err, fs.ErrNotExist) {
+		return nil // a file system in memory: names without a slash are in its root
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return err
 }

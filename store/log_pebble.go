@@ -280,7 +280,11 @@ func (d *pebbleLogDisk) stage(c *logChange, done func(error)) error {
 
 // batch encodes a change. It is written next, or the engine has failed.
 func (d *pebbleLogDisk) batch(c *logChange) (*pebble.Batch, error) {
-	b := d.log.db.NewBatch()
+	size := 256
+	for _, l := range c.entries {
+		size += len(l.Data) + len(l.Extensions) + 64
+	}
+	b := d.log.db.NewBatch(pebble.WithInitialSizeBytes(size))
 	if err := d.log.engine.stop.guard(func() error { return d.fill(b, c) }); err != nil {
 		return nil, err
 	}

@@ -17,6 +17,8 @@ const (
 	metaHoles  byte = 3 // interval.Set, absent when empty
 	metaBucket byte = 4 // per bucket: bucketState, absent when empty
 	metaHealed byte = 5 // per bucket: interval.Set, absent when empty
+	metaIngest byte = 6 // per bucket: nothing; there while records without heads may be: see ingest.go
+	metaScrub  byte = 7 // ScrubProgress, absent before the first bucket
 )
 
 // memberState is what changes with every batch. The Documents' mutex guards writing it.
@@ -42,17 +44,18 @@ type memberMeta struct {
 	holes     interval.Set
 	healed    map[uint8]interval.Set // indexes below which a bucket has been healed; only buckets with progress, else nil
 	deletes   map[uint8]uint64       // delete records; only buckets with some, else nil
+	ingests   map[uint8]bool         // buckets that may have records without heads; only those, else nil
 	// sums is there while a member is opened. Then the tracker has them: a host keeps very many members, and six
 	// kilobytes twice for each are too many.
 	sums *merkle.Summary
 }
 
 // complete implements design §6: no holes, and nothing learned that is not applied.
-func (m *memberMeta) complete() bool { return m.holes.Empty() && m.state.ahead <= m.state.applied }
+func (m *memberMeta) complete() bool { return Complete(m.holes, m.state.ahead, m.state.applied) }
 
 // coverage is the set of indexes whose effect is held: [1, applied] minus the holes.
 func (m *memberMeta) coverage() interval.Set {
-	return interval.Of(1, m.state.applied).Minus(m.holes)
+	return Coverage(m.state.applied, m.holes, nil)
 }
 
 // setHealed takes over a bucket's progress. A map that was large once stays large, so an empty one goes.
@@ -63,6 +66,11 @@ func (m *memberMeta) setHealed(bucket uint8, healed interval.Set) {
 // setDeletes takes over how many delete records a bucket has.
 func (m *memberMeta) setDeletes(bucket uint8, n uint64) {
 	m.deletes = setOrDrop(m.deletes, bucket, n, n == 0)
+}
+
+// setIngest takes over whether a bucket may have records without heads.
+func (m *memberMeta) setIngest(bucket uint8, on bool) {
+	m.ingests = setOrDrop(m.ingests, bucket, on, !on)
 }
 
 func setOrDrop[V any](m map[uint8]V, bucket uint8, v V, empty bool) map[uint8]V {
@@ -182,7 +190,7 @@ func readMeta(r pebble.Reader, partition uint32) (*memberMeta, error) {
 
 // load takes over one record; name is its key after the section.
 func (m *memberMeta) load(name, v []byte) (err error) {
-	perBucket := len(name) == 2 && (name[0] == metaBucket || name[0] == metaHealed)
+	perBucket := len(name) == 2 && (name[0] == metaBucket || name[0] == metaHealed || name[0] == metaIngest)
 	if !perBucket && len(name) != 1 {
 		return fmt.Errorf("%w: unknown name %x", ErrEncoding, name)
 	}
@@ -194,6 +202,7 @@ func (m *memberMeta) load(name, v []byte) (err error) {
 		m.state, err = decodeState(v)
 	case metaHoles:
 		m.holes, err = decodeIntervals(v)
+	case metaScrub: // only a scrub wants to know it: see Documents.ScrubProgress
 	case metaBucket:
 		var s bucketState
 		if s, err = decodeBucketState(v); err == nil {
@@ -206,6 +215,10 @@ func (m *memberMeta) load(name, v []byte) (err error) {
 		var healed interval.Set
 		if healed, err = decodeIntervals(v); err == nil {
 			m.setHealed(name[1], healed)
+		}
+	case metaIngest:
+		if _, err = unseal(v); err == nil {
+			m.setIngest(name[1], true)
 		}
 	default:
 		return fmt.Errorf("%w: unknown name %x", ErrEncoding, name)

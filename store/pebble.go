@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"runtime"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -25,6 +28,25 @@ type DocEvents struct {
 	Divergence func(partition uint32, key Key, seq int64)
 }
 
+// retryPause is how long Pebble waits before it tries again what it could not read in the background. By itself it does not: one
+// wrong bit keeps a processor busy until its table is gone.
+const retryPause = 200 * time.Millisecond
+
+// calledBy reports whether a method of Pebble's database is among the callers.
+func calledBy(method string) bool {
+	var callers [64]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers[:])])
+	for {
+		f, more := frames.Next()
+		if strings.HasPrefix(f.Function, "github.com/cockroachdb/pebble/v2.(*DB)."+method) {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
 // listener translates Pebble's events; everything is logged too.
 func (v DocEvents) listener(logger *slog.Logger) *pebble.EventListener {
 	return &pebble.EventListener{
@@ -32,6 +54,10 @@ func (v DocEvents) listener(logger *slog.Logger) *pebble.EventListener {
 			logger.Error("storage background error", "err", err)
 			if v.BackgroundError != nil {
 				v.BackgroundError(err)
+			}
+			// The collector of statistics holds no lock when it tells of an error. Others do, and must not be held up.
+			if calledBy("scanReadStateTableStats") {
+				time.Sleep(retryPause)
 			}
 		},
 		DiskSlow: func(i pebble.DiskSlowInfo) {
@@ -62,6 +88,11 @@ func (v DocEvents) listener(logger *slog.Logger) *pebble.EventListener {
 			logger.Error("stored data is corrupt", "path", i.Path, "err", i.Details)
 			if v.DataCorruption != nil {
 				v.DataCorruption(i.Path, i.Details)
+			}
+			// Pebble keeps away for a while from what a compaction could not read, but not in level 0. A compaction that reads
+			// holds no lock.
+			if calledBy("runPickedCompaction") {
+				time.Sleep(retryPause)
 			}
 		},
 	}

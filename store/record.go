@@ -14,6 +14,11 @@ const checksumLen = 4
 // seal appends the checksum of the whole of b.
 func seal(b []byte) []byte { return binary.BigEndian.AppendUint32(b, uint32(xxhash.Sum64(b))) }
 
+// appendSum appends the checksum of what follows start: seal for the last part of b.
+func appendSum(b []byte, start int) []byte {
+	return binary.BigEndian.AppendUint32(b, uint32(xxhash.Sum64(b[start:])))
+}
+
 // unseal verifies and cuts off the checksum.
 func unseal(b []byte) ([]byte, error) {
 	if len(b) < checksumLen {
@@ -90,6 +95,11 @@ func decodeHeadValue(v []byte) (Head, error) {
 	if err != nil {
 		return Head{}, err
 	}
+	return decodeHeadBody(body)
+}
+
+// decodeHeadBody decodes a head whose checksum is verified.
+func decodeHeadBody(body []byte) (Head, error) {
 	h, rest, err := decodeHead(body)
 	if err == nil && len(rest) > 0 {
 		err = fmt.Errorf("%w: %d bytes after the head", ErrEncoding, len(rest))
@@ -107,6 +117,11 @@ func decodeDeleteValue(v []byte) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return decodeDeleteBody(body)
+}
+
+// decodeDeleteBody decodes a delete record whose checksum is verified.
+func decodeDeleteBody(body []byte) (uint64, error) {
 	r := reader{b: body}
 	index := r.u64()
 	return index, r.end()

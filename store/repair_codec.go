@@ -19,10 +19,7 @@ import (
 //	query     version u8 | cursor | budget uvarint | wants uvarint, each: hash u64, haves uvarint, each: key, deleted
 //	          uvarint, generation uvarint, baseIndex uvarint, upto varint, ranges uvarint, each: first varint,
 //	          last−first uvarint, chain 16 | checksum u64
-//	chunk     version u8 | bucket u8 | done u8 | cursor, unless done | knowledge
-//	          | absents uvarint, each: key, deleted uvarint
-//	          | documents uvarint, each: key, head, hasBase u8, base length uvarint and bytes, entries uvarint, each:
-//	          index uvarint, term uvarint, chain 16, canonical delta | checksum u64
+//	chunk     see chunk_codec.go
 //	knowledge coverage (interval.Set) | applied uvarint | ahead uvarint
 //	cursor    hash u64 | key (empty for the start) | generation uvarint | after varint | baseIndex uvarint
 //	key       length uvarint, "space/key"
@@ -31,7 +28,7 @@ const repairVersion = 1
 const repairSumLen = 8
 
 // openRepair verifies the checksum and the version, and returns a reader of the rest.
-func openRepair(b []byte) reader {
+func openRepair(b []byte, version byte) reader {
 	r := reader{}
 	if len(b) < repairSumLen+1 {
 		r.fail("truncated")
@@ -43,8 +40,8 @@ func openRepair(b []byte) reader {
 		return r
 	}
 	r.b = body
-	if v := r.byte(); r.err == nil && v != repairVersion {
-		r.fail(fmt.Sprintf("version %d, this program knows %d", v, repairVersion))
+	if v := r.byte(); r.err == nil && v != version {
+		r.fail(fmt.Sprintf("version %d, this program knows %d", v, version))
 	}
 	return r
 }
@@ -163,7 +160,7 @@ func (l *Listing) AppendBinary(b []byte) []byte {
 
 // DecodeListing is the inverse of Listing.AppendBinary, for the whole of b. It verifies the order of the rows.
 func DecodeListing(b []byte) (*Listing, error) {
-	r := openRepair(b)
+	r := openRepair(b, repairVersion)
 	l := &Listing{Bucket: r.byte(), Since: r.uvarint(), From: r.u64(), To: r.u64()}
 	l.Rest = merkle.Bucket{Sum: merkle.Sum{A: r.u64(), B: r.u64()}, Count: r.uvarint()}
 	l.Coverage, l.Applied, l.Ahead = r.knowledge()
@@ -220,7 +217,7 @@ func appendHave(b []byte, h *Have) []byte {
 
 // DecodeExportQuery is the inverse of ExportQuery.AppendBinary, for the whole of b.
 func DecodeExportQuery(b []byte) (*ExportQuery, error) {
-	r := openRepair(b)
+	r := openRepair(b, repairVersion)
 	q := &ExportQuery{From: r.cursor(), Budget: int(min(r.uvarint(), 1<<30))}
 	for range r.list(9) {
 		w := Want{Hash: r.u64()}
@@ -257,103 +254,4 @@ func (r *reader) have() Have {
 		h.Held = append(h.Held, s)
 	}
 	return h
-}
-
-// AppendBinary appends the encoding of a chunk.
-func (c *Chunk) AppendBinary(b []byte) []byte {
-	start := len(b)
-	b = append(b, repairVersion, c.Bucket)
-	b = appendFlag(b, c.Done)
-	if !c.Done {
-		b = appendCursor(b, &c.Next)
-	}
-	b = appendKnowledge(b, c.Coverage, c.Applied, c.Ahead)
-	b = binary.AppendUvarint(b, uint64(len(c.Absent)))
-	for i := range c.Absent {
-		b = appendKey(b, c.Absent[i].Key)
-		b = binary.AppendUvarint(b, c.Absent[i].Deleted)
-	}
-	b = binary.AppendUvarint(b, uint64(len(c.Docs)))
-	for i := range c.Docs {
-		b = c.Docs[i].append(b)
-	}
-	return binary.BigEndian.AppendUint64(b, xxhash.Sum64(b[start:]))
-}
-
-func (doc *ChunkDoc) append(b []byte) []byte {
-	b = appendKey(b, doc.Key)
-	b = appendHead(b, &doc.Head)
-	b = appendFlag(b, doc.HasBase)
-	b = appendLengthed(b, doc.Base)
-	b = binary.AppendUvarint(b, uint64(len(doc.Entries)))
-	for i := range doc.Entries {
-		e := &doc.Entries[i]
-		b = binary.AppendUvarint(b, e.Index)
-		b = binary.AppendUvarint(b, e.Term)
-		b = append(b, e.Chain[:]...)
-		b = e.Delta.AppendBinary(b)
-	}
-	return b
-}
-
-// DecodeChunk is the inverse of Chunk.AppendBinary, for the whole of b. The chunk's bases and deltas alias b. Its error
-// is a *ChunkError; what the chunk claims is for Import to verify.
-func DecodeChunk(b []byte) (*Chunk, error) {
-	r := openRepair(b)
-	c := &Chunk{Bucket: r.byte(), Done: r.flag()}
-	if !c.Done {
-		c.Next = r.cursor()
-	}
-	c.Coverage, c.Applied, c.Ahead = r.knowledge()
-	for range r.list(2) {
-		a := ChunkAbsent{Key: r.key(false), Deleted: r.uvarint()}
-		if r.err != nil {
-			break
-		}
-		c.Absent = append(c.Absent, a)
-	}
-	for range r.list(32) {
-		doc := r.document()
-		if r.err != nil {
-			break
-		}
-		c.Docs = append(c.Docs, doc)
-	}
-	if err := r.end(); err != nil {
-		return nil, &ChunkError{Bucket: c.Bucket, Reason: "decode", Err: err}
-	}
-	return c, nil
-}
-
-func (r *reader) document() ChunkDoc {
-	doc := ChunkDoc{Key: r.key(false)}
-	if r.err != nil {
-		return doc
-	}
-	h, rest, err := decodeHead(r.b)
-	if err != nil {
-		r.fail(err.Error())
-		return doc
-	}
-	r.b = rest
-	doc.Head, doc.HasBase = h, r.flag()
-	doc.Base = r.lengthed(MaxDelta)
-	if !doc.HasBase && len(doc.Base) > 0 || h.Span|h.Entries|h.Bytes != 0 {
-		r.fail("document")
-	}
-	n := r.list(24)
-	for range n {
-		e := Entry{Index: r.uvarint(), Term: r.uvarint(), Chain: r.chain()}
-		if r.err != nil {
-			break
-		}
-		delta, rest, err := DecodeDelta(r.b)
-		if err != nil {
-			r.fail(err.Error())
-			break
-		}
-		e.Delta, r.b = delta, rest
-		doc.Entries = append(doc.Entries, e)
-	}
-	return doc
 }

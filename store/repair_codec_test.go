@@ -45,7 +45,11 @@ func sampleChunk(t testing.TB) (*Chunk, *scripted) {
 	for i := 2; i > 0 && wants[i].Hash < wants[i-1].Hash; i-- {
 		wants[i], wants[i-1] = wants[i-1], wants[i]
 	}
-	return exportOver(t, y.Documents, 9, &ExportQuery{Wants: wants, Budget: 1 << 20}, &traffic{}), &scripted{y, s}
+	c := exportOver(t, y.Documents, 9, &ExportQuery{Wants: wants, Budget: 1 << 20}, &traffic{})
+	if err := verifyChunk(FullRange(), c); err != nil { // which fills in the chains
+		t.Fatal(err)
+	}
+	return c, &scripted{y, s}
 }
 
 // scripted is a member that has applied a script.
@@ -71,6 +75,9 @@ func TestRepairEncodingsRoundTrip(t *testing.T) {
 	prefix := []byte("what was there")
 	wire := chunk.AppendBinary(prefix)
 	c, err := DecodeChunk(wire[len(prefix):])
+	if err == nil {
+		err = verifyChunk(FullRange(), c) // which fills in the chains
+	}
 	if err != nil || !reflect.DeepEqual(c, chunk) || !bytes.HasPrefix(wire, prefix) {
 		t.Errorf("chunk %+v, %v", c, err)
 	}
@@ -153,7 +160,8 @@ func FuzzImport(f *testing.F) {
 	chunk, _ := sampleChunk(f)
 	wire := chunk.AppendBinary(nil)
 	f.Add(wire[:len(wire)-repairSumLen])
-	chunk.Absent, chunk.Docs[0].Entries[2].Redo = nil, []byte("other")
+	chunk.Absent = nil
+	setRedo(&chunk.Docs[0].Entries[2], "other")
 	wire = chunk.AppendBinary(nil)
 	f.Add(wire[:len(wire)-repairSumLen])
 	x := newDocsMember(f)
@@ -196,35 +204,55 @@ func FuzzImport(f *testing.F) {
 func TestLyingChunks(t *testing.T) {
 	other := keyInBucket(FullRange(), 10, 0)
 	for name, lie := range map[string]func(*Chunk){
-		"for another bucket":           func(c *Chunk) { c.Bucket = 10 },
-		"a key of another bucket":      func(c *Chunk) { c.Docs[1].Key = other },
-		"an absent key of another":     func(c *Chunk) { c.Absent[0].Key = other },
-		"a delete from the future":     func(c *Chunk) { c.Absent[0].Deleted = max(c.Applied, c.Ahead) + 1 },
-		"no key":                       func(c *Chunk) { c.Docs[0].Key = Key{"a", "b"} },
-		"documents out of order":       func(c *Chunk) { c.Docs[0], c.Docs[1] = c.Docs[1], c.Docs[0] },
-		"a document twice":             func(c *Chunk) { c.Docs[1] = c.Docs[0] },
-		"there and absent":             func(c *Chunk) { c.Absent[0].Key = c.Docs[0].Key },
-		"coverage beyond applied":      func(c *Chunk) { c.Coverage = interval.Of(1, c.Applied+1) },
-		"no generation":                func(c *Chunk) { c.Docs[0].Head.Generation = 0 },
-		"changed before it was there":  func(c *Chunk) { c.Docs[0].Head.LastIndex = 0 },
-		"a change from the future":     func(c *Chunk) { c.Docs[0].Head.LastIndex = 100 },
-		"floor above the head":         func(c *Chunk) { c.Docs[0].Head.Floor = 100 },
-		"a base that is not":           func(c *Chunk) { c.Docs[0].HasBase = true },
-		"a base of another size":       func(c *Chunk) { c.Docs[1].Base = []byte("longer") },
-		"a base above the head":        func(c *Chunk) { c.Docs[1].Head.BaseSeq = 100 },
-		"a base from the future":       func(c *Chunk) { c.Docs[1].Head.BaseIndex = 100 },
-		"a base left out":              func(c *Chunk) { c.Docs[1].HasBase, c.Docs[1].Base = false, nil },
-		"an impossible entry":          func(c *Chunk) { c.Docs[0].Entries[1].SeqBegin = 5 },
-		"an entry above the head":      func(c *Chunk) { c.Docs[0].Head.HeadSeq = 3 },
-		"an entry below the floor":     func(c *Chunk) { c.Docs[1].Head.Floor = 3 },
-		"an entry from before":         func(c *Chunk) { c.Docs[0].Entries[0].Index = 0 },
-		"an entry from the future":     func(c *Chunk) { c.Docs[0].Entries[0].Index = 100 },
-		"entries out of order":         func(c *Chunk) { e := c.Docs[0].Entries; e[0], e[1] = e[1], e[0] },
-		"other bytes under a chain":    func(c *Chunk) { c.Docs[0].Entries[2].Redo = []byte("other") },
-		"other bytes in the first":     func(c *Chunk) { c.Docs[0].Entries[0].Redo = []byte("other") },
-		"another chain at the head":    func(c *Chunk) { c.Docs[0].Head.Chain[3]++ },
-		"a history not from this key":  func(c *Chunk) { c.Docs[0].Entries[0].Chain[3]++; c.Docs[0].Entries = c.Docs[0].Entries[:1] },
-		"a link in the middle changed": func(c *Chunk) { c.Docs[0].Entries[3].Chain[3]++ },
+		"for another bucket":          func(c *Chunk) { c.Bucket = 10 },
+		"a key of another bucket":     func(c *Chunk) { c.Docs[1].Key = other },
+		"an absent key of another":    func(c *Chunk) { c.Absent[0].Key = other },
+		"a delete from the future":    func(c *Chunk) { c.Absent[0].Deleted = max(c.Applied, c.Ahead) + 1 },
+		"no key":                      func(c *Chunk) { c.Docs[0].Key = Key{"a", "b"} },
+		"documents out of order":      func(c *Chunk) { c.Docs[0], c.Docs[1] = c.Docs[1], c.Docs[0] },
+		"a document twice":            func(c *Chunk) { c.Docs[1] = c.Docs[0] },
+		"there and absent":            func(c *Chunk) { c.Absent[0].Key = c.Docs[0].Key },
+		"coverage beyond applied":     func(c *Chunk) { c.Coverage = interval.Of(1, c.Applied+1) },
+		"no generation":               func(c *Chunk) { c.Docs[0].Head.Generation = 0 },
+		"changed before it was there": func(c *Chunk) { c.Docs[0].Head.LastIndex = 0 },
+		"a change from the future":    func(c *Chunk) { c.Docs[0].Head.LastIndex = 100 },
+		"floor above the head":        func(c *Chunk) { c.Docs[0].Head.Floor = 100 },
+		"a base that is not":          func(c *Chunk) { c.Docs[0].HasBase = true },
+		"a base of another size":      func(c *Chunk) { c.Docs[1].Base = []byte("longer") },
+		"a base above the head":       func(c *Chunk) { c.Docs[1].Head.BaseSeq = 100 },
+		"a base from the future":      func(c *Chunk) { c.Docs[1].Head.BaseIndex = 100 },
+		"a base left out":             func(c *Chunk) { c.Docs[1].HasBase, c.Docs[1].Base = false, nil },
+		"an impossible entry":         func(c *Chunk) { c.Docs[0].Entries[1].Begin = 5 },
+		"an entry above the head":     func(c *Chunk) { c.Docs[0].Head.HeadSeq = 3 },
+		"an entry below the floor":    func(c *Chunk) { c.Docs[1].Head.Floor = 3 },
+		"an entry from before":        func(c *Chunk) { c.Docs[0].Entries[0].Index = 0 },
+		"an entry from the future":    func(c *Chunk) { c.Docs[0].Entries[0].Index = 100 },
+		"entries out of order":        func(c *Chunk) { e := c.Docs[0].Entries; e[0], e[1] = e[1], e[0] },
+		"other bytes under a chain":   func(c *Chunk) { setRedo(&c.Docs[0].Entries[2], "other") },
+		"other bytes in the first":    func(c *Chunk) { setRedo(&c.Docs[0].Entries[0], "other") },
+		"another chain at the head":   func(c *Chunk) { c.Docs[0].Head.Chain[3]++ },
+		"a history not from this key": func(c *Chunk) {
+			c.Docs[0].Entries = c.Docs[0].Entries[:1]
+			c.Docs[0].Entries[0].Chain[3]++
+			c.Docs[0].Entries[0].Linked = false
+		},
+		"a link in the middle changed": func(c *Chunk) {
+			c.Docs[0].Entries[3].Chain[3]++
+			c.Docs[0].Entries[3].Linked = false
+		},
+		"no chain at the end of a run": func(c *Chunk) { c.Docs[0].Entries = c.Docs[0].Entries[:2] },
+		"no chain before a gap": func(c *Chunk) {
+			c.Docs[0].Entries = append(c.Docs[0].Entries[:1:1], c.Docs[0].Entries[2:]...)
+		},
+		"another chain before a gap": func(c *Chunk) {
+			e := c.Docs[0].Entries
+			e[1].Linked, e[3].Linked = false, false
+			e[1].Chain[3]++
+			c.Coverage = c.Coverage.Minus(interval.Of(e[2].Index, e[2].Index)) // who does not cover it need not send it
+			c.Docs[0].Entries = append(e[:2:2], e[3:]...)
+		},
+		"no chain to compute one from": func(c *Chunk) { c.Docs[0].Entries = c.Docs[0].Entries[2:] },
+		"no chain to compare one with": func(c *Chunk) { c.Docs[0].Entries[3].Chain, c.Docs[0].Entries[3].Linked = Chain{}, false },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := sampleChunk(t)
@@ -290,7 +318,12 @@ func TestMutatedChunks(t *testing.T) {
 			}
 			setHoles(t, d, interval.Of(uint64(1+r.IntN(6)), to))
 		}
-		_, err = d.importAlone(9, c)
+		if seed%2 == 0 { // as a peer would send it
+			c, err = DecodeChunk(c.AppendBinary(nil))
+		}
+		if err == nil {
+			_, err = d.importAlone(9, c)
+		}
 		var bad *ChunkError
 		if err != nil && !errors.As(err, &bad) {
 			t.Fatalf("seed %d: not the chunk's fault: %v", seed, err)
@@ -306,6 +339,14 @@ func TestMutatedChunks(t *testing.T) {
 	}
 }
 
+// setRedo gives an entry another delta, of the seqs it says it has.
+func setRedo(e *ChunkEntry, redo string) {
+	d := Delta{SeqBegin: e.Begin, SeqEnd: e.End, Redo: []byte(redo)}
+	if d.Validate() == nil {
+		e.Delta = d.AppendBinary(nil)
+	}
+}
+
 // mutate changes one number of a chunk.
 func mutate(r *rand.Rand, c *Chunk) {
 	signed := []int64{-1, 0, 1, 2, 3, 4, 5, 6, math.MaxInt64, math.MaxInt64 - 1}[r.IntN(10)]
@@ -317,8 +358,10 @@ func mutate(r *rand.Rand, c *Chunk) {
 	flags := []*bool{&h.HasBase, &h.Dropped, &h.FloorKnown, &doc.HasBase}
 	if n := len(doc.Entries); n > 0 {
 		e := &doc.Entries[r.IntN(n)]
-		numbers = append(numbers, &e.SeqBegin, &e.SeqEnd)
+		numbers = append(numbers, &e.Begin, &e.End)
 		indexes = append(indexes, &e.Index)
+		flags = append(flags, &e.Linked)
+		defer setRedo(e, []string{"", "other"}[r.IntN(2)])
 		if r.IntN(3) == 0 {
 			e.Chain = Chain{}
 		}

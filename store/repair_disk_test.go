@@ -15,6 +15,7 @@ type diskLog struct {
 	buckets []uint8 // by group: where the documents live
 	truth   *modelMember
 	states  []*modelMember // after each index, 0 included
+	bulk    bool           // whatever is pulled is ingested
 }
 
 // newDiskLog spreads the history's documents over one bucket per group, as the pure nodes do.
@@ -77,6 +78,9 @@ func newDiskNode(l *diskLog, groups int) *diskNode {
 
 func (n *diskNode) open() {
 	n.e = try(OpenDocs(testOptions(n.fs)))
+	if n.l.bulk {
+		n.e.bulk.limits = bulkLimits{chunk: 1, table: 150, least: 1, total: 1 << 20}
+	}
 	n.d = try(n.e.Member(7, FullRange()))
 }
 
@@ -204,7 +208,7 @@ func (s *diskSession) step() bool {
 	}
 	for b := range 256 {
 		if b%s.x.groups == s.group && uint8(b) != s.bucket && !s.isUsed(uint8(b)) {
-			try(0, s.x.d.markHealed(uint8(b), healed, s.s.seen))
+			try(0, s.x.d.markHealed(uint8(b), healed, s.s.answers.Seen))
 		}
 	}
 	return true
@@ -259,11 +263,16 @@ func (s *diskSession) pull() error {
 }
 
 func playDisk(seed int64, members int, verbose bool) (w *world, err error) {
+	return playDiskWith(seed, members, verbose, false)
+}
+
+func playDiskWith(seed int64, members int, verbose, damages bool) (w *world, err error) {
 	const groups = 2
 	r := newRand(seed)
 	h := repairHistory(r, groups)
 	l := newDiskLog(h, r, groups)
-	w = &world{r: r, h: h, groups: groups, crashes: true, proves: seed%2 == 1, verbose: verbose, logged: make([]uint64, members)}
+	l.bulk = seed%3 == 0
+	w = &world{r: r, h: h, groups: groups, crashes: true, proves: seed%2 == 1, damages: damages, verbose: verbose, logged: make([]uint64, members)}
 	defer func() {
 		if p := recover(); p != nil {
 			f, ok := p.(failed)

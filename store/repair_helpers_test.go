@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/bits"
+	"slices"
 	"testing"
 
 	"github.com/adamantdb/adamant/internal/interval"
@@ -156,23 +157,16 @@ func (m *docsMember) pullHashes(t testing.TB, s *Session, peer *docsMember, buck
 		if err != nil {
 			t.Fatal(err)
 		}
-		moved.report.add(report)
+		moved.report.add(&report)
 		if from = chunk.Next; chunk.Done {
-			hashes, from = hashes[len(wants):], Cursor{}
+			n, _ := slices.BinarySearch(hashes, wants[len(wants)-1].Hash+1)
+			hashes, from = hashes[n:], Cursor{}
 		}
 		if moved.chunks > 1_000_000 {
 			t.Fatal("the pull does not end")
 		}
 	}
 	return moved
-}
-
-func (r *ImportReport) add(o ImportReport) {
-	r.Documents += o.Documents
-	r.Removed += o.Removed
-	r.Entries += o.Entries
-	r.Bytes += o.Bytes
-	r.Divergent = append(r.Divergent, o.Divergent...)
 }
 
 // exportOver sends query and chunk through their encodings.
@@ -182,11 +176,17 @@ func exportOver(t testing.TB, d *Documents, bucket uint8, q *ExportQuery, moved 
 	if err != nil {
 		t.Fatal(err)
 	}
+	version := d.Version()
 	c, err := d.Export(bucket, q)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wire := c.AppendBinary(nil)
+	got, all, err := d.AppendExport([]byte("before"), bucket, q) // from memory that others have used
+	changed := d.Version() != version                            // by writers beside this
+	if err != nil || !changed && (all != c.Done || string(got) != "before"+string(wire)) {
+		t.Fatalf("the encoded chunk is of %d bytes, all %v (%v), want %d, %v", len(got), all, err, len(wire), c.Done)
+	}
 	if c, err = DecodeChunk(wire); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func (m *docsMember) pullAll(t testing.TB, peer *docsMember) (moved traffic) {
 	t.Helper()
 	for b := range 256 {
 		one := m.pullBucket(t, peer, uint8(b), 1<<20)
-		moved.report.add(one.report)
+		moved.report.add(&one.report)
 		moved.chunks += one.chunks
 		moved.bytes += one.bytes
 	}

@@ -28,11 +28,15 @@ func repairHistory(r *rand.Rand, groups int) *history {
 
 // playPure plays one schedule with pure nodes.
 func playPure(seed int64, members int, broken brokenRules, verbose bool) (w *world, err error) {
+	return playPureWith(seed, members, broken, verbose, false)
+}
+
+func playPureWith(seed int64, members int, broken brokenRules, verbose, damages bool) (w *world, err error) {
 	r := newRand(seed)
 	groups := 1 + r.IntN(2)
 	h := repairHistory(r, groups)
 	l := newPureLog(h, groups, broken)
-	w = &world{r: r, h: h, groups: groups, crashes: true, proves: seed%2 == 1, verbose: verbose, logged: make([]uint64, members)}
+	w = &world{r: r, h: h, groups: groups, crashes: true, proves: seed%2 == 1, damages: damages, verbose: verbose, logged: make([]uint64, members)}
 	for range members {
 		w.nodes = append(w.nodes, newPureNode(l, groups))
 	}

@@ -28,7 +28,7 @@ func (d *Documents) recordHealed(bucket uint8, healed interval.Set, seen uint64,
 	}
 	d.endSession(bucket)
 	before := d.meta.healed[bucket]
-	now := before.Union(healed.Intersect(d.meta.holes))
+	now := AddHealed(before, healed, d.meta.holes)
 	if now.Equal(before) {
 		return nil
 	}
@@ -106,6 +106,9 @@ func (d *Documents) CloseHoles() (interval.Set, error) {
 		return nil, err
 	}
 	defer unlock()
+	if closed = closed.Intersect(d.healedEverywhere()); closed.Empty() {
+		return nil, nil // a bucket lost its progress meanwhile (Damage)
+	}
 	holes := d.meta.holes.Minus(closed)
 	b := d.begin()
 	defer b.close()
@@ -125,12 +128,5 @@ func (d *Documents) CloseHoles() (interval.Set, error) {
 func (d *Documents) healedEverywhere() interval.Set {
 	d.pub.RLock()
 	defer d.pub.RUnlock()
-	healed := d.meta.holes
-	for i := range merkle.Buckets {
-		if healed.Empty() {
-			break
-		}
-		healed = healed.Intersect(d.meta.healed[uint8(i)])
-	}
-	return healed
+	return HealedEverywhere(d.meta.holes, merkle.Buckets, func(bucket int) interval.Set { return d.meta.healed[uint8(bucket)] })
 }

@@ -114,6 +114,25 @@ func TestOnlyMissingEntriesAreSent(t *testing.T) {
 	}
 }
 
+// TestOnlyTheTailIsSent: of a document that has no gap, only what follows its end is sent, whatever of it is older than the hole.
+func TestOnlyTheTailIsSent(t *testing.T) {
+	x, y, s := newDocsMember(t), newDocsMember(t), newScript()
+	key := Key{"space", "doc"}
+	s.create(key, 20)
+	for range 40 {
+		s.append(key, 1, 2000)
+	}
+	y.follow(t, s, s.last())
+	x.follow(t, s, 30)
+	if err := x.RecordHole(31, s.last()); err != nil {
+		t.Fatal(err)
+	}
+	moved := x.pullBucket(t, y, FullRange().Bucket(key.Hash()), 1<<20)
+	if want := int(s.last()) - 30; moved.report.Entries != want || moved.bytes < want*2000 || moved.bytes > (want+2)*2000 {
+		t.Errorf("moved %+v in %d bytes", moved.report, moved.bytes)
+	}
+}
+
 // More gaps than one query can describe are described one part after the other, also when the peer cannot fill them.
 func TestMoreGapsThanAQueryDescribes(t *testing.T) {
 	for _, room := range []wantRoom{{ranges: 10, scan: 1000}, {ranges: 1000, scan: 10}, {ranges: 1, scan: 1}} {

@@ -92,46 +92,47 @@ func (v *chunkVerifier) document(doc *ChunkDoc) error {
 	return v.entries(doc)
 }
 
+// entries verifies a document's entries, and computes the chains that were not sent.
 func (v *chunkVerifier) entries(doc *ChunkDoc) error {
 	h := &doc.Head
-	var canonical []byte
 	for i := range doc.Entries {
 		e := &doc.Entries[i]
-		if err := e.Validate(); err != nil {
-			return &ChunkError{Bucket: v.c.Bucket, Key: doc.Key, Reason: "an entry", Err: err}
+		if e.Begin < 0 || e.End < e.Begin || e.End > MaxSeq {
+			return v.bad(doc.Key, "an entry with the seq range [%d, %d]", e.Begin, e.End)
 		}
-		if e.SeqEnd <= h.Floor || e.SeqEnd > h.HeadSeq {
-			return v.bad(doc.Key, "entry [%d, %d] outside of floor %d and head %d", e.SeqBegin, e.SeqEnd, h.Floor, h.HeadSeq)
+		if e.End <= h.Floor || e.End > h.HeadSeq {
+			return v.bad(doc.Key, "entry [%d, %d] outside of floor %d and head %d", e.Begin, e.End, h.Floor, h.HeadSeq)
 		}
 		if e.Index < h.Generation || e.Index > h.LastIndex {
 			return v.bad(doc.Key, "entry of index %d outside of [%d, %d]", e.Index, h.Generation, h.LastIndex)
 		}
-		if i > 0 && (e.SeqBegin <= doc.Entries[i-1].SeqEnd || e.Index < doc.Entries[i-1].Index) {
-			return v.bad(doc.Key, "entry [%d, %d] of index %d out of order", e.SeqBegin, e.SeqEnd, e.Index)
+		if i > 0 && (e.Begin <= doc.Entries[i-1].End || e.Index < doc.Entries[i-1].Index) {
+			return v.bad(doc.Key, "entry [%d, %d] of index %d out of order", e.Begin, e.End, e.Index)
 		}
-		if !known(e.Chain) {
-			continue
-		}
-		if before, ok := chainBefore(doc, i); ok {
-			canonical = e.AppendBinary(canonical[:0])
-			if before.Next(canonical) != e.Chain {
-				return v.bad(doc.Key, "chain broken at seq %d", e.SeqEnd)
-			}
-		}
-		if e.SeqEnd == h.HeadSeq && e.Chain != h.Chain {
-			return v.bad(doc.Key, "chain of the head differs from its last entry's")
+		if err := v.chain(doc, i); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// chainBefore returns the chain before an entry as far as the chunk tells: from the entry before it, or, when it is the
-// first of a document that never dropped any, from the key.
-func chainBefore(doc *ChunkDoc, i int) (Chain, bool) {
+// chain verifies the chain of one entry, or computes it. Those before it are done.
+func (v *chunkVerifier) chain(doc *ChunkDoc, i int) error {
 	e, h := &doc.Entries[i], &doc.Head
-	if i > 0 && doc.Entries[i-1].SeqEnd+1 == e.SeqBegin {
-		return doc.Entries[i-1].Chain, known(doc.Entries[i-1].Chain)
+	if !e.Linked && !known(e.Chain) {
+		return nil
 	}
-	first := h.FloorKnown && !h.Dropped && e.SeqBegin == h.Floor+1 && e.Index == h.Generation
-	return SeedChain(doc.Key), first
+	before, ok := doc.chainBefore(i)
+	switch {
+	case e.Linked && (!ok || !doc.confirmed(i)):
+		return v.bad(doc.Key, "no chain at seq %d, and none to compute it from or to compare it with", e.End)
+	case e.Linked:
+		e.Chain = before.Next(e.Delta)
+	case ok && before.Next(e.Delta) != e.Chain:
+		return v.bad(doc.Key, "chain broken at seq %d", e.End)
+	}
+	if e.End == h.HeadSeq && e.Chain != h.Chain {
+		return v.bad(doc.Key, "chain of the head differs from its last entry's")
+	}
+	return nil
 }

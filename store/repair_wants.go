@@ -29,16 +29,24 @@ type wantRoom struct{ ranges, scan int }
 func (r *wantRoom) used() bool { return r.ranges <= 0 || r.scan <= 0 }
 
 func (d *Documents) wants(bucket uint8, hashes []uint64, from Cursor, room wantRoom) ([]Want, error) {
-	snapshot, done, err := d.snapshot()
+	snapshot, known, done, err := d.snapshot(bucket)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	known, err := readBucketMeta(snapshot, d.partition, bucket)
-	if err != nil {
+	if len(hashes) == 0 {
+		return nil, nil
+	}
+	w := wanter{snapshot: snapshot, partition: d.partition, bucket: bucket, from: from, room: room}
+	defer w.close()
+	if w.heads, err = newWalker(snapshot, d.partition, bucket, kindHead, hashes[0], hashes[len(hashes)-1]); err != nil {
 		return nil, err
 	}
-	w := wanter{snapshot: snapshot, partition: d.partition, bucket: bucket, from: from, deletes: known.deleteRecords > 0, room: room}
+	if known.deleteRecords > 0 {
+		if w.deletes, err = newWalker(snapshot, d.partition, bucket, kindDelete, hashes[0], hashes[len(hashes)-1]); err != nil {
+			return nil, err
+		}
+	}
 	var wants []Want
 	for _, hash := range hashes {
 		if hash < from.Hash {
@@ -58,51 +66,47 @@ func (d *Documents) wants(bucket uint8, hashes []uint64, from Cursor, room wantR
 
 // wanter reads what a member has, from one snapshot.
 type wanter struct {
-	snapshot  *pebble.Snapshot
-	partition uint32
-	bucket    uint8
-	from      Cursor
-	deletes   bool // the bucket has delete records
-	room      wantRoom
+	snapshot       *pebble.Snapshot
+	partition      uint32
+	bucket         uint8
+	from           Cursor
+	heads, deletes *walker // deletes: nil unless the bucket has delete records
+	room           wantRoom
+}
+
+func (w *wanter) close() {
+	w.heads.close()
+	w.deletes.close()
 }
 
 // under describes all documents and delete records of one hash.
-func (w *wanter) under(hash uint64) ([]Have, error) {
-	have, err := w.read(nil, kindHead, hash)
-	if err != nil || !w.deletes {
-		return have, err
-	}
-	return w.read(have, kindDelete, hash)
-}
-
-func (w *wanter) read(have []Have, kind recordKind, hash uint64) ([]Have, error) {
-	s, err := newKindScan(w.snapshot, w.partition, w.bucket, kind, hash, hash)
+func (w *wanter) under(hash uint64) (have []Have, err error) {
+	var places []place
+	var heads []Head
+	err = w.heads.under(w.bucket, hash, func(k recordKey, v []byte) error {
+		h, err := decodeHeadBody(v)
+		places, heads = append(places, k.place()), append(heads, h)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
-	for {
-		k, v, ok, err := s.take()
-		if err != nil || !ok {
-			return have, err
-		}
-		one := Have{Key: k.key, Upto: math.MaxInt64}
-		if kind == kindDelete {
-			if one.Deleted, err = decodeDeleteValue(v); err != nil {
-				return nil, s.corrupt(k.key, err)
-			}
-			have = append(have, one)
-			continue
-		}
-		h, err := decodeHeadValue(v)
-		if err != nil {
-			return nil, s.corrupt(k.key, err)
-		}
-		if err := w.hold(&one, k.place(), &h); err != nil {
+	for i := range heads {
+		one := Have{Key: places[i].key, Upto: math.MaxInt64}
+		if err := w.hold(&one, places[i], &heads[i]); err != nil {
 			return nil, err
 		}
 		have = append(have, one)
 	}
+	if w.deletes == nil {
+		return have, nil
+	}
+	err = w.deletes.under(w.bucket, hash, func(k recordKey, v []byte) error {
+		deleted, err := decodeDeleteBody(v)
+		have = append(have, Have{Key: k.key, Upto: math.MaxInt64, Deleted: deleted})
+		return err
+	})
+	return have, err
 }
 
 // hold fills in what a document's head and entries say.

@@ -26,8 +26,9 @@ type node interface {
 	crash() // loses what is not durable
 	closeHoles()
 	begin(peer node, group int) pulling
-	compare(peer node) proof // nil: it shows nothing
-	check() error            // of a member that calls itself complete
+	compare(peer node) proof        // nil: it shows nothing
+	damage(group int, r *rand.Rand) // some of its documents are lost, which is found out
+	check() error                   // of a member that calls itself complete
 	close()
 }
 
@@ -47,13 +48,15 @@ type world struct {
 	proofs  []proven
 	crashes bool
 	proves  bool // members compare at one index, too
+	damages bool // documents get damaged
 	story   []string
 	verbose bool
 
 	touched int // the member that the last action may have changed; -1: none
 
-	heals  int // sessions that closed a hole
-	unions int // schedules that ended without a complete member, or otherwise had none
+	damaged int // times that documents were damaged
+	heals   int // sessions that closed a hole
+	unions  int // schedules that ended without a complete member, or otherwise had none
 }
 
 type pull struct {
@@ -144,6 +147,21 @@ func (w *world) crash(x int) {
 	w.proofs = slices.DeleteFunc(w.proofs, func(p proven) bool { return p.x == x })
 }
 
+// damage lets x lose documents that were not lost elsewhere: some other member is complete. What a member that is alone
+// finds damaged it keeps.
+func (w *world) damage(x int) {
+	for y, n := range w.nodes {
+		if y == x || !n.complete() {
+			continue
+		}
+		group := w.r.IntN(w.groups)
+		w.tell("m%d finds group %d damaged", x, group)
+		w.nodes[x].damage(group, w.r)
+		w.damaged++
+		return
+	}
+}
+
 // prove lets a sick member compare, or record what a comparison has shown.
 func (w *world) prove(x int) {
 	w.touched = -1
@@ -228,6 +246,9 @@ func (w *world) run(steps, commands int) error {
 	}
 	if w.crashes && w.r.IntN(2) == 0 {
 		actions, most = append(actions, w.crash), append(most, 1)
+	}
+	if w.damages {
+		actions, most = append(actions, w.damage), append(most, 3)
 	}
 	var weights []int
 	for i := range actions {

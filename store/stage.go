@@ -10,10 +10,11 @@ import (
 )
 
 // What Stage has taken is written after stageFor at the latest, or when it has come to stageBytes for the member or to
-// stageTotal for the host.
+// stageTotal for the host, or when it would fill half of the member's ring of changes: members that write at different
+// times have to find an index that both know the sums of.
 const (
-	stageFor   = 100 * time.Millisecond
-	stageBytes = 256 << 10
+	stageFor   = 500 * time.Millisecond
+	stageBytes = 2 << 20
 	stageTotal = 16 << 20
 )
 
@@ -27,10 +28,11 @@ type stage struct {
 	batch *docBatch // nil: nothing is staged. Guarded by Documents.mu
 	bytes int64     // as counted in the engine's total. Guarded by Documents.mu
 	timer *time.Timer
+	busy  bool                  // it is full before its time. Guarded by Documents.mu
 	spoil atomic.Pointer[error] // a command could not be staged or written as a whole: nothing is read or written any more
 
 	lock  sync.RWMutex
-	heads map[Key]stagedHead // of the documents in batch
+	heads map[uint64]*docState // of the documents in batch, by hash; only what is shown of them is read
 }
 
 // stagedHead is a document as the batch leaves it.
@@ -41,7 +43,7 @@ type stagedHead struct {
 
 // Stage is Apply for a member that need not show at once what it has applied: only Head does, and what is read of the
 // documents themselves (View, Inventory, List, Export). Applied, Status, the sums and everything else that tells of the
-// member as a whole follow within a tenth of a second, or with Flush.
+// member as a whole follow within half a second, or with Flush.
 func (d *Documents) Stage(batch []Mutation, last uint64) error {
 	unlock, err := d.enter()
 	if err != nil {
@@ -67,40 +69,43 @@ func (d *Documents) Stage(batch []Mutation, last uint64) error {
 	if err != nil {
 		return d.spoil(err)
 	}
-	d.showStaged(b, batch)
-	total := d.countStaged(int64(b.batch.Len()))
-	if b.batch.Len() > stageBytes || total > stageTotal {
+	d.showStaged(b)
+	total := d.countStaged(int64(b.batch.size()))
+	if d.stage.busy = b.batch.size() > stageBytes || len(b.changes) > d.engine.opts.Ring/2; d.stage.busy || total > stageTotal {
 		err = d.flush()
 	}
 	d.reportDivergence(diverged)
 	return err
 }
 
-// showStaged makes the heads of a batch's documents known to Head.
-func (d *Documents) showStaged(b *docBatch, batch []Mutation) {
+// showStaged makes the heads of the documents that a batch just changed known to Head.
+func (d *Documents) showStaged(b *docBatch) {
 	d.stage.lock.Lock()
 	defer d.stage.lock.Unlock()
 	if d.stage.heads == nil {
-		d.stage.heads = map[Key]stagedHead{}
+		d.stage.heads = map[uint64]*docState{}
 	}
-	for i := range batch {
-		s := b.docs[batch[i].Key]
-		switch {
-		case s == nil: // skipped: it was applied before
-		case s.head == nil:
-			d.stage.heads[s.key] = stagedHead{}
-		default:
-			d.stage.heads[s.key] = stagedHead{*s.head, true}
+	for _, s := range b.used {
+		if s.shown = (stagedHead{}); s.head != nil {
+			s.shown = stagedHead{*s.head, true}
+		}
+		if !s.showing {
+			s.showing = true
+			d.stage.heads[s.hash] = b.docs[s.hash] // where the list of twins begins
 		}
 	}
 }
 
 // stagedHead returns a document's head when the stage has it.
-func (d *Documents) stagedHead(key Key) (h stagedHead, staged bool) {
+func (d *Documents) stagedHead(p place) (h stagedHead, staged bool) {
 	d.stage.lock.RLock()
 	defer d.stage.lock.RUnlock()
-	h, staged = d.stage.heads[key]
-	return h, staged
+	for s := d.stage.heads[p.hash]; s != nil; s = s.twin {
+		if s.key == p.key && s.showing {
+			return s.shown, true
+		}
+	}
+	return stagedHead{}, false
 }
 
 // countStaged tells the host how much is staged here now, and returns its total. The caller holds mu.
@@ -131,18 +136,23 @@ func (d *Documents) flushLate() {
 	}
 }
 
-// snapshot is an instant of the member with everything that was staged before, for as long as done is not called.
-func (d *Documents) snapshot() (s *pebble.Snapshot, done func(), err error) {
+// snapshot is an instant of the member with everything that was staged before, for as long as done is not called, and what
+// the member knew then for one bucket.
+func (d *Documents) snapshot(bucket uint8) (s *pebble.Snapshot, known *bucketMeta, done func(), err error) {
 	if err := d.acquire(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	if err := d.Flush(); err != nil {
+	unlock, err := d.lock() // no batch is between the engine and the member's records
+	if err != nil {
 		d.engine.release()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
+	defer unlock()
+	d.instants.RLock() // without a wait: whoever holds it for writing holds the lock, too
 	s = d.engine.db.NewSnapshot()
-	return s, func() {
+	return s, d.meta.of(bucket), func() {
 		_ = s.Close()
+		d.instants.RUnlock()
 		d.engine.release()
 	}, nil
 }
@@ -173,9 +183,24 @@ func (d *Documents) spoiled() error {
 	return nil
 }
 
+// Retry makes a member usable again that a failed read has spoiled, for one who has stopped whatever stages: what was staged
+// and not written has to be staged again, from Applied on. It changes nothing on a member that works.
+//
+// That is sound: nothing of a batch is written before all of it is, and what was published was written.
+func (d *Documents) Retry() error {
+	if err := d.engine.acquire(); err != nil {
+		return err
+	}
+	defer d.engine.release()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stage.spoil.Store(nil) // nothing is staged any more
+	return nil
+}
+
 // flushDocument writes what is staged when that changes a document.
 func (d *Documents) flushDocument(key Key) error {
-	if _, staged := d.stagedHead(key); !staged {
+	if _, staged := d.stagedHead(place{key: key, hash: key.Hash()}); !staged {
 		return nil
 	}
 	return d.Flush()
@@ -187,14 +212,14 @@ func (d *Documents) unstage() {
 		return
 	}
 	d.stage.timer.Stop()
-	d.stage.batch.close()
+	d.stage.lock.Lock()
+	if d.stage.busy || len(d.stage.heads) <= 32 {
+		clear(d.stage.heads) // as many follow
+	} else {
+		d.stage.heads = nil
+	}
+	d.stage.lock.Unlock()
+	d.stage.batch.close() // nobody sees its documents any more
 	d.stage.batch = nil
 	d.countStaged(0)
-	d.stage.lock.Lock()
-	defer d.stage.lock.Unlock()
-	if len(d.stage.heads) > 256 {
-		d.stage.heads = nil
-	} else {
-		clear(d.stage.heads)
-	}
 }

@@ -15,6 +15,7 @@ type View struct {
 	Head Head
 	Key  Key
 
+	d         *Documents
 	engine    *DocEngine
 	partition uint32
 	place     place
@@ -34,10 +35,12 @@ func (d *Documents) View(key Key) (*View, error) {
 		d.engine.release()
 		return nil, err
 	}
+	d.instants.RLock()
 	snapshot := d.engine.db.NewSnapshot()
 	v, err := d.viewAt(p, snapshot)
 	if err != nil {
 		err = errors.Join(err, snapshot.Close())
+		d.instants.RUnlock()
 		d.engine.release()
 		return nil, err
 	}
@@ -53,7 +56,7 @@ func (d *Documents) viewAt(p place, snapshot *pebble.Snapshot) (*View, error) {
 	if !ok {
 		return nil, &NotFoundError{Key: p.key}
 	}
-	return &View{Head: h, Key: p.key, engine: d.engine, partition: d.partition, place: p, snapshot: snapshot}, nil
+	return &View{Head: h, Key: p.key, d: d, engine: d.engine, partition: d.partition, place: p, snapshot: snapshot}, nil
 }
 
 // Close releases the view. Closing twice is harmless.
@@ -63,6 +66,7 @@ func (v *View) Close() error {
 	}
 	err := v.snapshot.Close()
 	v.snapshot = nil
+	v.d.instants.RUnlock()
 	v.engine.release()
 	if err != nil {
 		return fmt.Errorf("store: close view of %s: %w", v.Key, err)

@@ -16,6 +16,7 @@ func TestViewIsOneInstant(t *testing.T) {
 	p, err := r.d.place(r.key)
 	must(t, err)
 	must(t, r.d.acquire()) // View.Close gives it back
+	r.d.instants.RLock()
 	snapshot := r.e.db.NewSnapshot()
 	r.apply(list[4:9]...)
 	v, err := r.d.viewAt(p, snapshot)

@@ -1,0 +1,107 @@
+package store
+
+import "github.com/adamantdb/adamant/merkle"
+
+// leafChange is one document's step within the batch, for the tracker.
+type leafChange struct {
+	index    uint64
+	bucket   uint8
+	old, new leafSum
+}
+
+// leafSum is a document's part in its bucket's sum: nothing while it is not there.
+type leafSum struct {
+	merkle.Sum
+	there bool
+}
+
+// sum is what the tracker takes.
+func (l *leafSum) sum() *merkle.Sum {
+	if !l.there {
+		return nil
+	}
+	return &l.Sum
+}
+
+// begin starts a batch. The caller holds mu, and closes the batch.
+func (d *Documents) begin() *docBatch {
+	b, _ := d.engine.batches.Get().(*docBatch)
+	if b == nil {
+		b = &docBatch{docs: map[uint64]*docState{}}
+	}
+	b.d, b.state, b.holes = d, d.meta.state, d.meta.holes
+	return b
+}
+
+// close gives the batch's memory to the next one, unless that is far more than this batch used: in the hands of members with
+// little to write it would add up.
+func (b *docBatch) close() {
+	e := b.d.engine
+	keep := wellUsed(cap(b.order), len(b.order), leastKeptOrder, maxKeptOrder) && b.batch.keeps()
+	clear(b.docs)
+	clear(b.order)
+	clear(b.used)
+	clear(b.changes)
+	b.states.reset()
+	b.batch.reset()
+	*b = docBatch{batch: b.batch, docs: b.docs, order: b.order[:0], used: b.used[:0], states: b.states, key: b.key[:0], value: b.value[:0],
+		changes: b.changes[:0]}
+	if keep {
+		e.batches.Put(b)
+	}
+}
+
+// Memory for so many documents is kept whatever was used of it, and none for more.
+const (
+	leastKeptOrder = 2 * statesAtOnce
+	maxKeptOrder   = 1 << 14
+)
+
+// wellUsed reports whether there is at most eight times as much as was used, and no more than may be kept.
+func wellUsed(there, used, least, most int) bool { return there <= most && there <= max(least, 8*used) }
+
+// known returns what a batch knows of a document; nil when it has not met it.
+func (b *docBatch) known(p place) *docState {
+	s := b.docs[p.hash]
+	for s != nil && s.key != p.key {
+		s = s.twin
+	}
+	return s
+}
+
+// add makes room for a document.
+func (b *docBatch) add(p place) *docState {
+	s := b.states.next()
+	s.place, s.twin = p, b.docs[p.hash]
+	b.docs[p.hash] = s
+	b.order = append(b.order, s)
+	return s
+}
+
+// statesAtOnce is for how many documents memory is allocated together.
+const statesAtOnce = 32
+
+// docStates is the memory of a batch's documents: zeroed, and none is handed out twice before a reset.
+type docStates struct {
+	slabs [][]docState
+	used  int
+}
+
+func (m *docStates) next() *docState {
+	slab, at := m.used/statesAtOnce, m.used%statesAtOnce
+	if slab == len(m.slabs) {
+		m.slabs = append(m.slabs, make([]docState, statesAtOnce))
+	}
+	m.used++
+	return &m.slabs[slab][at]
+}
+
+// reset takes all of it back. Nobody may look at any of it any more.
+func (m *docStates) reset() {
+	for i := range m.slabs {
+		if first := i * statesAtOnce; first < m.used {
+			clear(m.slabs[i][:min(statesAtOnce, m.used-first)])
+		}
+	}
+	m.used = 0
+}
