@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // Cluster is the content of a cluster file. Values are shared between goroutines and therefore never modified once
@@ -21,14 +22,24 @@ type Cluster struct {
 	Partitions []Partition // in the order of their ranges
 }
 
-// TLS names the PEM files of mutual TLS. Relative paths are relative to the directory of the cluster file.
+// TLS names the PEM files of mutual TLS. Relative paths are relative to the directory of the cluster file, and {host} in a path
+// stands for the name of the host that opens it, so that one cluster file does for all hosts.
 type TLS struct {
 	Cert, Key, CA string
 }
 
-// Resolve returns the files' paths with relative ones taken to be in dir.
-func (t TLS) Resolve(dir string) TLS {
+// DefaultTLS is what generated files name.
+func DefaultTLS() TLS {
+	return TLS{Cert: "tls/" + HostInPath + ".crt", Key: "tls/" + HostInPath + ".key", CA: "tls/ca.pem"}
+}
+
+// HostInPath stands for a host's name in the paths of TLS.
+const HostInPath = "{host}"
+
+// Resolve returns the paths of one host's files, with relative ones taken to be in dir.
+func (t TLS) Resolve(dir, host string) TLS {
 	in := func(path string) string {
+		path = strings.ReplaceAll(path, HostInPath, host)
 		if path == "" || filepath.IsAbs(path) {
 			return path
 		}
@@ -41,6 +52,15 @@ func (t TLS) Resolve(dir string) TLS {
 type Host struct {
 	Addr string // host:port that the other hosts dial
 	Zone string // failure domain; "" makes the host a domain of its own
+	// HTTP is the host:port at which clients reach the host's HTTP endpoint; "" when there is none, or nobody is to be sent
+	// there. It only tells others where to go: the endpoint listens where the host was told to.
+	HTTP string
+}
+
+// Local reports whether the host's address does not leave its machine. One that is malformed does.
+func (h Host) Local() bool {
+	a, err := parseAddr(h.Addr)
+	return h.Addr == "" || err == nil && a.loopback
 }
 
 // Partition is one Raft group and the range of hashes whose documents it holds.

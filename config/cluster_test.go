@@ -40,9 +40,12 @@ func TestMarshal(t *testing.T) {
 		t.Errorf("wrote\n%s", got)
 	}
 	c.Insecure, c.GossipKey = true, make([]byte, 16)
-	c.Hosts["h10"] = Host{Addr: "10.0.0.1:1"}
+	c.Hosts["h10"] = Host{Addr: "10.0.0.1:1", Zone: "z", HTTP: "10.0.0.1:7480"}
 	text := string(c.Marshal())
 	if !strings.Contains(text, "\"insecure\": true,\n  \"gossipKey\": \"AAAAAAAAAAAAAAAAAAAAAA==\",\n  \"hosts\"") {
+		t.Errorf("wrote\n%s", text)
+	}
+	if !strings.Contains(text, `"h10": {"addr": "10.0.0.1:1", "zone": "z", "http": "10.0.0.1:7480"}`) {
 		t.Errorf("wrote\n%s", text)
 	}
 	if strings.Index(text, `"h10"`) < strings.Index(text, `"h4"`) {

@@ -9,10 +9,10 @@
 //	{
 //	  "cluster": "prod-1",
 //	  "version": 7,
-//	  "tls": {"cert": "host.pem", "key": "host.key", "ca": "ca.pem"},
+//	  "tls": {"cert": "tls/{host}.crt", "key": "tls/{host}.key", "ca": "tls/ca.pem"},
 //	  "gossipKey": "q83vASNFZ4mrze8BI0VniQ==",
 //	  "hosts": {
-//	    "h1": {"addr": "10.0.0.1:7400", "zone": "a"}
+//	    "h1": {"addr": "10.0.0.1:7400", "zone": "a", "http": "10.0.0.1:7480"}
 //	  },
 //	  "partitions": [
 //	    {"id": 0, "from": "0000000000000000", "voters": ["h1"], "replicas": [], "prefer": "h1"}
@@ -20,8 +20,9 @@
 //	}
 //
 // A partition owns the hashes from its "from" to the one before the next partition's; the last one ends at 2^64−1.
-// Keys that may be left out: insecure, tls, gossipKey, zone, replicas, prefer, and the address of an only host, which
-// nobody dials. A host without a zone is a zone of its own.
+// Keys that may be left out: insecure, tls, gossipKey, zone, http, replicas, prefer, and the address of an only host, which
+// nobody dials. A host without a zone is a zone of its own; http only tells clients where the host's HTTP endpoint is. In the
+// paths of tls, {host} stands for the name of the host that reads the file.
 //
 // # Ideas
 //

@@ -248,6 +248,7 @@ func TestDiff(t *testing.T) {
 	after.Version, after.Insecure = 8, true
 	after.Hosts["h5"] = Host{Addr: "127.0.0.1:7405"}
 	after.Hosts["h2"] = Host{Addr: "127.0.0.1:7402", Zone: "z"}
+	after.Hosts["h4"] = Host{Addr: "127.0.0.1:7404", HTTP: "127.0.0.1:7484"}
 	delete(after.Hosts, "h3")
 	after.Partitions[0].Voters = []string{"h1", "h2", "h4"}
 	after.Partitions[0].Replicas = []string{"h5"}
@@ -257,7 +258,7 @@ func TestDiff(t *testing.T) {
 	want := `version 7 → 8: 1 move, 1 partition changed, 1 new preferred leader
 hosts added: h5
 hosts removed: h3
-hosts changed: h2
+hosts changed: h2, h4
 settings changed: insecure
 partitions added: 12
 partitions removed: 9

@@ -15,6 +15,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(canonical))
 	f.Add([]byte(strings.Replace(valid, `"insecure": false`, `"tls": {"cert": "a", "key": "b", "ca": "c"}, "gossipKey": "AAECAwQFBgcICQoLDA0ODw=="`, 1)))
 	f.Add([]byte(`{"cluster":"c","version":1,"hosts":{"l":{}},"partitions":[{"id":0,"from":"0000000000000000","voters":["l"]}]}`))
+	f.Add([]byte(strings.Replace(canonical, `"zone": "a"`, `"http": "127.0.0.1:7480"`, 1)))
 	f.Add([]byte(`{"a b":[1,-2.5e+7,{"\u00e9\ud83d\ude00":null}],"":true}`))
 	f.Add([]byte(`{"cluster": "x", "cluster": "y"`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -30,6 +30,9 @@ func (c *Cluster) Marshal() []byte {
 		if h.Zone != "" {
 			fmt.Fprintf(&b, ", \"zone\": %s", text(h.Zone))
 		}
+		if h.HTTP != "" {
+			fmt.Fprintf(&b, ", \"http\": %s", text(h.HTTP))
+		}
 		b.WriteByte('}')
 	}
 	b.WriteString("\n  },\n  \"partitions\": [")

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -30,24 +31,42 @@ func Load(path string) (*Cluster, error) {
 }
 
 // readFile reads a regular file of at most MaxBytes; one byte more tells Parse that it is too long.
-func readFile(path string) ([]byte, error) {
+func readFile(path string) (data []byte, err error) {
+	err = readWith(path, func(r io.Reader) (err error) {
+		data, err = io.ReadAll(r)
+		return err
+	})
+	return data, err
+}
+
+// digestFile is the digest of what readFile would read.
+func digestFile(path string) (sum digest, err error) {
+	h := sha256.New()
+	err = readWith(path, func(r io.Reader) error {
+		_, err := io.Copy(h, r)
+		return err
+	})
+	h.Sum(sum[:0])
+	return sum, err
+}
+
+func readWith(path string, read func(io.Reader) error) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("config: cluster file: %w", err)
+		return fmt.Errorf("config: cluster file: %w", err)
 	}
 	if !info.Mode().IsRegular() { // opening a pipe would block
-		return nil, fmt.Errorf("config: cluster file: %s is not a regular file", path)
+		return fmt.Errorf("config: cluster file: %s is not a regular file", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("config: cluster file: %w", err)
+		return fmt.Errorf("config: cluster file: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("config: cluster file: %w", err)
+	if err := read(io.LimitReader(f, MaxBytes+1)); err != nil {
+		return fmt.Errorf("config: cluster file: %w", err)
 	}
-	return data, nil
+	return nil
 }
 
 // Parse reads a cluster file strictly and validates it. The name only serves in errors. An invalid file is an
@@ -170,6 +189,7 @@ func (d *decoder) hosts(path string) {
 		d.record(child, []field{
 			{"addr", false, d.stringTo(&h.Addr)}, // Validate knows when it is needed
 			{"zone", false, d.stringTo(&h.Zone)},
+			{"http", false, d.stringTo(&h.HTTP)},
 		})
 		d.c.Hosts[name] = h
 	})

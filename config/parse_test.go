@@ -80,7 +80,7 @@ func TestParseOptionalParts(t *testing.T) {
 	if *c.TLS != (TLS{Cert: "a.pem", Key: "/b.key", CA: "ä😀\n.pem"}) {
 		t.Errorf("tls is %+v", *c.TLS)
 	}
-	if got := c.TLS.Resolve("/etc/adamant"); got.Cert != "/etc/adamant/a.pem" || got.Key != "/b.key" {
+	if got := c.TLS.Resolve("/etc/adamant", "h1"); got.Cert != "/etc/adamant/a.pem" || got.Key != "/b.key" {
 		t.Errorf("resolved: %+v", got)
 	}
 	if len(c.GossipKey) != 16 || c.GossipKey[15] != 15 {
@@ -187,7 +187,13 @@ var hostCases = []problemCase{
 	{name: "plain link beyond loopback", pairs: []string{`127.0.0.1:7402`, `10.0.0.2:7402`}, want: []Problem{{"hosts.h2.addr", h2Line, `needs tls or "insecure": true`}}},
 	{name: "plain link to a name", pairs: []string{`127.0.0.1:7402`, `h2.example.com:7402`}, want: []Problem{{"hosts.h2.addr", h2Line, `needs tls or "insecure": true`}}},
 	{name: "zone with a slash", pairs: []string{`"zone": "b"`, `"zone": "b/c"`}, want: []Problem{{"hosts.h2.zone", h2Line, "letters, digits"}}},
-	{name: "unknown key of a host", pairs: []string{`"zone": "b"`, `"rack": "b"`}, want: []Problem{{"hosts.h2.rack", h2Line, "unknown key; known here: addr, zone"}}},
+	{name: "unknown key of a host", pairs: []string{`"zone": "b"`, `"rack": "b"`}, want: []Problem{{"hosts.h2.rack", h2Line, "unknown key; known here: addr, zone, http"}}},
+	{name: "http without a port", pairs: []string{`"zone": "b"`, `"http": "127.0.0.1"`}, want: []Problem{{"hosts.h2.http", h2Line, "must be host:port"}}},
+	{name: "http a number", pairs: []string{`"zone": "b"`, `"http": 7480`}, want: []Problem{{"hosts.h2.http", h2Line, "must be a string"}}},
+	{name: "http that nobody can dial", pairs: []string{`"zone": "b"`, `"http": "0.0.0.0:7480"`}, want: []Problem{{"hosts.h2.http", h2Line, "other hosts can dial"}}},
+	{name: "http at a link's address", pairs: []string{`"zone": "b"`, `"http": "localhost:7403"`}, want: []Problem{{"hosts.h2.http", h2Line, "also an address of \"h3\""}}},
+	{name: "http of two hosts", pairs: []string{`"zone": "a"`, `"http": "127.0.0.1:7480"`, `"zone": "b"`, `"http": "127.0.0.1:7480"`},
+		want: []Problem{{"hosts.h2.http", h2Line, "also an address of \"h1\""}}},
 	{name: "duplicate host", pairs: []string{`"h2": {"addr": "127.0.0.1:7402", "zone": "b"},`, "\"h2\": {\"addr\": \"127.0.0.1:7402\"},\n\"h2\": {\"addr\": \"127.0.0.1:7409\"},"},
 		want: []Problem{{"hosts.h2", h2Line + 1, "duplicate key, first on line 7"}}},
 }

@@ -85,6 +85,26 @@ func (v *validator) hosts() {
 		}
 		v.addr(member(path, "addr"), name, h.Addr, byAddr)
 	}
+	for _, name := range v.HostNames() {
+		v.http(member(member("hosts", name), "http"), name, v.Hosts[name].HTTP, byAddr)
+	}
+}
+
+// http checks where a host's HTTP endpoint is said to be: at a place of its own.
+func (v *validator) http(path, name, addr string, byAddr map[string]string) {
+	if addr == "" || v.broken[path] || v.broken[member("hosts", name)] {
+		return
+	}
+	a, err := parseAddr(addr)
+	if err != nil {
+		v.report(path, "%s", err)
+		return
+	}
+	if other, taken := byAddr[a.canonical]; taken {
+		v.report(path, "%s is also an address of %s", quote(addr), quote(other))
+		return
+	}
+	byAddr[a.canonical] = name
 }
 
 // addr checks a host's address and remembers it, in canonical form, in byAddr.

@@ -157,19 +157,19 @@ func (w *Watcher) Close() error {
 func (w *Watcher) Poll() error {
 	w.polling.Lock()
 	defer w.polling.Unlock()
+	if sum, err := digestFile(w.options.Path); err == nil && w.inForce(sum) {
+		return nil // nearly always, and nothing was kept in memory
+	}
 	data, err := readFile(w.options.Path)
 	if err != nil {
 		w.unreadable(err)
 		return err
 	}
 	sum := sha256.Sum256(data)
-	w.mu.Lock()
-	current, inForce := w.current, w.digest == sum
-	w.mu.Unlock()
-	if inForce {
-		w.setProblem(nil)
+	if w.inForce(sum) {
 		return nil
 	}
+	current := w.Current()
 	c, err := Parse(data, w.options.Path)
 	switch {
 	case err != nil:
@@ -188,6 +188,17 @@ func (w *Watcher) Poll() error {
 		w.options.OnChange(current, c)
 	}
 	return nil
+}
+
+// inForce reports whether a content is in force. Then there is no problem.
+func (w *Watcher) inForce(sum digest) bool {
+	w.mu.Lock()
+	same := w.digest == sum
+	w.mu.Unlock()
+	if same {
+		w.setProblem(nil)
+	}
+	return same
 }
 
 // sameAsLast reports whether the file holds the cluster that the watcher was started with, so far unseen as a file.

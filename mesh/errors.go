@@ -66,6 +66,8 @@ func (e *RemoteError) Is(target error) bool {
 type LinkDownError struct {
 	Host  string
 	Cause error
+	// Unsent says that nothing of the request left this host. False means that it may have.
+	Unsent bool
 }
 
 func (e *LinkDownError) Error() string { return fmt.Sprintf("link to host %s: %v", e.Host, e.Cause) }

@@ -79,13 +79,13 @@ func (l *link) current(now time.Time) (*outbound, error) {
 func (l *link) existing(now time.Time) (*outbound, error) {
 	switch {
 	case l.closed && l.m.ctx.Err() == nil:
-		return nil, &LinkDownError{Host: l.host, Cause: errForgotten}
+		return nil, &LinkDownError{Host: l.host, Cause: errForgotten, Unsent: true}
 	case l.closed:
 		return nil, ErrClosed
 	case l.cur != nil:
 		return l.cur, nil
 	case now.Before(l.retryAt):
-		return nil, &LinkDownError{Host: l.host, Cause: l.lastErr}
+		return nil, &LinkDownError{Host: l.host, Cause: l.lastErr, Unsent: true}
 	}
 	return nil, nil
 }

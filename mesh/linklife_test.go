@@ -30,7 +30,7 @@ func TestLinkBreaksAndComesBack(t *testing.T) {
 	for _, p := range pending {
 		_, err := p.Result()
 		var down *LinkDownError
-		if !errors.As(err, &down) || down.Host != "b" || down.Cause == nil {
+		if !errors.As(err, &down) || down.Host != "b" || down.Cause == nil || down.Unsent {
 			t.Fatalf("pending when the link broke: %v", err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestUnreachablePeer(t *testing.T) {
 		_, err := call(t, a, "b", Normal, nil)
 		var down *LinkDownError
 		var op *net.OpError
-		if !errors.As(err, &down) || !errors.As(err, &op) {
+		if !errors.As(err, &down) || !errors.As(err, &op) || !down.Unsent {
 			t.Fatalf("request %d: %v", i, err)
 		}
 	}

@@ -299,7 +299,7 @@ func TestDiallerMeetsGarbage(t *testing.T) {
 	_, err = call(t, a, "x", Normal, nil)
 	var down *LinkDownError
 	var fault *FrameError
-	if !errors.As(err, &down) || !errors.As(err, &fault) || !strings.Contains(fault.Peer, "x at 127.0.0.1") {
+	if !errors.As(err, &down) || !down.Unsent || !errors.As(err, &fault) || !strings.Contains(fault.Peer, "x at 127.0.0.1") {
 		t.Fatalf("%v", err)
 	}
 }

@@ -60,7 +60,7 @@ func (o *outbound) start(to Target, r Request, now time.Time) *Pending {
 	case o.dead == errIdle:
 		return nil
 	case o.dead != nil:
-		return failedPending(now, o.link.m.linkError(o.link.host, o.dead))
+		return failedPending(now, o.link.m.linkError(o.link.host, o.dead, true))
 	case o.stream != nil && p.want != "" && p.want != o.peer.Incarnation:
 		return failedPending(now, &WrongIncarnationError{Host: to.Host, Want: p.want, Have: o.peer.Incarnation})
 	case len(o.pending) >= o.link.m.limits.Pending:
@@ -74,7 +74,7 @@ func (o *outbound) start(to Target, r Request, now time.Time) *Pending {
 			o.link.m.stats.queueFull.Add(1)
 			return failedPending(now, err)
 		}
-		return failedPending(now, o.link.m.linkError(o.link.host, o.cause()))
+		return failedPending(now, o.link.m.linkError(o.link.host, o.cause(), true))
 	}
 	o.pending[p.id] = p
 	if o.earliest.IsZero() || p.expires.Before(o.earliest) {
@@ -91,12 +91,12 @@ func (o *outbound) cause() error {
 	return o.stream.why()
 }
 
-// linkError is what requests fail with when a link ends.
-func (m *Mesh) linkError(host string, cause error) error {
+// linkError is what requests fail with when a link ends; unsent when nothing of them was written.
+func (m *Mesh) linkError(host string, cause error, unsent bool) error {
 	if cause == nil || m.ctx.Err() != nil {
 		return ErrClosed
 	}
-	return &LinkDownError{Host: host, Cause: cause}
+	return &LinkDownError{Host: host, Cause: cause, Unsent: unsent}
 }
 
 // forget is called when a request was abandoned.
@@ -110,10 +110,11 @@ func (o *outbound) forget(id uint64) {
 func (o *outbound) run() {
 	s, w, err := o.link.m.dialLink(o.link.host, o.addr, o.link.kind, o.queue)
 	if err != nil {
-		o.end(err)
+		o.end(err, true)
 		return
 	}
-	if o.establish(s, w) {
+	written := o.establish(s, w)
+	if written {
 		readDone := make(chan struct{})
 		go func() {
 			defer close(readDone)
@@ -123,7 +124,7 @@ func (o *outbound) run() {
 		s.kill(ErrClosed)
 		<-readDone
 	}
-	o.end(s.why())
+	o.end(s.why(), !written)
 }
 
 // establish takes the answer to the handshake: requests for another incarnation
@@ -171,8 +172,8 @@ func (o *outbound) retire() bool {
 	return true
 }
 
-// end fails everything that is pending, in order, after the link knows.
-func (o *outbound) end(cause error) {
+// end fails everything that is pending, in order, after the link knows; unsent when no request was ever written.
+func (o *outbound) end(cause error, unsent bool) {
 	o.mu.Lock()
 	if o.dead == nil {
 		o.dead = cause
@@ -186,7 +187,7 @@ func (o *outbound) end(cause error) {
 	o.queue.close()
 	o.link.ended(o, cause)
 	slices.SortFunc(left, func(a, b *Pending) int { return cmp.Compare(a.id, b.id) })
-	err := o.link.m.linkError(o.link.host, cause)
+	err := o.link.m.linkError(o.link.host, cause, unsent)
 	for _, p := range left {
 		p.complete(nil, err)
 	}

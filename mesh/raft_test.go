@@ -145,7 +145,11 @@ func TestRaftMisdirectedCalls(t *testing.T) {
 		if err := a.AppendEntries("b@1", "b@1", &raft.AppendEntriesRequest{RPCHeader: header, Entries: poison}, &raft.AppendEntriesResponse{}); !errors.Is(err, mesh.ErrMalformed) {
 			t.Errorf("a configuration that cannot be decoded: %v", err)
 		}
-		if n := b.Stats().Refused; n != 2 {
+		poison = []*raft.Log{{Index: 1, Type: raft.LogConfiguration + 1}}
+		if err := a.AppendEntries("b@1", "b@1", &raft.AppendEntriesRequest{RPCHeader: header, Entries: poison}, &raft.AppendEntriesResponse{}); !errors.Is(err, mesh.ErrMalformed) {
+			t.Errorf("an entry of no known type: %v", err)
+		}
+		if n := b.Stats().Refused; n != 3 {
 			t.Errorf("%d requests were refused", n)
 		}
 

@@ -78,7 +78,7 @@ func (p *raftPipeline) send(args *raft.AppendEntriesRequest, resp *raft.AppendEn
 	if err := p.why(); err != nil {
 		return nil, err
 	}
-	f := &raftFuture{args: args, resp: resp, done: make(chan struct{})}
+	f := &raftFuture{args: args, resp: resp, sent: p.t.opts.Clock(), done: make(chan struct{})}
 	// Normal even without entries: requests of one class stay in order.
 	pending, err := p.t.sendEntries(p.to, args, Normal, p.t.opts.AppendTimeout)
 	if err != nil {
@@ -148,7 +148,7 @@ func (p *raftPipeline) settle() {
 			err = decodeResponse(payload, f.resp)
 		}
 		if err == nil && p.t.acked != nil {
-			p.t.acked(p.peer, f.args, f.resp, f.Start())
+			p.t.acked(p.peer, f.args, f.resp, f.sent)
 		}
 		if p.broken == nil {
 			p.broken = err
@@ -199,6 +199,7 @@ type raftFuture struct {
 	pending *Pending
 	args    *raft.AppendEntriesRequest
 	resp    *raft.AppendEntriesResponse
+	sent    time.Time     // by RaftOptions.Clock, before anything was sent
 	done    chan struct{} // closed by respond
 	err     error
 }

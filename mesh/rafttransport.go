@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/internal/clock"
 )
 
 // RaftOptions tune a RaftTransport. Zero fields get the default.
@@ -24,6 +26,7 @@ type RaftOptions struct {
 	InFlight         int           // entries requests in a pipeline: 2
 	AppendBytes      int           // entries in one request, roughly: 1 MB
 	Queue            int           // requests of peers waiting for Raft here: 64
+	Clock            clock.Clock   // what requests are stamped by that leases count from: time.Now
 }
 
 func (o RaftOptions) withDefaults() RaftOptions {
@@ -34,6 +37,9 @@ func (o RaftOptions) withDefaults() RaftOptions {
 	orInt(&o.InFlight, 2)
 	orInt(&o.AppendBytes, 1<<20)
 	orInt(&o.Queue, 64)
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
 	return o
 }
 
@@ -82,6 +88,7 @@ type RaftTransport struct {
 func (t *RaftTransport) Direct(receive func(rpc raft.RPC, answer func(raft.RPCResponse)) bool,
 	acked func(peer raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse, sent time.Time)) {
 	t.receive, t.acked = receive, acked
+	t.consumer = nil // nothing comes that way
 }
 
 var (
@@ -351,7 +358,7 @@ func (t *RaftTransport) answer(answer <-chan raft.RPCResponse, reply func([]byte
 }
 
 // checkRequest refuses what would harm Raft: requests in the name of another
-// server, and configurations it would panic on.
+// server, and configurations and types of entries it would panic on.
 func checkRequest(from Identity, command any) error {
 	if h := command.(raft.WithRPCHeader).GetRPCHeader(); len(h.ID) > 0 && string(h.ID) != from.ID() {
 		return fmt.Errorf("%w: request of server %q came from %q", ErrMalformed, h.ID, from.ID())
@@ -359,6 +366,9 @@ func checkRequest(from Identity, command any) error {
 	switch r := command.(type) {
 	case *raft.AppendEntriesRequest:
 		for _, e := range r.Entries {
+			if e.Type > raft.LogConfiguration {
+				return fmt.Errorf("%w: log entry %d of type %d", ErrMalformed, e.Index, e.Type)
+			}
 			if e.Type == raft.LogConfiguration {
 				if err := checkConfiguration(e.Data); err != nil {
 					return err
