@@ -82,3 +82,20 @@ func Founds(self string, d Desired) bool {
 	}
 	return len(d.Voters) > 0 && d.Voters[0] == self
 }
+
+// returned reports whether this member may still lack what it voted for, or acknowledged, before it left.
+func (p *Partition) returned() bool {
+	if !p.o.Returned || p.back.Load() {
+		return false
+	}
+	r := p.raft.Load()
+	if r == nil {
+		return true
+	}
+	f := r.GetConfiguration()
+	if f.Error() != nil || !slices.ContainsFunc(f.Configuration().Servers, func(s raft.Server) bool { return s.ID == p.o.Self }) {
+		return true
+	}
+	p.back.Store(true)
+	return false
+}

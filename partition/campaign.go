@@ -55,6 +55,7 @@ type candidacy struct {
 	noteFrom  time.Time // no note before
 	seen      uint64    // commit index at the last tick
 	nudged    uint64    // last index at the last nudge
+	nudges    int       // since then
 	stalled   stalled
 }
 
@@ -74,7 +75,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	}
 	switch p.raft.Load().State() {
 	case raft.Leader:
-		if p.stuck(time.Now()) {
+		if p.stuck(p.o.Clock()) {
 			p.guard.resign() // the host beats on, but not for this partition
 			return Note{}, false
 		}
@@ -84,12 +85,19 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 		p.awake.Store(false)
 		return Note{}, false
 	}
-	p.guard.outgrow(p.term())
-	contact := p.guard.lastContact()
+	p.guard.outgrow(p.Term())
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.lead != nil {
+		p.awake.Store(true)
+		return Note{}, false // out of office, and about to notice (watch)
+	}
+	contact := p.guard.lastContact()
 	c := &p.candidacy
-	if missed := now.Sub(contact); missed < p.o.Timing.Heartbeat {
+	if missed := now.Sub(contact); missed < p.missedAfter() {
+		if !c.silent.IsZero() {
+			p.wake() // somebody leads after all (lookLeader)
+		}
 		c.silent, c.attempts = time.Time{}, 0
 		p.awake.Store(missed > p.o.Timing.Heartbeat/2)
 		p.nourish(now)
@@ -99,6 +107,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	if c.silent.IsZero() {
 		c.silent = now
 		c.notBefore = now.Add(p.turn())
+		p.wake() // nobody is known to lead any more (lookLeader)
 	}
 	if !c.underWay && !now.Before(c.notBefore) && !p.closed && p.failure == nil {
 		c.underWay = true
@@ -192,9 +201,13 @@ func (p *Partition) Renote(from time.Time) {
 	p.awake.Store(true)
 }
 
-// Awake reports whether Tick has something to watch: a leader that may be silent, or a commit index to tell. The others may be
-// looked after less often.
+// Awake reports whether Tick has something to watch: a leader that may be silent, or a commit index to tell, or the end of an
+// office, or another term. The others may be looked after less often.
 func (p *Partition) Awake() bool { return p.awake.Load() }
+
+// mostNudges is how often followers are told what is committed before a leader doubts that they have it: a directory that was
+// replaced by an old copy of itself has forgotten what it acknowledged, and learns of that by the next entry only.
+const mostNudges = 8
 
 // Nudge is told that a follower lags behind a leader that has nothing to say. Raft repeats what failed to reach a follower
 // only along with the next entry; when there was none since the last nudge, one is made up.
@@ -206,11 +219,18 @@ func (p *Partition) Nudge(now time.Time, peer raft.ServerID) {
 	defer p.mu.Unlock()
 	c := &p.candidacy
 	c.noted, c.noteFrom = 0, now
+	p.awake.Store(true)
 	quiet := c.nudged == last
 	c.nudged = last
-	if l := p.lead; quiet && l != nil && !p.guard.matches(peer, l.term, last) {
-		p.barrier(l, founding)
+	if !quiet {
+		c.nudges = 0
 	}
+	c.nudges++
+	l := p.lead
+	if !quiet || l == nil || p.guard.matches(peer, l.term, last) && c.nudges < mostNudges {
+		return
+	}
+	p.barrier(l, founding)
 }
 
 // Noted takes a leader's note. Raft treats it as a request without entries: it checks the term and that the log agrees.
@@ -262,8 +282,9 @@ const (
 func (p *Partition) campaign() {
 	wait := time.Duration(0) // without a token, the next tick tries again
 	if p.token() {
+		p.candidacies.Add(1)
 		after, won := p.preElect()
-		if won = won && p.guard.release(p.o.Self, time.Now(), false); won {
+		if won = won && p.guard.take(p.o.Self, p.o.Clock()) == nil && p.guard.release(p.o.Self, p.o.Clock(), false); won {
 			if p.standForElection(after) {
 				p.awaitElection(after)
 			}
@@ -279,7 +300,7 @@ func (p *Partition) campaign() {
 		wait *= time.Duration(min(max(p.candidacy.attempts-promptAttempts+1, 1), maxPatience))
 	}
 	p.candidacy.underWay = false
-	p.candidacy.notBefore = time.Now().Add(wait)
+	p.candidacy.notBefore = p.o.Clock().Add(wait)
 	p.mu.Unlock()
 }
 
@@ -328,14 +349,14 @@ func (p *Partition) awaitElection(after uint64) {
 // term is the latest that this member and those who would are in.
 func (p *Partition) preElect() (latest uint64, won bool) {
 	voters := p.voters()
-	if !slices.Contains(voters, p.o.Self) || p.guard.mayCampaign(false) != nil || p.guard.take(p.o.Self, time.Now()) != nil {
+	if !slices.Contains(voters, p.o.Self) || p.guard.mayCampaign(false) != nil || p.guard.take(p.o.Self, p.o.Clock()) != nil {
 		return 0, false
 	}
 	index, term, err := p.lastEntry()
 	if err != nil {
 		return 0, false
 	}
-	latest = p.term()
+	latest = p.Term()
 	req := raft.RequestPreVoteRequest{RPCHeader: p.guard.header(), Term: latest + 1, LastLogIndex: index, LastLogTerm: term}
 	votes := make(chan *raft.RequestPreVoteResponse, len(voters))
 	for _, v := range voters {
@@ -393,7 +414,7 @@ func (p *Partition) standForElection(after uint64) bool {
 // Reassure sends a follower's member a word of its own, because its host does not follow this member by the beats. It blocks
 // for as long as the transport does.
 func (p *Partition) Reassure(peer raft.ServerID, term uint64) error {
-	if p.raft.Load().State() != raft.Leader || p.term() != term {
+	if p.raft.Load().State() != raft.Leader || p.Term() != term {
 		return nil
 	}
 	return p.guard.reassure(peer, term)
@@ -410,6 +431,6 @@ func (p *Partition) Stand() {
 	if p.candidacy.underWay || p.closed {
 		return
 	}
-	p.candidacy.silent, p.candidacy.underWay = time.Now(), true
+	p.candidacy.silent, p.candidacy.underWay = p.o.Clock(), true
 	p.watching.Go(p.campaign)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/internal/liveness"
 )
 
 // TestSimultaneousCandidates: two that stand at the same moment refuse each other once, not for ever.
@@ -20,9 +22,9 @@ func TestSimultaneousCandidates(t *testing.T) {
 		b := g.other(l, a)
 		term := max(a.part.Status().Term, b.part.Status().Term)
 		h.isolate(g, l)
-		g.wait("both to miss the leader", func() bool {
+		g.wait("both to miss the leader, or to have agreed already", func() bool {
 			now := time.Now()
-			return now.Sub(a.part.guard.lastContact()) > heartbeat && now.Sub(b.part.guard.lastContact()) > heartbeat
+			return a.part.Status().Term > term || now.Sub(a.part.guard.lastContact()) > heartbeat && now.Sub(b.part.guard.lastContact()) > heartbeat
 		})
 		a.part.Stand()
 		b.part.Stand()
@@ -51,7 +53,7 @@ func TestCandidateHearsOfALaterTerm(t *testing.T) {
 	g.applied("a", 2, l, long)
 	later := l.part.Status().Term + 3 // as after elections that came to nothing
 	short.part.guard.offerInjection(injection{command: &raft.RequestVoteRequest{RPCHeader: short.part.guard.header(), Term: later, LeadershipTransfer: true}})
-	g.wait("the later term", func() bool { return short.part.term() >= later })
+	g.wait("the later term", func() bool { return short.part.Term() >= later })
 	h.isolate(g, l)
 	if next := g.serving(long, short); next != long {
 		t.Fatal("a member that lacks a committed entry serves")
@@ -66,7 +68,7 @@ func TestStandingDoesNotUndoAnElection(t *testing.T) {
 	f := g.other(l)
 	term, epoch, err := l.part.Epoch()
 	must(t, err)
-	g.wait("the follower to follow", func() bool { return f.part.term() == term })
+	g.wait("the follower to follow", func() bool { return f.part.Term() == term })
 	for name, stood := range map[string]bool{
 		"a leader": l.part.standForElection(term), "a follower in a later term": f.part.standForElection(term - 1),
 	} {
@@ -89,7 +91,7 @@ func TestElectionIsWaitedFor(t *testing.T) {
 	f := g.other(l)
 	g.wait("the follower to follow", func() bool { return f.part.Status().Leader == l.id })
 	began := time.Now()
-	f.part.awaitElection(f.part.term())
+	f.part.awaitElection(f.part.Term())
 	if took := time.Since(began); took < f.part.o.Timing.Election/2 {
 		t.Errorf("waited %s", took)
 	}
@@ -199,4 +201,107 @@ func TestSickMemberLeavesTheOfficeToOthers(t *testing.T) {
 	if g.serving(ill, l) != ill {
 		t.Fatal("a healed leader gave up its office")
 	}
+}
+
+// TestVoteIsTimeToWin: who voted, was offered the leadership, or stepped down has missed nobody yet, and no other candidate gets
+// its pre-vote meanwhile. What the beats said of a leader is not forgotten with it.
+func TestVoteIsTimeToWin(t *testing.T) {
+	const lease = 100 * time.Millisecond
+	start := time.Now()
+	table := liveness.NewTable(1)
+	fresh := func() *guard { return &guard{self: "self", leaseFor: lease, live: table, partition: 1} }
+	request := &raft.RequestVoteRequest{RPCHeader: headerOf("a"), Term: 2}
+	for name, c := range map[string]struct {
+		happens func(*guard)
+		wants   raft.ServerID // who may have the ballot; "" for anybody
+		contact bool
+	}{
+		"voted": {func(g *guard) {
+			g.voted(request, raft.RPCResponse{Response: &raft.RequestVoteResponse{Granted: true}}, start)
+		}, "a", true},
+		"refused a vote": {func(g *guard) { g.voted(request, raft.RPCResponse{Response: &raft.RequestVoteResponse{}}, start) }, "", false},
+		"could not store a vote": {func(g *guard) {
+			g.voted(request, raft.RPCResponse{Response: &raft.RequestVoteResponse{Granted: true}, Error: errStopped}, start)
+		}, "", false},
+		"was offered": {func(g *guard) {
+			g.accept(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{Addr: make([]byte, 8)}}, start)
+		}, "self", true},
+		"stepped down": {func(g *guard) { g.stoodDown(start) }, "", true},
+	} {
+		g := fresh()
+		c.happens(g)
+		patience := time.Duration(0)
+		if name == "was offered" {
+			patience = lease
+		}
+		if got := g.lastContact().Equal(start.Add(patience)); got != c.contact {
+			t.Errorf("%s: last contact %s", name, g.lastContact())
+		}
+		if !g.lastHeard().IsZero() {
+			t.Errorf("%s: that is no word of a leader: %s", name, g.lastHeard())
+		}
+		soon := start.Add(lease * 9 / 10)
+		if err := g.take("b", soon); (err == nil) != (c.wants == "") {
+			t.Errorf("%s: a pre-vote for another: %v", name, err)
+		}
+		if err := g.take(c.wants, soon); c.wants != "" && err != nil {
+			t.Errorf("%s: a pre-vote for %s: %v", name, c.wants, err)
+		}
+	}
+}
+
+// TestContactOutlivesTheLeader: that a leader is not followed any more does not undo when it was heard of.
+func TestContactOutlivesTheLeader(t *testing.T) {
+	for name, end := range map[string]func(g *guard, now time.Time){
+		"outgrown":         func(g *guard, _ time.Time) { g.outgrow(9) },
+		"offered":          func(g *guard, now time.Time) { g.release("b", now, true) },
+		"another's chance": func(g *guard, now time.Time) { g.release("b", now.Add(time.Hour), false) },
+	} {
+		table, leader := liveness.NewTable(1), liveness.NewTable(2)
+		g := &guard{self: "self", leaseFor: 100 * time.Millisecond, live: table, partition: 1}
+		g.mu.Lock()
+		g.follow("a", 2)
+		g.mu.Unlock()
+		leader.Led(1, 2, "self")
+		beat, ok := leader.Beat("self")
+		if !ok {
+			t.Fatal("no beat")
+		}
+		now := time.Now()
+		table.Heard("a", beat, now)
+		if !g.lastContact().Equal(now) {
+			t.Fatalf("%s: a beat is no contact: %s", name, g.lastContact())
+		}
+		end(g, now)
+		if leader, _, _ := table.Contact(1); leader != "" {
+			t.Errorf("%s: still follows %s", name, leader)
+		}
+		if !g.lastContact().Equal(now) || !g.lastHeard().Equal(now) {
+			t.Errorf("%s: the last contact is forgotten: %s, %s", name, g.lastContact(), g.lastHeard())
+		}
+	}
+}
+
+// TestAgeOfAMemberThatHeardFromNobody: a follower that is opened again while it is cut off does not claim to know anything new.
+func TestAgeOfAMemberThatHeardFromNobody(t *testing.T) {
+	const heartbeat = 200 * time.Millisecond
+	g, h := newLiveGroup(t, 3, heartbeat, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	f := g.other(l)
+	if s, err := f.part.Read(context.Background(), Stale); err != nil || s.Age < 0 || s.Age > time.Minute {
+		t.Fatalf("a follower: %+v, %v", s, err)
+	}
+	h.isolate(g, f)
+	h.down(f)
+	h.reopen(g, f, heartbeat)
+	if s, err := f.part.Read(context.Background(), Stale); err != nil || s.Age != AgeUnknown {
+		t.Fatalf("cut off since it was opened: %+v, %v", s, err)
+	}
+	h.heal()
+	g.wait("word of the leader", func() bool {
+		s, err := f.part.Read(context.Background(), Stale)
+		return err == nil && s.Age >= 0
+	})
 }

@@ -34,24 +34,28 @@ var errCommand = errors.New("malformed command")
 // maxDeltas bounds the deltas of one command before anything is allocated for them.
 const maxDeltas = 1 << 20
 
-// encode returns the bytes of the command:
+// encode returns the bytes of an entry of this command alone: the version (u8), and the command:
 //
-//	version u8 | kind u8 | evalTerm uvarint | proposal uvarint
+//	kind u8 | evalTerm uvarint | proposal uvarint
 //	| space, key (each uvarint length + bytes) | generation uvarint | headSeq varint | chain, prior 16 bytes each
 //	| flags u8 (1: dropped) | baseSeq varint | floor varint | base (uvarint length + bytes)
 //	| count uvarint | count × delta (uvarint length + canonical bytes)
 //
 // A barrier has only the founding id (uvarint) after the proposal number.
 func (c *command) encode() []byte {
-	b := make([]byte, 0, 128+c.payloadSize())
+	return c.append(append(make([]byte, 0, c.sizeHint()), commandVersion))
+}
+
+// append adds the command without a version.
+func (c *command) append(b []byte) []byte {
 	if c.Barrier {
-		b = append(b, commandVersion, kindBarrier)
+		b = append(b, kindBarrier)
 		b = binary.AppendUvarint(b, c.EvalTerm)
 		b = binary.AppendUvarint(b, c.Proposal)
 		return binary.AppendUvarint(b, c.Founding)
 	}
 	m := &c.Mutation
-	b = append(b, commandVersion, byte(m.Kind))
+	b = append(b, byte(m.Kind))
 	b = binary.AppendUvarint(b, c.EvalTerm)
 	b = binary.AppendUvarint(b, c.Proposal)
 	b = appendBytes(b, []byte(m.Key.Space))
@@ -69,46 +73,36 @@ func (c *command) encode() []byte {
 	b = binary.AppendVarint(b, m.Floor)
 	b = appendBytes(b, m.Base)
 	b = binary.AppendUvarint(b, uint64(len(m.Deltas)))
-	var scratch []byte
 	for i := range m.Deltas {
-		scratch = m.Deltas[i].AppendBinary(scratch[:0])
-		b = appendBytes(b, scratch)
+		b = binary.AppendUvarint(b, uint64(m.Deltas[i].Size()))
+		b = m.Deltas[i].AppendBinary(b)
 	}
 	return b
 }
 
-func (c *command) payloadSize() int {
-	n := len(c.Mutation.Base)
+// sizeHint is at least the size of an entry of this command alone.
+func (c *command) sizeHint() int {
+	n := 128 + len(c.Mutation.Base) + len(c.Mutation.Key.Space) + len(c.Mutation.Key.Key)
 	for i := range c.Mutation.Deltas {
 		n += c.Mutation.Deltas[i].Size() + 8
 	}
 	return n
 }
 
-// decodeCommand is the inverse of encode. The result shares the memory of b.
-func decodeCommand(b []byte) (command, error) {
-	var c command
-	if len(b) < 2 {
-		return c, fmt.Errorf("%w: %d bytes", errCommand, len(b))
-	}
-	if b[0] != commandVersion {
-		return c, fmt.Errorf("%w: version %d, this program knows %d", errCommand, b[0], commandVersion)
-	}
-	kind := b[1]
-	r := reader{b: b[2:]}
-	c.EvalTerm = r.uvarint()
-	c.Proposal = r.uvarint()
+// command reads what follows the kind of a command. The result shares the reader's memory, and room where its deltas fit there.
+func (r *reader) command(kind byte, c *command, room *[]store.Delta) error {
+	*c = command{EvalTerm: r.uvarint(), Proposal: r.uvarint()}
 	if kind == kindBarrier {
 		c.Barrier = true
 		c.Founding = r.uvarint()
-		return c, r.end()
+		return r.err
 	}
 	m := &c.Mutation
 	m.Kind = store.Kind(kind)
 	if !m.Kind.Valid() {
-		return c, fmt.Errorf("%w: kind %d", errCommand, kind)
+		return fmt.Errorf("%w: kind %d", errCommand, kind)
 	}
-	m.Key.Space = string(r.bytes())
+	m.Key.Space = r.spaceName()
 	m.Key.Key = string(r.bytes())
 	m.Generation = r.uvarint()
 	m.HeadSeq = r.varint()
@@ -121,19 +115,19 @@ func decodeCommand(b []byte) (command, error) {
 	if base := r.bytes(); len(base) > 0 {
 		m.Base = base
 	}
-	if err := r.deltas(m); err != nil {
-		return c, err
+	if err := r.deltas(m, room); err != nil {
+		return err
 	}
-	if err := r.end(); err != nil {
-		return c, err
+	if r.err != nil {
+		return r.err
 	}
 	if err := m.Key.Validate(); err != nil {
-		return c, fmt.Errorf("%w: %w", errCommand, err)
+		return fmt.Errorf("%w: %w", errCommand, err)
 	}
-	return c, nil
+	return nil
 }
 
-func (r *reader) deltas(m *store.Mutation) error {
+func (r *reader) deltas(m *store.Mutation, room *[]store.Delta) error {
 	n := r.uvarint()
 	if r.err == nil && (n > maxDeltas || n > uint64(len(r.b))) {
 		return fmt.Errorf("%w: %d deltas in %d bytes", errCommand, n, len(r.b))
@@ -141,7 +135,10 @@ func (r *reader) deltas(m *store.Mutation) error {
 	if n == 0 || r.err != nil {
 		return r.err
 	}
-	m.Deltas = make([]store.Delta, 0, n)
+	if uint64(len(*room)) < n {
+		*room = make([]store.Delta, n)
+	}
+	m.Deltas, *room = (*room)[:0:n], (*room)[n:]
 	for range n {
 		d, rest, err := store.DecodeDelta(r.bytes())
 		if r.err != nil {
@@ -165,8 +162,16 @@ func appendBytes(b, v []byte) []byte {
 
 // reader takes values off the front of a byte slice; the first failure sticks and later reads return zero values.
 type reader struct {
-	b   []byte
-	err error
+	b     []byte
+	err   error
+	space string // the one before, mostly the next one's, too
+}
+
+func (r *reader) spaceName() string {
+	if b := r.bytes(); string(b) != r.space {
+		r.space = string(b)
+	}
+	return r.space
 }
 
 func (r *reader) fail(what string) {

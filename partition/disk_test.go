@@ -348,7 +348,7 @@ func TestOwnMarkerTooLate(t *testing.T) {
 	l := g.serving()
 	must(t, l.create("a"))
 	refused := errors.New("marker at 3 after the one at 9")
-	log := &watchedLog{LogGroup: refusingLog{l.log, refused}, failed: func(err error) { t.Errorf("the member stopped: %v", err) }}
+	log := &watchedLog{now: time.Now, LogGroup: refusingLog{l.log, refused}, failed: func(err error) { t.Errorf("the member stopped: %v", err) }}
 	if err := log.SaveMarker(store.Marker{Index: 3, Term: 1}, true); !errors.Is(err, refused) {
 		t.Fatalf("%v", err)
 	}

@@ -15,14 +15,14 @@
 //     leader. Sick members are kept from campaigning there too.
 //   - Signs of life are the hosts' business (Options.Liveness): this member answers its own Raft's heartbeats from what the
 //     beats between hosts say, and makes Raft campaign, after pre-votes of its own, when the leader's host is silent. Raft's
-//     own timers are thirty times slower and only a backstop. Votes are decided by promises, whatever started an election.
+//     own timers are sixty times slower and only a backstop. Votes are decided by promises, whatever started an election.
 //   - Raft does not wait for the disk. Commands are staged in the log (watchedlog_stage.go), and what rests on their being
 //     durable is held back: acknowledgements, the commit index that is told, and their application.
 //   - Deciding is apart from doing: evaluation, the serving rule, the lease, the promise, the harvest point, membership
 //     steps and the bootstrap rule are pure and tested by tables; thin loops around them do the I/O.
 //
 // Goroutines of an open Partition: Raft's own; guard.run (delivers inbound requests to Raft one at a time);
-// Partition.watch (leadership changes and the end of the lease); for moments, campaigns and hand-overs. All end in Close.
+// Partition.watch (leadership changes, and the end of the lease unless a Keeper looks after it); for moments, campaigns and hand-overs. All end in Close.
 //
 // What it does not do: compare or copy documents between members (package antientropy), find hosts or move bytes
 // (package mesh), or know about keys outside its range.

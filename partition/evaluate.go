@@ -3,6 +3,7 @@ package partition
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/adamantdb/adamant/store"
 )
@@ -36,6 +37,8 @@ type Operation struct {
 	Seq     int64         // Compact, Replace: seq of the base
 	JSON    []byte        // Compact, Replace: the base
 	History int           // Compact: deltas to keep at or before the base
+	Cut     bool          // Compact: in place of History, none; for a document of which deltas before the base are lost
+	Epoch   uint64        // the leadership to write in, and in no other; 0: any
 }
 
 // document is what an evaluation knows of a key: the head it will build upon, and how to look at stored entries. A nil
@@ -56,32 +59,50 @@ type entryView interface {
 // verdict is the outcome of an evaluation without error: either a mutation to propose, or nothing because the
 // operation's effect is already there.
 type verdict struct {
-	mutation *store.Mutation // nil: already so
-	head     int64           // head seq after the operation
+	changes bool  // false: already so
+	head    int64 // head seq after the operation
+}
+
+// worksheet is what an evaluation writes to.
+type worksheet struct {
+	mutation store.Mutation // to propose, if the verdict says so
+	scratch  []byte         // for the encoding of a delta; may be used for the next evaluation
+}
+
+// keptScratch is how much memory a worksheet keeps for the next evaluation.
+const keptScratch = 4 << 10
+
+// clear lets go of what belongs to an operation.
+func (w *worksheet) clear() {
+	w.mutation = store.Mutation{}
+	if cap(w.scratch) > keptScratch {
+		w.scratch = nil
+	}
 }
 
 // evaluate decides what an operation does to a document (design §3.3, §12). It is pure but for reads through the view.
 // doc is nil for a document that does not exist.
-func evaluate(op *Operation, doc *document, limits Limits) (verdict, error) {
+func evaluate(op *Operation, doc *document, limits Limits, w *worksheet) (verdict, error) {
 	switch op.Kind {
 	case store.Create:
-		return evaluateCreate(op, doc, limits)
+		return evaluateCreate(op, doc, limits, w)
 	case store.Append:
-		return evaluateAppend(op, doc, limits)
+		return evaluateAppend(op, doc, limits, w)
 	case store.Compact:
-		return evaluateCompact(op, doc, limits)
+		return evaluateCompact(op, doc, limits, w)
 	case store.Replace:
-		return evaluateReplace(op, doc, limits)
+		return evaluateReplace(op, doc, limits, w)
 	case store.Delete:
 		if doc == nil {
 			return verdict{}, nil
 		}
-		return verdict{mutation: &store.Mutation{Kind: store.Delete, Key: op.Key, Generation: doc.head.Generation}}, nil
+		w.mutation = store.Mutation{Kind: store.Delete, Key: op.Key, Generation: doc.head.Generation}
+		return verdict{changes: true}, nil
 	}
 	return verdict{}, &store.InvalidError{Key: op.Key, Reason: fmt.Sprintf("unknown operation %d", op.Kind)}
 }
 
-func evaluateCreate(op *Operation, doc *document, limits Limits) (verdict, error) {
+func evaluateCreate(op *Operation, doc *document, limits Limits, w *worksheet) (verdict, error) {
 	if len(op.Deltas) != 1 {
 		return verdict{}, &store.InvalidError{Key: op.Key, Reason: fmt.Sprintf("create takes one delta, got %d", len(op.Deltas))}
 	}
@@ -92,12 +113,12 @@ func evaluateCreate(op *Operation, doc *document, limits Limits) (verdict, error
 		return verdict{}, &store.ExistsError{Key: op.Key}
 	}
 	d := op.Deltas[0]
-	m := &store.Mutation{Kind: store.Create, Key: op.Key, Deltas: op.Deltas, HeadSeq: d.SeqEnd,
+	w.mutation = store.Mutation{Kind: store.Create, Key: op.Key, Deltas: op.Deltas, HeadSeq: d.SeqEnd,
 		Chain: store.SeedChain(op.Key).Next(d.AppendBinary(nil))}
-	return verdict{mutation: m, head: d.SeqEnd}, nil
+	return verdict{changes: true, head: d.SeqEnd}, nil
 }
 
-func evaluateAppend(op *Operation, doc *document, limits Limits) (verdict, error) {
+func evaluateAppend(op *Operation, doc *document, limits Limits, w *worksheet) (verdict, error) {
 	if len(op.Deltas) == 0 {
 		return verdict{}, &store.InvalidError{Key: op.Key, Reason: "append of an empty list"}
 	}
@@ -126,14 +147,14 @@ func evaluateAppend(op *Operation, doc *document, limits Limits) (verdict, error
 		return verdict{}, &store.TooLargeError{Key: op.Key, What: "document", Size: total, Limit: int64(limits.DocumentBytes)}
 	}
 	chain := head.Chain
-	var scratch []byte
+	w.scratch = slices.Grow(w.scratch[:0], size)
 	for i := range op.Deltas {
-		scratch = op.Deltas[i].AppendBinary(scratch[:0])
-		chain = chain.Next(scratch)
+		w.scratch = op.Deltas[i].AppendBinary(w.scratch[:0])
+		chain = chain.Next(w.scratch)
 	}
-	m := &store.Mutation{Kind: store.Append, Key: op.Key, Generation: head.Generation, Deltas: op.Deltas, HeadSeq: last,
+	w.mutation = store.Mutation{Kind: store.Append, Key: op.Key, Generation: head.Generation, Deltas: op.Deltas, HeadSeq: last,
 		Prior: head.Chain, Chain: chain}
-	return verdict{mutation: m, head: last}, nil
+	return verdict{changes: true, head: last}, nil
 }
 
 // checkDeltas verifies sizes and that the deltas follow each other without a gap; it returns their encoded size.
@@ -185,8 +206,8 @@ func alreadyApplied(deltas []store.Delta, view entryView) (bool, error) {
 //	seq      1  2  3  4  5  6  7  8         history 2, base at 6
 //	entries  ─────────────┤  ├──┤  ├──      5 and 6 kept for HeadPatch and Rewind, 7.. because they follow the base
 //	                   floor = 4    ^ base
-func evaluateCompact(op *Operation, doc *document, limits Limits) (verdict, error) {
-	if op.History <= 0 {
+func evaluateCompact(op *Operation, doc *document, limits Limits, w *worksheet) (verdict, error) {
+	if op.History <= 0 && !op.Cut {
 		return verdict{}, &store.HistoryError{Key: op.Key, History: op.History}
 	}
 	if err := checkBase(op, limits); err != nil {
@@ -203,7 +224,9 @@ func evaluateCompact(op *Operation, doc *document, limits Limits) (verdict, erro
 		return verdict{head: head.HeadSeq}, nil // older than what is there: changes nothing
 	}
 	floor, dropped := head.Floor, head.Dropped
-	if int64(op.History) < head.Entries {
+	if op.Cut {
+		floor, dropped = op.Seq, true
+	} else if int64(op.History) < head.Entries {
 		ends, err := doc.view.NewestEnds(op.Seq, op.History+1)
 		if err != nil {
 			return verdict{}, err
@@ -212,21 +235,21 @@ func evaluateCompact(op *Operation, doc *document, limits Limits) (verdict, erro
 			floor, dropped = ends[op.History], true
 		}
 	}
-	m := &store.Mutation{Kind: store.Compact, Key: op.Key, Generation: head.Generation, HeadSeq: head.HeadSeq, Chain: head.Chain,
+	w.mutation = store.Mutation{Kind: store.Compact, Key: op.Key, Generation: head.Generation, HeadSeq: head.HeadSeq, Chain: head.Chain,
 		BaseSeq: op.Seq, Base: op.JSON, Floor: floor, Dropped: dropped}
-	return verdict{mutation: m, head: head.HeadSeq}, nil
+	return verdict{changes: true, head: head.HeadSeq}, nil
 }
 
-func evaluateReplace(op *Operation, doc *document, limits Limits) (verdict, error) {
+func evaluateReplace(op *Operation, doc *document, limits Limits, w *worksheet) (verdict, error) {
 	if err := checkBase(op, limits); err != nil {
 		return verdict{}, err
 	}
 	if doc == nil {
 		return verdict{}, &store.NotFoundError{Key: op.Key}
 	}
-	m := &store.Mutation{Kind: store.Replace, Key: op.Key, HeadSeq: op.Seq, Chain: store.SeedChain(op.Key).Replaced(op.Seq, op.JSON),
+	w.mutation = store.Mutation{Kind: store.Replace, Key: op.Key, HeadSeq: op.Seq, Chain: store.SeedChain(op.Key).Replaced(op.Seq, op.JSON),
 		BaseSeq: op.Seq, Base: op.JSON, Floor: op.Seq, Dropped: true}
-	return verdict{mutation: m, head: op.Seq}, nil
+	return verdict{changes: true, head: op.Seq}, nil
 }
 
 func checkBase(op *Operation, limits Limits) error {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/internal/clock"
 )
 
 // Transport is what a partition needs of the network: Raft's transport with pre-votes. One that is a DirectTransport too
@@ -27,6 +29,7 @@ var (
 	errVetoed    = errors.New("this member does not campaign now")
 	errPromised  = errors.New("this member promised not to help another leader into office yet")
 	errInOffice  = errors.New("this member leads, and a majority follows it")
+	errReturned  = errors.New("this member has left and forgot what it knew: it has no vote until it is a member again")
 	errLateOffer = errors.New("leadership was offered by another than the present leader")
 )
 
@@ -39,6 +42,7 @@ var (
 type guard struct {
 	partition  uint32
 	inner      Transport
+	now        clock.Clock
 	live       Liveness // nil: Raft's own heartbeats are the only sign of life
 	self       raft.ServerID
 	leaseFor   time.Duration
@@ -48,21 +52,24 @@ type guard struct {
 	log        *watchedLog                                     // how far it is durable
 	stuck      func(now time.Time) bool                        // a durable step of this member is overdue
 	joined     func()                                          // a follower acknowledged for the first time; only with live
+	origin     *atomic.Pointer[lineage]                        // of the group, once it was recovered; nil: it never is
+	founding   func() uint64                                   // the group's id; 0 unknown
+	stir       func()                                          // the term may have changed
+	returned   func() bool                                     // this member has forgotten what it voted for; see Options.Returned
 	inOffice   func(now time.Time) bool                        // this member leads, and its lease holds
 	vouches    func(*raft.RequestPreVoteRequest) error         // Raft here would vote for it; only with live
 	consumer   chan raft.RPC
 	injected   chan injection // requests that this member makes up for its own Raft
-	inbox      chan inbound   // requests of peers that a DirectTransport brought
+	door       door           // requests of peers that a DirectTransport brought
 	direct     bool
-	door       sync.Mutex // guards left
-	left       bool       // nothing enters inbox any more
 	stop, done chan struct{}
 	dead       atomic.Bool // nothing leaves or enters any more: a durable step failed
 
 	mu      sync.Mutex
 	lease   lease
 	promise promise
-	contact time.Time     // when the last request of an accepted leader arrived; start-up at first
+	contact time.Time     // since when a leader can be missed: the last request of an accepted one, a vote, start-up
+	heard   time.Time     // when a leader was last heard of; zero if never
 	muted   uint64        // term in which this leader must not replicate any more
 	changed chan struct{} // closed and replaced when an acknowledgement arrives; nil while nobody waits
 
@@ -70,19 +77,20 @@ type guard struct {
 	ledTo   map[raft.ServerID]uint64 // term last told to live
 	wire    time.Time                // heartbeats have to prove more than what was sent until then
 	offer   uint64                   // term in which this member was offered the leadership
+	gave    promise                  // the last offer that this member made: to whom, and in which term of its own
 	ballot  ballot
 }
 
 // start begins to deliver inbound requests. A member that may have promised before it was restarted, in the given term or
 // an earlier one, keeps quiet for a full lease.
 func (g *guard) start(term uint64) {
-	now := time.Now()
+	now := g.now()
 	g.contact = now
 	if term > 0 {
 		g.promise = promise{term: term, until: now.Add(g.leaseFor)}
 	}
 	g.consumer, g.injected = make(chan raft.RPC), make(chan injection, 4)
-	g.inbox = make(chan inbound, inboxSize)
+	g.door.ready = make(chan struct{}, 1)
 	g.ledTo = map[raft.ServerID]uint64{}
 	if d, ok := g.inner.(DirectTransport); ok {
 		g.direct = true
@@ -100,7 +108,7 @@ func (g *guard) close() {
 
 func (g *guard) run() {
 	defer close(g.done)
-	defer g.turnAway()
+	defer g.door.shut()
 	for {
 		select {
 		case rpc, ok := <-g.inner.Consumer():
@@ -110,8 +118,8 @@ func (g *guard) run() {
 			if !g.deliver(inbound{rpc, func(r raft.RPCResponse) { rpc.Respond(r.Response, r.Error) }}) {
 				return
 			}
-		case in := <-g.inbox:
-			if !g.deliver(in) {
+		case <-g.door.ready:
+			if in, ok := g.door.take(); ok && !g.deliver(in) {
 				return
 			}
 		case i := <-g.injected:
@@ -126,7 +134,7 @@ func (g *guard) run() {
 
 // deliver hands one request to Raft and its answer back; it returns false when the guard is closing.
 func (g *guard) deliver(in inbound) bool {
-	rpc, received := in.rpc, time.Now()
+	rpc, received := in.rpc, g.now()
 	if resp, err, handled := g.intercept(rpc, received); handled {
 		in.refuseOrAnswer(resp, err)
 		return true
@@ -144,12 +152,16 @@ func (g *guard) deliver(in inbound) bool {
 			in.refuseOrAnswer(nil, errStopped)
 			return true
 		}
-		if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+		switch req := rpc.Command.(type) {
+		case *raft.AppendEntriesRequest:
 			g.accepted(req, r, received)
 			if n := len(req.Entries); n > 0 && r.Error == nil {
 				g.acknowledge(in, r, req.Entries[n-1].Index)
 				return true
 			}
+		case *raft.RequestVoteRequest:
+			g.voted(req, r, g.now())
+			g.stir()
 		}
 		in.answer(r)
 		return true
@@ -174,33 +186,19 @@ func (g *guard) acknowledge(in inbound, r raft.RPCResponse, last uint64) {
 	})
 }
 
-// refuseOrAnswer answers a request in Raft's place. Transports may expect a response of the right type even beside an
-// error.
-func (in inbound) refuseOrAnswer(resp any, err error) {
-	if resp == nil {
-		switch in.rpc.Command.(type) {
-		case *raft.AppendEntriesRequest:
-			resp = &raft.AppendEntriesResponse{}
-		case *raft.RequestVoteRequest:
-			resp = &raft.RequestVoteResponse{}
-		case *raft.RequestPreVoteRequest:
-			resp = &raft.RequestPreVoteResponse{}
-		case *raft.InstallSnapshotRequest:
-			resp = &raft.InstallSnapshotResponse{}
-		case *raft.TimeoutNowRequest:
-			resp = &raft.TimeoutNowResponse{}
-		}
-	}
-	in.answer(raft.RPCResponse{Response: resp, Error: err})
-}
-
 // intercept answers, in Raft's place, the requests that Raft must not see now.
 func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, handled bool) {
 	if g.dead.Load() {
 		return nil, errStopped, true
 	}
+	if err := g.fence(rpc.Command); err != nil {
+		return nil, err, true
+	}
 	switch req := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
+		if g.returned != nil && g.returned() {
+			return nil, errReturned, true
+		}
 		excused := takeMark(req) && g.released(req)
 		if !excused && g.inOffice(now) {
 			return nil, errInOffice, true
@@ -209,6 +207,9 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 			return nil, errPromised, true
 		}
 	case *raft.RequestPreVoteRequest:
+		if g.returned != nil && g.returned() {
+			return nil, errReturned, true
+		}
 		if g.live != nil {
 			resp, err = g.preVote(req, now)
 			return resp, err, true
@@ -223,7 +224,7 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 		if !g.offered(req) {
 			return nil, errLateOffer, true
 		}
-		g.accept(req)
+		g.accept(req, now)
 	case *raft.InstallSnapshotRequest:
 		term := g.term()
 		if req.Term < term || !g.covered(req) {
@@ -248,17 +249,21 @@ func (g *guard) accepted(req *raft.AppendEntriesRequest, r raft.RPCResponse, rec
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.promise.extend(id, req.Term, received, g.leaseFor)
-	g.contact = received
+	g.contact, g.heard = received, received
 	g.follow(id, req.Term)
 }
 
 // released reports whether the vote request of a candidate that was offered the leadership is excused from the promise: it
 // asks for the very next term. The offer came from the leader of the term before (offered), who had stopped serving in that
 // term by then; a promise of that term binds nobody any more, and one of an earlier term had ended before that leader was
-// elected.
+// elected. That leader itself made no promise in its term, and may be the one whose vote is needed: of two voters, or when
+// others are down. It knows whom it has made the offer to.
 func (g *guard) released(req *raft.RequestVoteRequest) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.gave.term > g.promise.term {
+		return g.gave.leader == raft.ServerID(req.ID) && req.Term == g.gave.term+1
+	}
 	return req.Term == g.promise.term+1
 }
 
@@ -280,7 +285,18 @@ func (g *guard) forbids(candidate raft.ServerID, now time.Time) bool {
 	return g.promise.forbids(candidate, now) || g.beatForbids(candidate, now)
 }
 
-// lastContact is when a leader was last heard of, by a request or by its host's beats, or when the guard started.
+// lastHeard is when a leader was last heard of, by a request or by its host's beats; zero if never.
+func (g *guard) lastHeard() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if at := g.beatContact(); at.After(g.heard) {
+		return at
+	}
+	return g.heard
+}
+
+// lastContact is since when a leader can be missed: like lastHeard, but a vote, an offer of leadership, the end of the own
+// office and the start count, too.
 func (g *guard) lastContact() time.Time {
 	at := g.beatContact()
 	g.mu.Lock()
@@ -332,11 +348,18 @@ func (g *guard) noteAck(id raft.ServerID, req *raft.AppendEntriesRequest, resp *
 	}
 }
 
-// matches reports whether a follower is known to hold the leader's log of term through index.
-func (g *guard) matches(id raft.ServerID, term, index uint64) bool {
+// match returns through which index a follower is known to hold the leader's log of term; false when nothing is known of that
+// term.
+func (g *guard) match(id raft.ServerID, term uint64) (uint64, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.lease.term == term && g.lease.acks[id].match >= index
+	return g.lease.acks[id].match, g.lease.term == term
+}
+
+// matches reports whether a follower is known to hold the leader's log of term through index.
+func (g *guard) matches(id raft.ServerID, term, index uint64) bool {
+	match, ok := g.match(id, term)
+	return ok && match >= index
 }
 
 // mute stops this leader's replication in term, so that it steps down: what is left to do when leadership was offered
@@ -359,7 +382,7 @@ func (g *guard) mayReplicate(term uint64) error {
 		return errStopped
 	case muted:
 		return errMuted
-	case g.stuck(time.Now()):
+	case g.stuck(g.now()):
 		return errStuck
 	}
 	return nil
@@ -370,11 +393,16 @@ func (g *guard) Consumer() <-chan raft.RPC { return g.consumer }
 
 func (g *guard) LocalAddr() raft.ServerAddress { return g.inner.LocalAddr() }
 
+// EncodePeer is what Raft puts into the header of its requests as its own address: that of a group that was recovered says
+// which group it is (lineage.go).
 func (g *guard) EncodePeer(id raft.ServerID, addr raft.ServerAddress) []byte {
-	return g.inner.EncodePeer(id, addr)
+	return g.mark(g.inner.EncodePeer(id, addr))
 }
 
-func (g *guard) DecodePeer(b []byte) raft.ServerAddress { return g.inner.DecodePeer(b) }
+func (g *guard) DecodePeer(b []byte) raft.ServerAddress {
+	b, _, _ = cutMark(b)
+	return g.inner.DecodePeer(b)
+}
 
 // SetHeartbeatHandler is ignored on purpose: heartbeats handled beside Raft's main goroutine have an open
 // data-divergence bug (hashicorp/raft #695).
@@ -386,7 +414,7 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 		return err
 	}
 	g.hold(args)
-	sent := time.Now()
+	sent := g.now()
 	if g.beats(id, args, sent) {
 		*resp = raft.AppendEntriesResponse{RPCHeader: args.RPCHeader, Term: args.Term, Success: true}
 		return nil
@@ -435,7 +463,7 @@ func (g *guard) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args
 
 // mayCampaign says why this member must not campaign now. With inEarnest it follows nobody any more from then on.
 func (g *guard) mayCampaign(inEarnest bool) error {
-	now := time.Now()
+	now := g.now()
 	switch {
 	case g.dead.Load():
 		return errStopped
@@ -463,7 +491,7 @@ func (g *guard) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRe
 // is over.
 func (g *guard) waitFollowed(ctx context.Context, term uint64, since time.Time, voters func() []raft.ServerID, over <-chan struct{}) error {
 	return g.waitAcks(ctx, over, func() bool {
-		at, ok := g.followed(term, voters(), time.Now())
+		at, ok := g.followed(term, voters(), g.now())
 		return ok && !at.Before(since)
 	})
 }

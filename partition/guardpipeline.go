@@ -2,6 +2,7 @@ package partition
 
 import (
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -30,6 +31,9 @@ type guardedPipeline struct {
 	out  <-chan raft.AppendFuture
 	stop chan struct{}
 	once sync.Once
+
+	mu   sync.Mutex
+	sent []time.Time // of the requests under way, by the guard's clock; the transport does not know it
 }
 
 func (p *guardedPipeline) run(out chan<- raft.AppendFuture) {
@@ -39,8 +43,9 @@ func (p *guardedPipeline) run(out chan<- raft.AppendFuture) {
 			if !ok {
 				return
 			}
+			sent := p.oldest()
 			if f.Error() == nil {
-				p.g.noteAck(p.id, f.Request(), f.Response(), f.Start())
+				p.g.noteAck(p.id, f.Request(), f.Response(), sent)
 			}
 			select {
 			case out <- f:
@@ -58,7 +63,28 @@ func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *r
 		return nil, err
 	}
 	p.g.hold(args)
-	return p.AppendPipeline.AppendEntries(args, resp)
+	if p.g.direct {
+		return p.AppendPipeline.AppendEntries(args, resp)
+	}
+	p.mu.Lock()
+	p.sent = append(p.sent, p.g.now())
+	p.mu.Unlock()
+	f, err := p.AppendPipeline.AppendEntries(args, resp)
+	if err != nil { // it is the newest: Raft hands over one request after the other
+		p.mu.Lock()
+		p.sent = p.sent[:len(p.sent)-1]
+		p.mu.Unlock()
+	}
+	return f, err
+}
+
+// oldest removes the time of the request that is answered next.
+func (p *guardedPipeline) oldest() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.sent[0]
+	p.sent = p.sent[1:]
+	return at
 }
 
 func (p *guardedPipeline) Consumer() <-chan raft.AppendFuture { return p.out }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,6 +48,71 @@ func TestTransferNamesItsSuccessor(t *testing.T) {
 	}
 }
 
+// TestTransferWithTheOldLeadersVote: where the successor can not win without the vote of the leader that offers, it gets that
+// vote at once: with two voters, and when others are down.
+func TestTransferWithTheOldLeadersVote(t *testing.T) {
+	for name, c := range map[string]struct{ voters, down int }{"two voters": {2, 0}, "one of three down": {3, 1}, "two of five down": {5, 2}} {
+		t.Run(name, func(t *testing.T) {
+			g, h := newLiveGroup(t, c.voters, steady, nil)
+			l := g.serving()
+			must(t, l.create("a"))
+			g.applied("a", 1)
+			up := []*node{l}
+			for _, nd := range g.nodes {
+				if nd != l && c.down > 0 {
+					h.down(nd)
+					c.down--
+				} else if nd != l {
+					up = append(up, nd)
+				}
+			}
+			to, term := up[1], l.part.Status().Epoch
+			must(t, l.part.Transfer(context.Background(), to.id))
+			g.wait("the successor", func() bool { return to.part.Status().Serving == Serves })
+			if got := to.part.Status().Epoch; got != term+1 {
+				t.Fatalf("the successor serves in term %d after %d: it was elected in the usual way", got, term)
+			}
+		})
+	}
+}
+
+// TestOfferReleasesItsMaker: a leader that has offered its leadership votes for the one it offered it to, in the next term and
+// in no other, and for nobody else, while its lease holds. It does not serve in that term again, however it came to lead in it.
+func TestOfferReleasesItsMaker(t *testing.T) {
+	now := time.Now()
+	g := &guard{self: "a", inner: lostOffers{nil, new(atomic.Int32)}, term: func() uint64 { return 7 }, inOffice: func(time.Time) bool { return true },
+		promise: promise{leader: "c", term: 5, until: now.Add(-time.Hour)}}
+	ask := func(candidate raft.ServerID, term uint64) error {
+		_, err, _ := g.intercept(raft.RPC{Command: &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte(candidate), Addr: offeredMark}, Term: term}}, now)
+		return err
+	}
+	if err := ask("b", 8); !errors.Is(err, errInOffice) || g.offeredAway(7) {
+		t.Fatalf("before the offer: %v", err)
+	}
+	if err := g.sendOffer("b", 7); err == nil {
+		t.Fatal("the offer did not fail")
+	}
+	for _, c := range []struct {
+		candidate raft.ServerID
+		term      uint64
+		refused   bool
+	}{{"b", 8, false}, {"b", 7, true}, {"b", 9, true}, {"b", 6, true}, {"c", 8, true}, {"c", 6, true}} {
+		if err := ask(c.candidate, c.term); (err != nil) != c.refused || err != nil && !errors.Is(err, errInOffice) {
+			t.Errorf("%s in term %d: %v", c.candidate, c.term, err)
+		}
+	}
+	if !g.offeredAway(7) || g.offeredAway(8) {
+		t.Error("the offer is forgotten, or counts for another term")
+	}
+	g.promise.extend("d", 9, now, time.Hour) // it follows somebody again
+	g.inOffice = func(time.Time) bool { return false }
+	for term, refused := range map[uint64]bool{8: true, 10: false} {
+		if err := ask("b", term); (err != nil) != refused {
+			t.Errorf("while it follows the leader of term 9, asked in %d: %v", term, err)
+		}
+	}
+}
+
 // TestTransferGivenUpInTimeCostsNothing: as long as the lease was not given up, the leader goes on in its term, and no
 // command is lost on the way.
 func TestTransferGivenUpInTimeCostsNothing(t *testing.T) {
@@ -66,9 +132,18 @@ func TestTransferGivenUpInTimeCostsNothing(t *testing.T) {
 	if err := l.part.Transfer(ctx, to.id); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("transfer to a member that lags: %v", err)
 	}
+	if scope.Err() != nil {
+		t.Fatal("the epoch ended although the successor was never within reach")
+	}
+	office, _, err := l.part.beginHandOver()
+	must(t, err)
 	if scope.Err() == nil {
 		t.Fatal("the epoch's context outlived the start of the hand-over")
 	}
+	if _, err := l.append("a", 6, `{}`); err == nil {
+		t.Fatal("a write during a hand-over")
+	}
+	l.part.cancelHandOver(office)
 	for seq := int64(6); seq <= 9; seq++ {
 		if head, err := l.append("a", seq, `{}`); err != nil || head != seq {
 			t.Fatalf("append %d after the hand-over was given up: head %d, %v", seq, head, err)
@@ -221,7 +296,7 @@ func TestCompactionGetsItsTurn(t *testing.T) {
 	var before *proposal
 	for seq := int64(2); ; {
 		l.part.slots <- struct{}{}
-		a, err := l.part.propose(&Operation{Kind: store.Append, Key: key("a"), Deltas: []store.Delta{delta(seq, "{}")}}, nil)
+		a, err := l.part.propose(&Operation{Kind: store.Append, Key: key("a"), Deltas: []store.Delta{delta(seq, "{}")}}, sight{read: true})
 		must(t, err)
 		if a.proposal == nil {
 			<-l.part.slots
@@ -304,5 +379,108 @@ func TestFoundingOutlivesRestarts(t *testing.T) {
 	other.Payload = payload{founding: id + 2}.encode()
 	if err := g.nodes[0].part.fsm.skip(other, g.nodes[0].log); !errors.Is(err, ErrForeignGroup) {
 		t.Fatalf("a marker of another founding: %v", err)
+	}
+}
+
+// heldOffers is a transport on which an offer of leadership takes until it is let go.
+type heldOffers struct {
+	Transport
+	leaves chan struct{} // closed when an offer is about to leave
+	held   chan struct{}
+}
+
+func (h heldOffers) TimeoutNow(id raft.ServerID, to raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	close(h.leaves)
+	<-h.held
+	return h.Transport.TimeoutNow(id, to, req, resp)
+}
+
+// TestReadsGoOnUntilTheOffer: a leader that waits for its successor to catch up takes no writes, and serves reads; one whose
+// offer has left serves nothing, because the other may lead.
+func TestReadsGoOnUntilTheOffer(t *testing.T) {
+	h := heldOffers{leaves: make(chan struct{}), held: make(chan struct{})}
+	release := sync.OnceFunc(func() { close(h.held) })
+	defer release()
+	g := newGroup(t, 3, func(o *Options) {
+		o.Timing.Heartbeat = steady
+		h.Transport = o.Transport
+		o.Transport = heldOffers{o.Transport, h.leaves, h.held}
+	})
+	l := g.serving()
+	must(t, l.create("a"))
+	to := g.other(l)
+	ctx := context.Background()
+	office, _, err := l.part.beginHandOver() // the successor lags, and does not for long
+	must(t, err)
+	var refused *NotServingError
+	if _, err := l.append("a", 2, `{}`); !errors.As(err, &refused) || refused.Reason != HandingOver {
+		t.Fatalf("a write during the hand-over: %v", err)
+	}
+	for _, level := range []Level{Lease, Quorum} {
+		if _, err := l.part.Read(ctx, level); err != nil {
+			t.Fatalf("a read while the successor catches up: %v", err)
+		}
+	}
+	l.part.cancelHandOver(office)
+	done := make(chan error, 1)
+	go func() { done <- l.part.Transfer(ctx, to.id) }()
+	<-h.leaves
+	for _, level := range []Level{Lease, Quorum} {
+		if _, err := l.part.Read(ctx, level); !errors.As(err, &refused) || refused.Reason != HandingOver {
+			t.Fatalf("a read beside an offer that is under way: %v", err)
+		}
+	}
+	release()
+	must(t, <-done)
+	g.wait("the successor", func() bool { return to.part.Status().Serving == Serves })
+}
+
+// TestTransferAfterALostAnswer: the successor holds the log, but the answer that said so was lost, and Raft does not ask again
+// while nobody writes. Writes would be refused for as long as the hand-over waits for it.
+func TestTransferAfterALostAnswer(t *testing.T) {
+	g, h := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	f := g.other(l)
+	h.sever(f, l)
+	_, err := l.append("a", 2, "{}")
+	must(t, err)
+	g.applied("a", 2)
+	h.heal()
+	if s := l.part.Status(); l.part.guard.matches(f.id, s.Term, s.LastIndex) {
+		t.Fatal("the answer was not lost")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	must(t, l.part.Transfer(ctx, f.id))
+	g.wait("the successor", func() bool { return f.part.Status().Serving == Serves })
+}
+
+// TestTransferToNobody: while the successor is not within reach, writes go on.
+func TestTransferToNobody(t *testing.T) {
+	g, h := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	f := g.other(l)
+	h.sever(f, l)
+	h.sever(l, f)
+	_, err := l.append("a", 2, "{}")
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.part.Transfer(ctx, f.id) }()
+	for seq := int64(3); seq <= 20; seq++ {
+		if _, err := l.append("a", seq, "{}"); err != nil {
+			t.Fatalf("seq %d: %v", seq, err)
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatalf("a transfer to a host that is cut off: %v", err)
+	}
+	if s := l.part.Status(); s.Serving != Serves {
+		t.Fatalf("not serving after a transfer that came to nothing: %s", s.Serving)
 	}
 }

@@ -30,8 +30,9 @@ type leadership struct {
 	drained  chan struct{} // closed when waiting gets empty while handing over; nil otherwise
 	since    time.Time     // when it began to serve; zero before
 
-	lease    time.Time // until when it is known to hold, by the voters of the last membership change but one at the oldest
-	leaseEnd time.Time // of the lease as last seen while serving; zero before it served
+	lease    time.Time       // until when it is known to hold, by the voters of the last membership change but one at the oldest
+	voters   []raft.ServerID // those
+	leaseEnd time.Time       // of the lease as last seen while serving; zero before it served
 
 	epoch  context.Context // of the present lease; nil while there is none
 	cancel context.CancelFunc
@@ -51,6 +52,7 @@ func (l *leadership) endEpoch() {
 func (p *Partition) watch() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer p.o.Keeper.forget(p)
 	for {
 		select {
 		case leads := <-p.notify:
@@ -79,7 +81,8 @@ func (p *Partition) begun() {
 	founding := p.fsm.foundingOr(rand.Uint64)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lead, p.handing = l, false
+	given := p.guard.offeredAway(term) // in an office that was seen under the term of the next one (proposals)
+	p.lead, p.handing, p.offered = l, given, given
 	p.barrier(l, founding)
 }
 
@@ -90,28 +93,60 @@ func (p *Partition) barrier(l *leadership, founding uint64) {
 		return
 	}
 	l.barriers++
-	p.hand(&command{EvalTerm: l.term, Barrier: true, Founding: founding})
+	p.hand(&command{EvalTerm: l.term, Barrier: true, Founding: founding}, 0)
 }
 
 // hand gives a command to Raft; the caller holds mu, so commands reach Raft in the order of their evaluation. The future is
-// not waited for: Raft may never answer it (facts); complete and ended answer the proposers.
-func (p *Partition) hand(c *command) {
+// not waited for: Raft may never answer it (facts); complete and ended answer the proposers. after and the result are what the
+// outbox says of the document's command before, and of this one.
+func (p *Partition) hand(c *command, after uint64) (entry uint64) {
 	p.awake.Store(true)
-	p.raft.Load().Apply(c.encode(), 0)
+	return p.outbox.put(c, after)
 }
 
-// ended closes the leadership, if there is one: proposals in flight have an unknown outcome, and each of their documents
-// gets an event (design §9, catastrophic failure).
+// ended closes the leadership, if there is one. What is in flight is acknowledged if it was applied by now; otherwise its
+// outcome is unknown. Each of the documents gets an event (design §9, catastrophic failure).
 func (p *Partition) ended(reason string) {
-	p.mu.Lock()
-	l := p.lead
-	p.lead, p.handing = nil, false
+	l, failed := p.leaveOffice()
 	if l == nil {
-		p.mu.Unlock()
 		return
 	}
+	losses := make(map[store.Key]Loss, len(l.pending))
+	for key, pd := range l.pending {
+		losses[key] = p.loss(key, pd, Loss{Key: key, Epoch: l.term, LastSeq: -1, Unknown: true, Reason: reason}, failed)
+	}
+	p.mu.Lock()
+	for _, pr := range l.waiting {
+		var err error
+		if losses[pr.key].Unknown {
+			err = &AmbiguousError{Partition: p.o.ID, Key: pr.key, Reason: reason}
+		}
+		p.finish(pr, err)
+	}
+	for _, pd := range l.pending {
+		pd.settle()
+	}
+	p.mu.Unlock()
+	for _, loss := range losses {
+		p.o.Events.Lost(loss)
+	}
+}
+
+// leaveOffice ends the leadership, nil if there is none, and reports whether this member failed. From then on waiting and pending
+// are the caller's.
+func (p *Partition) leaveOffice() (l *leadership, failed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l = p.lead
+	p.lead, p.handing, p.offered = nil, false, false
+	if l == nil {
+		return nil, false
+	}
 	close(l.over)
+	p.outbox.drop()
 	p.guard.resign()
+	p.guard.stoodDown(p.o.Clock())
+	p.awake.Store(true)
 	l.endEpoch()
 	if l.drained != nil {
 		close(l.drained)
@@ -119,20 +154,19 @@ func (p *Partition) ended(reason string) {
 	if len(l.waiting) > 0 {
 		p.lostWith.Add(1)
 	}
-	for _, pr := range l.waiting {
-		p.finish(pr, &AmbiguousError{Partition: p.o.ID, Key: pr.key, Reason: reason})
+	return l, p.failure != nil
+}
+
+// loss completes what is told of a document with writes in flight. The outcome of appends is known when the document ends, here,
+// where the last of them leaves it: what is applied is committed. A member that failed vouches for nothing.
+func (p *Partition) loss(key store.Key, pd *pending, l Loss, failed bool) Loss {
+	head, ok, err := p.o.Documents.Head(key)
+	if err != nil || !ok {
+		return l
 	}
-	for _, pd := range l.pending {
-		close(pd.settled)
-	}
-	p.mu.Unlock()
-	for key := range l.pending {
-		loss := Loss{Key: key, Epoch: l.term, LastSeq: -1, Reason: reason}
-		if head, ok, err := p.o.Documents.Head(key); err == nil && ok {
-			loss.LastSeq = head.HeadSeq
-		}
-		p.o.Events.Lost(loss)
-	}
+	l.LastSeq = head.HeadSeq
+	l.Unknown = failed || pd.opaque || head.Generation != pd.head.Generation || head.HeadSeq != pd.head.HeadSeq || head.Chain != pd.head.Chain
+	return l
 }
 
 // lookOut ends a leadership that can not go on although Raft has not said so: a durable step failed, or no majority has
@@ -140,7 +174,7 @@ func (p *Partition) ended(reason string) {
 func (p *Partition) lookOut() {
 	p.mu.Lock()
 	l, failure := p.lead, p.failure
-	now := time.Now()
+	now := p.o.Clock()
 	lost := l != nil && l.leaseless(now) > 2*p.o.Timing.Heartbeat
 	if lost { // as far as was seen the last time: this goroutine may have been late
 		s, _ := p.standing(now)
@@ -167,7 +201,7 @@ func (l *leadership) leaseless(now time.Time) time.Duration {
 
 // review looks at the standing, opens or ends the epoch accordingly and returns when to look again.
 func (p *Partition) review() time.Duration {
-	now := time.Now()
+	now := p.o.Clock()
 	p.mu.Lock()
 	l := p.lead
 	if l != nil && p.raft.Load().CurrentTerm() != l.term && p.raft.Load().State() == raft.Leader {
@@ -187,6 +221,8 @@ func (p *Partition) review() time.Duration {
 	}
 	switch {
 	case l == nil:
+		return time.Hour
+	case r == Serves && p.o.Keeper.keep(p, until):
 		return time.Hour
 	case r == Serves:
 		return max(until.Sub(now), time.Millisecond)
@@ -221,7 +257,7 @@ func (p *Partition) refresh(now time.Time) (Refusal, time.Time) {
 // standing gathers what the serving rule looks at, and when the lease ends. The caller holds mu.
 func (p *Partition) standing(now time.Time) (standing, time.Time) {
 	r := p.raft.Load()
-	s := standing{failed: p.failure != nil || p.closed, safeMode: p.safeMode != "", handingOver: p.handing}
+	s := standing{failed: p.failure != nil || p.closed, safeMode: p.safeMode != "", handingOver: p.handing, offered: p.offered}
 	if p.lead == nil || r.State() != raft.Leader || r.CurrentTerm() != p.lead.term {
 		return s, now
 	}
@@ -232,7 +268,8 @@ func (p *Partition) standing(now time.Time) (standing, time.Time) {
 		s.lease = true
 		return s, p.lead.lease
 	}
-	until, ok := p.leaseUntil(p.lead.term, now)
+	p.lead.voters = p.voters()
+	until, ok := p.leaseOf(p.lead.term, p.lead.voters, now)
 	if s.lease = ok && now.Before(until); s.lease {
 		p.lead.lease = until
 	}
@@ -245,18 +282,28 @@ func (p *Partition) forgetLease() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lead != nil {
-		p.lead.lease = time.Time{}
+		p.lead.lease, p.lead.voters = time.Time{}, nil
 	}
 }
 
-// leaseUntil is when the lease of term ends: a majority followed at some send time, and the lease runs from there,
-// shortened by the drift two clocks may have (design §9).
+// leaseUntil is when the lease of term ends, by the present voters.
 func (p *Partition) leaseUntil(term uint64, now time.Time) (time.Time, bool) {
-	at, ok := p.guard.followed(term, p.voters(), now)
+	return p.leaseOf(term, p.voters(), now)
+}
+
+// leaseOf is when the lease of term ends: a majority followed at some send time, and the lease runs from there, shortened by
+// the drift two clocks may have (design §9).
+func (p *Partition) leaseOf(term uint64, voters []raft.ServerID, now time.Time) (time.Time, bool) {
+	at, ok := p.guard.followed(term, voters, now)
 	if !ok {
 		return now, false
 	}
-	return at.Add(time.Duration(float64(p.o.Timing.Lease) * (1 - p.o.Timing.Drift))), true
+	return leaseEnd(at, p.o.Timing.Lease, p.o.Timing.Drift), true
+}
+
+// leaseEnd is when a lease ends that a majority granted for requests sent at a time, or later.
+func leaseEnd(sent time.Time, length time.Duration, drift float64) time.Time {
+	return sent.Add(time.Duration(float64(length) * (1 - drift)))
 }
 
 // inOffice reports whether Raft leads here with a lease that holds, whether or not this member serves.
@@ -284,7 +331,7 @@ func (p *Partition) voters() []raft.ServerID {
 	return ids
 }
 
-// lookLeader reports who leads when that changed, "" when nobody is known to.
+// lookLeader reports who leads when that changed, "" when nobody is known to: who is missed leads no more.
 func (p *Partition) lookLeader() {
 	r := p.raft.Load()
 	term := r.CurrentTerm()
@@ -294,6 +341,9 @@ func (p *Partition) lookLeader() {
 		_, id = r.LeaderWithID()
 	}
 	p.mu.Lock()
+	if p.missing(id) {
+		id = ""
+	}
 	changed := id != p.leaderID || id != "" && term != p.leadTerm
 	p.leaderID, p.leadTerm = id, term
 	p.mu.Unlock()
@@ -302,12 +352,26 @@ func (p *Partition) lookLeader() {
 	}
 }
 
+// missing reports whether a leader that Raft knows is missed by this member: Raft's own timers are slow. The caller holds mu.
+func (p *Partition) missing(leader raft.ServerID) bool {
+	return leader != p.o.Self && !p.candidacy.silent.IsZero() && p.o.Clock().Sub(p.guard.lastContact()) >= p.o.Timing.Heartbeat
+}
+
+// knownLeader is who leads as Raft here knows it, "" when unknown or missed. The caller holds mu.
+func (p *Partition) knownLeader(r *raft.Raft) raft.ServerID {
+	_, id := r.LeaderWithID()
+	if p.missing(id) {
+		return ""
+	}
+	return id
+}
+
 // Epoch returns the term this member serves in and a context that ends with the lease: the fencing token and the scope
 // for an application's own side effects (design §9).
 func (p *Partition) Epoch() (uint64, context.Context, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if r, _ := p.refresh(time.Now()); r != Serves {
+	if r, _ := p.refresh(p.o.Clock()); r != Serves {
 		return 0, nil, p.notServing(r)
 	}
 	return p.lead.term, p.lead.epoch, nil
@@ -323,7 +387,7 @@ func (p *Partition) notServing(r Refusal) *NotServingError {
 		e.Detail = p.safeMode
 	}
 	if raftNode := p.raft.Load(); raftNode != nil {
-		_, e.Leader = raftNode.LeaderWithID()
+		e.Leader = p.knownLeader(raftNode)
 	}
 	return e
 }

@@ -47,7 +47,8 @@ func (l *lease) majority(term uint64, voters []raft.ServerID, self raft.ServerID
 	if !slices.Contains(voters, self) {
 		return time.Time{}, false
 	}
-	times := make([]time.Time, 0, len(voters))
+	var room [7]time.Time
+	times := room[:0]
 	for _, v := range voters {
 		if v == self {
 			times = append(times, now)

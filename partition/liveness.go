@@ -19,11 +19,24 @@ type Liveness interface {
 	Follow(partition uint32, term uint64, leader string)
 	Unfollow(partition uint32)
 	Contact(partition uint32) (leader string, term uint64, at time.Time)
+	Gap(partition uint32) time.Duration
 	Release(partition uint32, candidate string, now time.Time, lease time.Duration) bool
 }
 
-// backstop is how much slower than Timing.Heartbeat Raft's own timers are when there is a Liveness.
-const backstop = 30
+// backstop is how much slower than Timing.Heartbeat Raft's own timers are when there is a Liveness. Its lease is half as long: it
+// is what makes a leader step down that is muted.
+const backstop = 60
+
+// mostPatience bounds, in heartbeats, how long a follower waits for a leader whose beats come irregularly.
+const mostPatience = 4
+
+// missedAfter is how long this member waits for its leader before it campaigns: a heartbeat, and longer while the beats of the
+// leader's host come so irregularly that one and a half times their longest pause is. Machines that are too busy to send in time are
+// too busy to elect another leader, too.
+func (p *Partition) missedAfter() time.Duration {
+	beat := p.o.Timing.Heartbeat
+	return min(max(beat, p.o.Liveness.Gap(p.o.ID)*3/2), mostPatience*beat)
+}
 
 // quietCommit is after what quiet time Raft itself would tell followers the commit index: never, as far as that is possible.
 // Entries tell it, and notes (Partition.Tick).
@@ -41,11 +54,24 @@ func (g *guard) follow(leader raft.ServerID, term uint64) {
 	g.live.Follow(g.partition, term, string(leader))
 }
 
-// unfollow takes that back. The caller holds mu.
+// unfollow takes that back; when the leader was last heard of stays known. The caller holds mu.
 func (g *guard) unfollow() {
-	g.follows = promise{}
 	if g.live != nil {
+		g.keepContact()
 		g.live.Unfollow(g.partition)
+	}
+	g.follows = promise{}
+}
+
+// keepContact remembers when the beats brought word of the leader, which the host forgets when it is not followed any more. The
+// caller holds mu.
+func (g *guard) keepContact() {
+	at := g.beatContact()
+	if at.After(g.contact) {
+		g.contact = at
+	}
+	if at.After(g.heard) {
+		g.heard = at
 	}
 }
 
@@ -72,7 +98,9 @@ func (g *guard) release(candidate raft.ServerID, now time.Time, excused bool) bo
 		return false
 	case g.live == nil:
 		return true
-	case !g.live.Release(g.partition, string(candidate), now, g.leaseFor):
+	}
+	g.keepContact()
+	if !g.live.Release(g.partition, string(candidate), now, g.leaseFor) {
 		return false
 	}
 	g.follows = promise{}
@@ -175,7 +203,7 @@ func (g *guard) reassure(peer raft.ServerID, term uint64) error {
 	if err := g.mayReplicate(term); err != nil {
 		return err
 	}
-	sent := time.Now()
+	sent := g.now()
 	req := &raft.AppendEntriesRequest{RPCHeader: g.header(), Term: term}
 	resp := new(raft.AppendEntriesResponse)
 	if err := g.inner.AppendEntries(peer, raft.ServerAddress(peer), req, resp); err != nil {
@@ -194,7 +222,11 @@ func (g *guard) newer(term, answered uint64) {
 	}
 }
 
-func (g *guard) header() raft.RPCHeader { return headerOf(g.self) }
+func (g *guard) header() raft.RPCHeader {
+	h := headerOf(g.self)
+	h.Addr = g.mark(h.Addr)
+	return h
+}
 
 func headerOf(id raft.ServerID) raft.RPCHeader {
 	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: []byte(id)}
@@ -241,6 +273,25 @@ func (g *guard) take(candidate raft.ServerID, now time.Time) error {
 	}
 	g.ballot = ballot{candidate: candidate, until: now.Add(g.leaseFor / 2)}
 	return nil
+}
+
+// voted notes that Raft here voted for a candidate, which is given the time to win and to say so: this member misses nobody
+// meanwhile (§5.2 of the Raft paper), and no other candidate gets its pre-vote.
+func (g *guard) voted(req *raft.RequestVoteRequest, r raft.RPCResponse, now time.Time) {
+	if resp, ok := r.Response.(*raft.RequestVoteResponse); !ok || !resp.Granted || r.Error != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.contact = now
+	g.ballot = ballot{candidate: raft.ServerID(req.ID), until: now.Add(g.leaseFor)}
+}
+
+// stoodDown starts the time in which this member, in office until now, hears of the next leader.
+func (g *guard) stoodDown(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.contact = now
 }
 
 // giveBack ends a ballot that a candidate holds and has no use for.

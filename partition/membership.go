@@ -14,15 +14,16 @@ type Desired struct {
 	Prefer           string
 }
 
-// Peer is what the leader knows of a member of its partition, from that member's own reports. Members that never
+// Peer is what the leader knows of a member of its partition, from that member's own reports and what it acknowledged. Members that never
 // reported, or not lately, are not Alive.
 type Peer struct {
 	ID       raft.ServerID // host@incarnation
 	Alive    bool
 	Ready    bool // it runs its Raft and holds a log or a marker
 	Complete bool
-	Draining bool // its host gives leadership away
-	Applied  uint64
+	Draining bool   // its host gives leadership away
+	Unsteady bool   // its host was gone a short time ago: it is not given leadership for its preference
+	Applied  uint64 // or, for nextStep, held in the log by now
 	Founding uint64 // the founding of the group it belongs to (Partition.Founding); 0 unknown
 }
 
@@ -43,6 +44,8 @@ type Step struct {
 	Kind   StepKind
 	ID     raft.ServerID
 	Reason string
+	// Settled goes with StepNone: there will be none before the cluster file, or who takes part, is another. Only Advance says so.
+	Settled bool
 }
 
 func (s Step) String() string {
@@ -60,6 +63,9 @@ type View struct {
 	Founding uint64
 	// MaxLag is how many entries a member may be behind the leader and still count as caught up.
 	MaxLag uint64
+	// Reach is how many entries a member may be behind the leader and still get all of them from its log, however much is
+	// committed until the next step is: the trail behind a marker, less what may be in flight.
+	Reach uint64
 }
 
 // HostOf returns the host name of a server id.
@@ -90,7 +96,7 @@ func (v View) add() Step {
 	for _, host := range slices.Concat(v.Desired.Voters, v.Desired.Replicas) {
 		for _, p := range v.sortedPeers() {
 			if HostOf(p.ID) == host && p.Alive && p.Ready && p.Founding == v.Founding && !v.has(p.ID) {
-				return Step{StepAdd, p.ID, "listed in the cluster file"}
+				return Step{Kind: StepAdd, ID: p.ID, Reason: "listed in the cluster file"}
 			}
 		}
 	}
@@ -110,7 +116,7 @@ func (v View) promote() Step {
 		if !v.majorityComplete(append(v.voters(), s.ID)) {
 			continue
 		}
-		return Step{StepPromote, s.ID, "complete and caught up"}
+		return Step{Kind: StepPromote, ID: s.ID, Reason: "complete and caught up"}
 	}
 	return Step{}
 }
@@ -139,9 +145,9 @@ func (v View) remove() Step {
 			return v.transfer(func(id raft.ServerID) bool { return id != v.Self && slices.Contains(v.Desired.Voters, HostOf(id)) }, "this leader is leaving the partition")
 		}
 		if demote {
-			return Step{StepDemote, s.ID, "listed as replica"}
+			return Step{Kind: StepDemote, ID: s.ID, Reason: "listed as replica"}
 		}
-		return Step{StepRemove, s.ID, "not listed, or an older incarnation"}
+		return Step{Kind: StepRemove, ID: s.ID, Reason: "not listed, or an older incarnation"}
 	}
 	return Step{}
 }
@@ -199,12 +205,30 @@ func (v View) awaited(surplusAlive bool) bool {
 	return false
 }
 
+// settled reports whether the configuration is what the cluster file wants and is led by whom it prefers, and consists of the
+// newest incarnations that are heard of.
+func (v View) settled() bool {
+	if len(v.Servers) != len(v.Desired.Voters)+len(v.Desired.Replicas) || v.Desired.Prefer != "" && HostOf(v.Self) != v.Desired.Prefer {
+		return false
+	}
+	for _, s := range v.Servers {
+		listed := v.Desired.Replicas
+		if s.Suffrage == raft.Voter {
+			listed = v.Desired.Voters
+		}
+		if _, known := v.Peers[s.ID]; !known || !slices.Contains(listed, HostOf(s.ID)) {
+			return false
+		}
+	}
+	return true
+}
+
 // prefer hands leadership to the preferred host once the configuration matches the file.
 func (v View) prefer() Step {
 	if v.Desired.Prefer == "" || HostOf(v.Self) == v.Desired.Prefer {
 		return Step{}
 	}
-	return v.transfer(func(id raft.ServerID) bool { return HostOf(id) == v.Desired.Prefer }, "preferred leader")
+	return v.transfer(func(id raft.ServerID) bool { return HostOf(id) == v.Desired.Prefer && !v.Peers[id].Unsteady }, "preferred leader")
 }
 
 // transfer picks the most caught-up live, complete voter that `fits`.
@@ -222,7 +246,7 @@ func (v View) transfer(fits func(raft.ServerID) bool, reason string) Step {
 	if !found {
 		return Step{}
 	}
-	return Step{StepTransfer, best.ID, reason}
+	return Step{Kind: StepTransfer, ID: best.ID, Reason: reason}
 }
 
 func (v View) caughtUp(p Peer) bool { return p.Applied+v.MaxLag >= v.Applied }
@@ -241,10 +265,13 @@ func (v View) voters() []raft.ServerID {
 	return ids
 }
 
+// majorityComplete reports whether a majority holds, or is going to hold, everything that is committed. A member that has
+// no holes may have to be sent a marker instead of what it has not got yet; so it counts only within reach of the leader's
+// log. Otherwise the last member but the leader that holds an entry could be voted out.
 func (v View) majorityComplete(voters []raft.ServerID) bool {
 	n := 0
 	for _, id := range voters {
-		if p := v.Peers[id]; p.Alive && p.Complete {
+		if p := v.Peers[id]; p.Alive && p.Complete && p.Applied+max(v.MaxLag, v.Reach) >= v.Applied {
 			n++
 		}
 	}

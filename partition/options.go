@@ -8,13 +8,14 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/adamantdb/adamant/internal/clock"
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/store"
 )
 
 // Timing holds the durations of one group. The zero value of a field means the default.
 type Timing struct {
-	// Heartbeat is how long a follower waits, once to twice, before it misses its leader. Default 400 ms.
+	// Heartbeat is how long a follower waits, once to twice, before it misses its leader. Default 350 ms.
 	Heartbeat time.Duration
 	// Election is how long a candidate waits, once to twice, before it tries again. Default: Heartbeat.
 	Election time.Duration
@@ -35,7 +36,7 @@ func (t Timing) withDefaults() Timing {
 			*v = def
 		}
 	}
-	set(&t.Heartbeat, 400*time.Millisecond)
+	set(&t.Heartbeat, 350*time.Millisecond)
 	set(&t.Election, t.Heartbeat)
 	set(&t.Lease, t.Heartbeat)
 	set(&t.Grace, 5*t.Election)
@@ -57,6 +58,7 @@ type Documents interface {
 	Complete() bool
 	Coverage() interval.Set
 	Head(store.Key) (store.Head, bool, error)
+	HeadInMemory(store.Key) (head store.Head, ok, known bool, err error)
 	View(store.Key) (*store.View, error)
 }
 
@@ -67,7 +69,7 @@ type Events struct {
 	Leader func(leader raft.ServerID, term uint64)
 	// Serving is called when this member starts or stops serving, with the epoch and the reason.
 	Serving func(epoch uint64, r Refusal)
-	// Lost is called for every document with writes in flight when leadership ends: their outcome is unknown.
+	// Lost is called for every document with writes in flight when leadership ends.
 	Lost func(Loss)
 	// Hole is called when the member took over a marker that left it with a hole.
 	Hole func()
@@ -75,6 +77,8 @@ type Events struct {
 	Configuration func(raft.Configuration)
 	// Failed is called once, when a durable step failed and the member stopped.
 	Failed func(error)
+	// Roused is called when Awake turns true, also with locks held, from any goroutine.
+	Roused func()
 }
 
 // Loss describes a document whose writes were in flight when leadership was lost (design §9, catastrophic failure).
@@ -82,6 +86,7 @@ type Loss struct {
 	Key     store.Key
 	Epoch   uint64
 	LastSeq int64 // newest seq known to be committed; -1 when the document was being created
+	Unknown bool  // some of the writes may or may not take effect; false: they did, and were acknowledged
 	Reason  string
 }
 
@@ -96,17 +101,27 @@ type Options struct {
 	// Campaigns takes a token while a member stands for election: its room is how many members of the host may at once. Nil:
 	// any number.
 	Campaigns chan struct{}
-	Timing    Timing
-	Limits    Limits
-	// Trailing is how many entries stay in the log behind a marker; more than Limits.InFlight. Default 2048.
+	// Keeper, shared by the members of the host, looks after the ends of their leases. Nil: a timer of each member.
+	Keeper *Keeper
+	// Clock is what leases, promises and contacts are measured by; all of them, and the beats of Liveness, by the same one
+	// (package clock). Default time.Now.
+	Clock  clock.Clock
+	Timing Timing
+	Limits Limits
+	// Trailing is how many commands about stay in the log behind a marker; more than Limits.InFlight, and always more entries than
+	// that. Default 2048.
 	Trailing uint64
-	// Threshold is how many entries must have been applied since the last marker for Truncate to make a new one.
+	// Threshold is how many entries or commands must have been applied since the last marker for Truncate to make a new one.
 	// Default 1024.
 	Threshold uint64
 	// ThresholdBytes is the same in bytes of entries, for large ones. Default 16 MiB.
 	ThresholdBytes int64
 	// TrailingBytes bounds what stays behind a marker, as long as that is more than Limits.InFlight entries. Default 32 MiB.
 	TrailingBytes int64
+	// Returned is set for a member that left the group before, under this very id, and dropped what it held: votes and entries
+	// that it acknowledged are forgotten (lemma I2 of design §5). It gives no vote until its configuration lists it again.
+	// By then its log is longer than that of any candidate who still counts it as the voter that it was.
+	Returned bool
 	// SafeMode starts the member in safe mode, for the reason given.
 	SafeMode string
 	Events   Events
@@ -127,6 +142,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Limits.InFlight > maxInFlight {
 		errs = append(errs, fmt.Errorf("partition: InFlight %d is more than %d", o.Limits.InFlight, maxInFlight))
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
 	if o.Trailing == 0 {
 		o.Trailing = 2048
@@ -165,6 +183,9 @@ func none(e *Events) {
 	}
 	if e.Configuration == nil {
 		e.Configuration = func(raft.Configuration) {}
+	}
+	if e.Roused == nil {
+		e.Roused = func() {}
 	}
 	if e.Failed == nil {
 		e.Failed = func(error) {}

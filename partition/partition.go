@@ -25,6 +25,7 @@ type Partition struct {
 	guard    *guard
 	log      *watchedLog
 	fsm      *stateMachine
+	outbox   outbox
 	notify   chan bool             // Raft: leadership gained, lost
 	observed chan raft.Observation // Raft: another leader, or none
 	poke     chan struct{}         // watch: look again
@@ -34,17 +35,20 @@ type Partition struct {
 	verify   verification
 
 	draining atomic.Bool
-	awake    atomic.Bool // see Awake
+	awake    alertness   // see Awake
+	back     atomic.Bool // Options.Returned no longer holds: a configuration has listed this member
 	joined   atomic.Bool // a follower acknowledged for the first time since the last note
 
-	markers, alreadyThere, lostWith atomic.Uint64
+	markers, alreadyThere, lostWith, candidacies atomic.Uint64
 
 	mu   sync.Mutex
 	lead *leadership // non-nil while Raft leads here, as far as watch has heard
 	// proposals numbers commands for the life of the process, never anew within a term: two stays in office may be seen
 	// under one term when notifications are late.
 	proposals uint64
+	work      worksheet
 	handing   bool   // leadership is being handed over: no new proposals
+	offered   bool   // it was offered: another may lead any moment
 	safeMode  string // reason; "" when not in safe mode
 	failure   error  // a durable step failed
 	closed    bool
@@ -65,9 +69,10 @@ func Open(options Options) (*Partition, error) {
 		return nil, err
 	}
 	p := &Partition{o: o, notify: make(chan bool, 16), observed: make(chan raft.Observation, 1), poke: make(chan struct{}, 1),
-		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader}
+		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader, awake: alertness{roused: o.Events.Roused}}
 	// What a member before this one staged is durable before Raft starts: starting stores the term, which waits.
-	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail}
+	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock, release: p.outbox.release}
+	p.outbox.landing, p.outbox.apply = p.log.landing, func(entry []byte) { p.raft.Load().Apply(entry, 0) }
 	p.fsm = &stateMachine{docs: o.Documents, awaitLog: p.log.await, complete: p.complete, onConfig: o.Events.Configuration, failed: p.fail}
 	if err := p.recoverHole(); err != nil {
 		return nil, err
@@ -76,8 +81,9 @@ func Open(options Options) (*Partition, error) {
 	if err != nil && err.Error() != "not found" {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
-	p.guard = &guard{partition: o.ID, inner: o.Transport, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
-		covered: p.covered, term: p.term, log: p.log, stuck: p.stuck, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.joined.Store(true); p.awake.Store(true) }}
+	p.guard = &guard{partition: o.ID, inner: o.Transport, now: o.Clock, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
+		covered: p.covered, term: p.Term, log: p.log, stuck: p.stuck, returned: p.returned, origin: &p.fsm.lineage, founding: p.Founding, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.joined.Store(true); p.awake.Store(true) },
+		stir: func() { p.awake.Store(true) }}
 	p.guard.start(term)
 	if err := p.startRaft(); err != nil {
 		p.guard.close()
@@ -118,7 +124,7 @@ func (p *Partition) raftConfig() *raft.Config {
 	c.CommitTimeout = p.o.Timing.Commit
 	if p.o.Liveness != nil {
 		slow := backstop * p.o.Timing.Heartbeat
-		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = slow, slow, slow
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = slow, slow, slow/2
 		c.CommitTimeout = quietCommit
 	}
 	c.MaxAppendEntries = p.o.Limits.InFlight + 2
@@ -157,10 +163,14 @@ func (p *Partition) recoverHole() error {
 		}
 	}
 	h, err := decodePayload(m.Payload)
+	if err == nil {
+		err = checkConfiguration(m)
+	}
 	if err != nil {
 		return fmt.Errorf("partition %d: stored marker: %w", p.o.ID, err)
 	}
 	p.fsm.founding, p.fsm.terms, p.fsm.index, p.fsm.term = h.founding, h.terms, m.Index, m.Term
+	p.fsm.descend(h)
 	p.fsm.configuration, p.fsm.configIndex = m.Configuration, m.ConfigurationIndex
 	return nil
 }
@@ -168,7 +178,15 @@ func (p *Partition) recoverHole() error {
 // recoverFounding finds the group's id in the log of a member without a marker. Only what was applied is known to be
 // committed; Raft itself reads it again as soon as a leader tells how far that is, which may be never.
 func (p *Partition) recoverFounding(last uint64) error {
-	for i := uint64(1); i <= min(last, p.o.Documents.Applied()); i++ {
+	return p.eachFounding(1, min(last, p.o.Documents.Applied()), func(founding uint64) bool {
+		p.fsm.founding = founding
+		return false
+	})
+}
+
+// eachFounding visits the ids that entries of the log would found the group with, until visit returns false.
+func (p *Partition) eachFounding(first, last uint64, visit func(founding uint64) bool) error {
+	for i := first; i <= last; i++ {
 		var l raft.Log
 		if err := p.o.Log.GetLog(i, &l); err != nil {
 			return fmt.Errorf("partition %d: read entry %d: %w", p.o.ID, i, err)
@@ -176,16 +194,38 @@ func (p *Partition) recoverFounding(last uint64) error {
 		if l.Type != raft.LogCommand {
 			continue
 		}
-		c, err := decodeCommand(l.Data)
+		c, ok, err := barrierIn(l.Data)
 		if err != nil {
 			return fmt.Errorf("partition %d: entry %d: %w", p.o.ID, i, err)
 		}
-		if c.founds(l.Term) {
-			p.fsm.founding = c.Founding
+		if ok && c.founds(l.Term) && !visit(c.Founding) {
 			return nil
 		}
 	}
 	return nil
+}
+
+// Recognize takes the group's id from a leader that serves, if this member does not know it and its own log holds an entry of
+// that very group. A member that was away before it had applied anything, and was taken out meanwhile, hears of it in no
+// other way: nobody replicates to it until it is known to belong to the group.
+func (p *Partition) Recognize(founding uint64) (bool, error) {
+	first, err := p.o.Log.FirstIndex()
+	if err != nil {
+		return false, err
+	}
+	last, err := p.o.Log.LastIndex()
+	if err != nil || first == 0 || founding == 0 || p.Founding() != 0 {
+		return false, err
+	}
+	found := false
+	err = p.eachFounding(first, last, func(id uint64) bool {
+		found = id == founding
+		return !found
+	})
+	if !found || err != nil {
+		return false, err
+	}
+	return p.fsm.recognize(founding), nil
 }
 
 // Seed prepares the empty log of a joining member: it starts from a leader's marker, with a hole up to it, so that Raft
@@ -204,7 +244,21 @@ func Seed(log store.LogGroup, m store.Marker) error {
 	if _, err := decodePayload(m.Payload); err != nil {
 		return err
 	}
+	if err := checkConfiguration(m); err != nil {
+		return err
+	}
 	return log.SaveMarker(m, false)
+}
+
+// checkConfiguration refuses a marker whose configuration Raft would panic on, now and at every start.
+func checkConfiguration(m store.Marker) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("configuration of the marker at %d: %v", m.Index, p)
+		}
+	}()
+	raft.DecodeConfiguration(m.Configuration)
+	return nil
 }
 
 // HasData reports whether a member's log and documents hold anything a first start would not find.
@@ -229,8 +283,8 @@ func (p *Partition) Bootstrap(servers []raft.Server) error {
 // ID is the partition's number in the cluster file.
 func (p *Partition) ID() uint32 { return p.o.ID }
 
-// term is Raft's current term; 0 until Raft runs.
-func (p *Partition) term() uint64 {
+// Term is Raft's current term; 0 until Raft runs.
+func (p *Partition) Term() uint64 {
 	if r := p.raft.Load(); r != nil {
 		return r.CurrentTerm()
 	}
@@ -243,19 +297,25 @@ func (p *Partition) vetoed(now, lastContact time.Time) bool {
 	return (p.draining.Load() || !p.o.Documents.Complete()) && now.Sub(lastContact) < p.o.Timing.Grace
 }
 
-// stuck reports whether the disk has kept a durable step waiting for longer than followers wait for their leader.
-func (p *Partition) stuck(now time.Time) bool { return p.log.overdue(now) > p.o.Timing.Heartbeat }
+// stuckBeats is how many heartbeats a durable step may take. Disks hold a step up for half a second now and then, and where all hosts'
+// disks are slow another leader is no better off: electing it takes more steps.
+const stuckBeats = 2
+
+// stuck reports whether the disk has kept a durable step waiting for so long that another member should lead.
+func (p *Partition) stuck(now time.Time) bool {
+	return p.log.overdue(now) > stuckBeats*p.o.Timing.Heartbeat
+}
 
 // Drain makes the member leave leadership to others from now on: it takes no offer and campaigns late.
 func (p *Partition) Drain() { p.draining.Store(true) }
 
 // covered reports whether a marker tells this member nothing: its log already matches the leader's at the marker.
 func (p *Partition) covered(req *raft.InstallSnapshotRequest) bool {
-	if m, ok, err := p.o.Log.Marker(); err == nil && ok && m.Index >= req.LastLogIndex {
-		return true
+	own := uint64(0)
+	if m, ok, err := p.o.Log.Marker(); err == nil && ok {
+		own = m.Index
 	}
-	term, ok := termOf(p.o.Log)(req.LastLogIndex)
-	return ok && term == req.LastLogTerm
+	return matchesMarker(own, req.LastLogIndex, req.LastLogTerm, termOf(p.o.Log))
 }
 
 // install takes over a marker received from a leader.
@@ -278,7 +338,20 @@ func (p *Partition) install(m store.Marker) error {
 	return nil
 }
 
-// Truncate makes a marker and truncates the log when enough entries, or bytes of them, were applied since the last one.
+// Installing reports whether a marker is being taken over: its hole is recorded, and it is not stored yet, perhaps because of a
+// crash in between. To heal such a hole would be too early: after another crash the documents would cover what neither log nor
+// marker reach, like those of a member whose log was lost.
+func (p *Partition) Installing() (bool, error) {
+	applied := p.o.Documents.Applied()
+	m, _, err := p.o.Log.Marker()
+	if err != nil {
+		return false, err
+	}
+	last, err := p.o.Log.LastIndex()
+	return applied > max(m.Index, last), err
+}
+
+// Truncate makes a marker and truncates the log when enough entries, commands or bytes were applied since the last one.
 // The host calls it for all partitions at once, so that their syncs of the document engine share one fsync (design §4).
 func (p *Partition) Truncate(ctx context.Context) error {
 	m, _, err := p.o.Log.Marker()
@@ -289,21 +362,25 @@ func (p *Partition) Truncate(ctx context.Context) error {
 		p.fail(fmt.Errorf("write what was applied: %w", err))
 		return fmt.Errorf("partition %d: %w", p.o.ID, err)
 	}
-	applied, bytes := p.o.Documents.Applied(), p.fsm.bytesSince(m.Index)
-	if applied <= m.Index || applied < m.Index+p.o.Threshold && bytes < p.o.ThresholdBytes {
+	applied := p.o.Documents.Applied()
+	commands, bytes := p.fsm.since(m.Index)
+	if applied <= m.Index || applied < m.Index+p.o.Threshold && commands < p.o.Threshold && bytes < p.o.ThresholdBytes {
 		return nil
 	}
-	if err := p.fitTrail(bytes / int64(applied-m.Index)); err != nil {
+	if err := p.fitTrail(applied-m.Index, commands, bytes); err != nil {
 		return err
 	}
 	return p.Mark(ctx)
 }
 
-// fitTrail chooses how many entries stay behind the marker, so that large ones do not fill the disk: as many as
-// TrailingBytes hold of the size seen lately, but always more than may be in flight.
-func (p *Partition) fitTrail(entryBytes int64) error {
+// fitTrail chooses how many entries stay behind the marker, given how much was applied lately, so that large ones do not fill the
+// disk: as many as hold Trailing commands, and TrailingBytes, but always more than may be in flight.
+func (p *Partition) fitTrail(entries, commands uint64, bytes int64) error {
 	trail := p.o.Trailing
-	if entryBytes > 0 {
+	if commands > entries {
+		trail = uint64(float64(trail) * float64(entries) / float64(commands))
+	}
+	if entryBytes := bytes / int64(entries); entryBytes > 0 {
 		trail = min(trail, uint64(p.o.TrailingBytes/entryBytes))
 	}
 	trail = max(trail, uint64(p.o.Limits.InFlight)+1)
@@ -369,6 +446,13 @@ func (p *Partition) fail(err error) {
 // Fail stops the member because the host's storage failed.
 func (p *Partition) Fail(err error) { p.fail(err) }
 
+// Failure is what stopped the member, nil while nothing did.
+func (p *Partition) Failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failure
+}
+
 // wake makes watch look at the state again.
 func (p *Partition) wake() {
 	select {
@@ -391,6 +475,7 @@ func (p *Partition) Close() error {
 	p.log.abandon(ErrClosed)
 	p.guard.close()
 	err := f.Error()
+	p.outbox.close()
 	p.watching.Wait()
 	p.guard.leave()
 	return err

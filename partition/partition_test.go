@@ -67,7 +67,7 @@ func TestOverlappingAppendsOneWins(t *testing.T) {
 }
 
 func TestPipelinedAppendsAndRetries(t *testing.T) {
-	g := newGroup(t, 3, nil)
+	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat = steady }) // the writers leave nobody else a processor
 	l := g.serving()
 	must(t, l.create("a"))
 	var wg sync.WaitGroup
@@ -284,7 +284,7 @@ func TestHarvestKeepsAcknowledgedEntries(t *testing.T) {
 	must(t, nd.log.StoreLogs(logs))
 	fsm := &stateMachine{docs: nd.docs, awaitLog: func(uint64) error { return nil }, complete: func([]outcome) {}, onConfig: func(raft.Configuration) {}, failed: func(err error) { t.Error(err) }}
 	fsm.ApplyBatch(logs[:4]) // it knows of 4, holds 10
-	marker := store.Marker{Index: 30, Term: 3, Payload: payload{0, seen}.encode()}
+	marker := store.Marker{Index: 30, Term: 3, Payload: payload{terms: seen}.encode()}
 	must(t, fsm.skip(marker, nd.log))
 	for i := 1; i <= 10; i++ {
 		if nd.head(fmt.Sprint("d", i)) != 1 {
@@ -293,5 +293,27 @@ func TestHarvestKeepsAcknowledgedEntries(t *testing.T) {
 	}
 	if got := nd.docs.Status().Holes.String(); got != "[11,30]" {
 		t.Fatalf("holes %s", got)
+	}
+}
+
+// TestAcknowledgedCountsBesideReports: a report is half a second old. By it alone, no member of a busy partition would ever be
+// within reach of the log, and no membership change would come to its end.
+func TestAcknowledgedCountsBesideReports(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	for seq := int64(2); seq <= 20; seq++ {
+		_, err := l.append("a", seq, "{}")
+		must(t, err)
+	}
+	g.applied("a", 20)
+	f := g.other(l)
+	reported := map[raft.ServerID]Peer{f.id: {ID: f.id, Alive: true, Complete: true, Applied: 1}}
+	g.wait("the last acknowledgement", func() bool {
+		v := l.part.view(Desired{}, reported, nil)
+		return v.Peers[f.id].Applied >= v.Applied && v.Applied >= 20
+	})
+	if reported[f.id].Applied != 1 {
+		t.Error("the caller's reports were changed")
 	}
 }

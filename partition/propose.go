@@ -3,9 +3,6 @@ package partition
 import (
 	"context"
 	"errors"
-	"time"
-
-	"github.com/hashicorp/raft"
 
 	"github.com/adamantdb/adamant/store"
 )
@@ -13,6 +10,7 @@ import (
 // proposal is one command on its way. done is closed after err is set, under the partition's mu.
 type proposal struct {
 	key  store.Key
+	pd   *pending // of key
 	done chan struct{}
 	err  error
 }
@@ -22,8 +20,25 @@ type proposal struct {
 type pending struct {
 	head      store.Head
 	exclusive bool // a create, replace, compact or delete is in flight, or waits for the appends in flight
+	opaque    bool // one is in flight: head does not tell its effect
 	count     int
-	settled   chan struct{} // closed when count reaches 0
+	entry     uint64        // in which the outbox gathers the newest of them; 0: in none
+	settled   chan struct{} // closed when count reaches 0; nil while nobody waits
+}
+
+// wait returns what is closed when everything in flight is settled. The caller holds mu.
+func (pd *pending) wait() <-chan struct{} {
+	if pd.settled == nil {
+		pd.settled = make(chan struct{})
+	}
+	return pd.settled
+}
+
+// settle tells who waits that nothing is in flight any more. Either mu is held, or nobody can find pd.
+func (pd *pending) settle() {
+	if pd.settled != nil {
+		close(pd.settled)
+	}
 }
 
 // Do evaluates an operation, proposes it, and returns the head seq after it once it is applied here, which is after a
@@ -33,36 +48,32 @@ func (p *Partition) Do(ctx context.Context, op Operation) (head int64, err error
 	if err := op.Key.Validate(); err != nil {
 		return 0, err
 	}
-	var seen *sighting
+	var seen sight
 	for {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if seen == nil && p.raft.Load().State() == raft.Leader { // a head that is not in memory is read here, not while others wait for the partition
-			if _, _, err := p.o.Documents.Head(op.Key); err != nil {
-				return 0, err
-			}
-		}
-		select {
-		case p.slots <- struct{}{}:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-p.closing:
-			return 0, ErrClosed
+		if err := p.slot(ctx); err != nil {
+			return 0, err
 		}
 		a, err := p.propose(&op, seen)
 		if a.proposal == nil {
 			<-p.slots // nothing in flight
 		}
 		switch {
+		case errors.Is(err, errRead):
+			if _, _, err := p.o.Documents.Head(op.Key); err != nil {
+				return 0, err
+			}
+			seen.read = true
 		case errors.Is(err, errLook):
-			if seen, err = p.look(&op); err != nil {
+			if seen.entries, err = p.look(&op); err != nil {
 				return 0, err
 			}
 		case err != nil:
 			return 0, err
 		case a.wait != nil:
-			seen = nil
+			seen = sight{}
 			select {
 			case <-a.wait:
 			case <-ctx.Done():
@@ -82,6 +93,23 @@ func (p *Partition) Do(ctx context.Context, op Operation) (head int64, err error
 	}
 }
 
+// slot waits until there is room for another proposal in flight, and takes it.
+func (p *Partition) slot(ctx context.Context) error {
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.closing:
+		return ErrClosed
+	}
+}
+
 // attempt is what became of an operation: proposed, to be tried again once what is in flight is settled, or (without
 // either) in effect already.
 type attempt struct {
@@ -95,41 +123,64 @@ type attempt struct {
 type sighting struct {
 	head    store.Head
 	verdict verdict
+	work    worksheet
 	err     error
 }
 
+// sight is what was looked at for an operation before the partition's lock was taken.
+type sight struct {
+	read    bool      // the document's head, which should be in memory by now; if it is not, that is not waited for again
+	entries *sighting // nil: none
+}
+
 // propose evaluates op against the head, pending writes included, and queues the command. What op has to wait for is in
-// flight: an answer must not rest on writes that may yet be lost. Errors: errLook when stored entries have to be looked at.
-func (p *Partition) propose(op *Operation, seen *sighting) (attempt, error) {
+// flight: an answer must not rest on writes that may yet be lost. Errors: errRead and errLook when the document's head, or its stored
+// entries, have to be looked at first.
+func (p *Partition) propose(op *Operation, seen sight) (attempt, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s, _ := p.standing(time.Now())
+	s, _ := p.standing(p.o.Clock())
 	if r := s.serving(); r != Serves {
 		return attempt{}, p.notServing(r)
 	}
 	l := p.lead
+	if op.Epoch != 0 && op.Epoch != l.term {
+		refused := p.notServing(OtherEpoch)
+		refused.Epoch = l.term
+		return attempt{}, refused
+	}
 	pd := l.pending[op.Key]
 	if pd != nil && (pd.exclusive || op.Kind != store.Append) {
 		pd.exclusive = true // appends that come later wait too, or this operation might wait for ever
-		return attempt{wait: pd.settled}, nil
+		return attempt{wait: pd.wait()}, nil
 	}
-	doc, err := p.document(op.Key, pd)
+	doc := &document{}
+	there, err := p.document(op.Key, pd, seen.read, doc)
+	if !p.o.Documents.Complete() { // a scrub takes away what is damaged: nothing follows from what is not here any more
+		return attempt{}, p.notServing(Incomplete)
+	}
 	if err != nil {
 		return attempt{}, err
 	}
+	if !there {
+		doc = nil
+	}
+	w := &p.work
 	var v verdict
-	if seen != nil && pd == nil && doc != nil && doc.head == seen.head {
-		v, err = seen.verdict, seen.err
+	if s := seen.entries; s != nil && pd == nil && there && doc.head == s.head {
+		v, w, err = s.verdict, &s.work, s.err
 	} else {
-		v, err = evaluate(op, doc, p.o.Limits)
+		v, err = evaluate(op, doc, p.o.Limits, w)
 	}
-	if pd != nil && (err != nil || v.mutation == nil) {
-		return attempt{wait: pd.settled}, nil
+	if pd != nil && (err != nil || !v.changes) {
+		return attempt{wait: pd.wait()}, nil
 	}
-	if err != nil || v.mutation == nil {
+	if err != nil || !v.changes {
 		return attempt{head: v.head}, err
 	}
-	return attempt{head: v.head, proposal: p.enqueue(l, pd, doc, op, v)}, nil
+	a := attempt{head: v.head, proposal: p.enqueue(l, pd, doc, op, w)}
+	w.clear()
+	return a, nil
 }
 
 // look evaluates op with sight of the document's entries. The caller does not hold mu.
@@ -143,24 +194,34 @@ func (p *Partition) look(op *Operation) (*sighting, error) {
 	}
 	defer view.Close()
 	s := &sighting{head: view.Head}
-	s.verdict, s.err = evaluate(op, &document{head: view.Head, view: view}, p.o.Limits)
+	s.verdict, s.err = evaluate(op, &document{head: view.Head, view: view}, p.o.Limits, &s.work)
 	return s, nil
 }
 
-// document is what op builds upon, without sight of its entries; nil when it does not exist.
-func (p *Partition) document(key store.Key, pd *pending) (*document, error) {
+// document fills in what op builds upon, without sight of its entries, and reports whether it exists. What is not in memory is read
+// only if read says that this was tried without the lock before; else the error is errRead.
+func (p *Partition) document(key store.Key, pd *pending, read bool, d *document) (bool, error) {
+	d.view = blind{}
 	if pd != nil {
-		return &document{head: pd.head, view: blind{}}, nil
+		d.head = pd.head
+		return true, nil
 	}
-	head, ok, err := p.o.Documents.Head(key)
-	if err != nil || !ok {
-		return nil, err
+	head, ok, known, err := p.o.Documents.HeadInMemory(key)
+	if err == nil && !known {
+		if !read {
+			return false, errRead
+		}
+		head, ok, err = p.o.Documents.Head(key)
 	}
-	return &document{head: head, view: blind{}}, nil
+	d.head = head
+	return ok && err == nil, err
 }
 
-// errLook: an evaluation under the partition's lock needs stored entries.
-var errLook = errors.New("stored entries have to be looked at")
+// errRead and errLook: an evaluation under the partition's lock needs a head that is not in memory, or stored entries.
+var (
+	errRead = errors.New("the document's head has to be read")
+	errLook = errors.New("stored entries have to be looked at")
+)
 
 // blind is the view of a document under the partition's lock.
 type blind struct{}
@@ -169,29 +230,36 @@ func (blind) EntryAt(int64) (store.Entry, bool, error) { return store.Entry{}, f
 func (blind) NewestEnds(int64, int) ([]int64, error)   { return nil, errLook }
 
 // enqueue numbers the command and queues it. The caller holds mu and a slot.
-func (p *Partition) enqueue(l *leadership, pd *pending, doc *document, op *Operation, v verdict) *proposal {
+func (p *Partition) enqueue(l *leadership, pd *pending, doc *document, op *Operation, w *worksheet) *proposal {
+	var pr *proposal
 	if pd == nil {
-		pd = &pending{settled: make(chan struct{})}
+		first := &struct { // in one piece: mostly there is no other proposal
+			proposal
+			pending
+		}{}
+		pr, pd = &first.proposal, &first.pending
 		if doc != nil {
 			pd.head = doc.head
 		}
 		l.pending[op.Key] = pd
+	} else {
+		pr = &proposal{}
 	}
 	pd.count++
 	if op.Kind == store.Append {
-		pd.head.HeadSeq, pd.head.Chain = v.mutation.HeadSeq, v.mutation.Chain
+		pd.head.HeadSeq, pd.head.Chain = w.mutation.HeadSeq, w.mutation.Chain
 		for i := range op.Deltas {
 			pd.head.Bytes += int64(op.Deltas[i].Size())
 		}
 		pd.head.Entries += int64(len(op.Deltas))
 	} else {
-		pd.exclusive = true
+		pd.exclusive, pd.opaque = true, true
 	}
-	pr := &proposal{key: op.Key, done: make(chan struct{})}
+	*pr = proposal{key: op.Key, pd: pd, done: make(chan struct{})}
 	p.proposals++
 	number := p.proposals
 	l.waiting[number] = pr
-	p.hand(&command{EvalTerm: l.term, Proposal: number, Mutation: *v.mutation})
+	pd.entry = p.hand(&command{EvalTerm: l.term, Proposal: number, Mutation: w.mutation}, pd.entry)
 	return pr
 }
 
@@ -221,11 +289,9 @@ func (p *Partition) complete(outcomes []outcome) {
 			continue
 		}
 		delete(l.waiting, o.proposal)
-		if pd := l.pending[pr.key]; pd != nil {
-			if pd.count--; pd.count == 0 {
-				delete(l.pending, pr.key)
-				close(pd.settled)
-			}
+		if pr.pd.count--; pr.pd.count == 0 {
+			delete(l.pending, pr.key)
+			pr.pd.settle()
 		}
 		var err error
 		if o.fenced {

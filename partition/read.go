@@ -15,10 +15,13 @@ const (
 	Stale               // whatever this member has
 )
 
+// AgeUnknown is the age of what a member holds that has not heard of any leader since it was opened.
+const AgeUnknown time.Duration = -1
+
 // Staleness says how old what a member holds may be.
 type Staleness struct {
 	Index    uint64        // the member's applied index
-	Age      time.Duration // since it last heard of a leader; 0 on a serving leader
+	Age      time.Duration // since it last heard of a leader; 0 on a serving leader, AgeUnknown when never since it was opened
 	Complete bool          // false: it has holes, documents may be missing or old
 }
 
@@ -31,7 +34,7 @@ func (p *Partition) Read(ctx context.Context, level Level) (Staleness, error) {
 	}
 	switch level {
 	case Stale:
-		s.Age = p.age(time.Now())
+		s.Age = p.age(p.o.Clock())
 		return s, nil
 	case Lease:
 		return s, p.mayServe(Serves)
@@ -47,16 +50,19 @@ func (p *Partition) age(now time.Time) time.Duration {
 	p.mu.Lock()
 	served := p.servedAt
 	p.mu.Unlock()
-	if contact := p.guard.lastContact(); contact.After(served) {
-		served = contact
+	if heard := p.guard.lastHeard(); heard.After(served) {
+		served = heard
 	}
-	return now.Sub(served)
+	if served.IsZero() {
+		return AgeUnknown
+	}
+	return max(now.Sub(served), 0)
 }
 
 // confirm proves by a round of the voters that this member leads. A missing lease is forgiven: the round is what a lease
 // would have proved.
 func (p *Partition) confirm(ctx context.Context) error {
-	since := time.Now()
+	since := p.o.Clock()
 	if err := p.mayServe(NoLease); err != nil {
 		return err
 	}
@@ -103,12 +109,12 @@ func (v *verification) run(round func()) {
 	}()
 }
 
-// mayServe returns nil when the member serves, or lacks only what `forgiven` names.
+// mayServe returns nil when the member serves reads, or lacks only what `forgiven` names.
 func (p *Partition) mayServe(forgiven Refusal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s, _ := p.standing(time.Now())
-	if r := s.serving(); r != Serves && r != forgiven {
+	s, _ := p.standing(p.o.Clock())
+	if r := s.reading(); r != Serves && r != forgiven {
 		return p.notServing(r)
 	}
 	return nil

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,9 +23,9 @@ const changeTimeout = 5 * time.Second
 // mayTransfer false it hands leadership to nobody for the sake of preference: a host does that with one partition at a time.
 func (p *Partition) Advance(ctx context.Context, desired Desired, peers map[raft.ServerID]Peer, mayTransfer bool) (Step, error) {
 	p.mu.Lock()
-	s, _ := p.standing(time.Now())
+	s, _ := p.standing(p.o.Clock())
 	r := s.serving()
-	settled := p.lead != nil && !p.lead.since.IsZero() && time.Since(p.lead.since) >= settleFor
+	settled := p.lead != nil && !p.lead.since.IsZero() && p.o.Clock().Sub(p.lead.since) >= settleFor
 	p.mu.Unlock()
 	if r == Incomplete && s.barrier {
 		return p.yield(ctx, desired, peers)
@@ -36,7 +37,12 @@ func (p *Partition) Advance(ctx context.Context, desired Desired, peers map[raft
 	if err := f.Error(); err != nil {
 		return Step{}, err
 	}
-	step := nextStep(p.view(desired, peers, f.Configuration().Servers))
+	v := p.view(desired, peers, f.Configuration().Servers)
+	step := nextStep(v)
+	if step.Kind == StepNone {
+		step.Settled = v.settled()
+		return step, nil
+	}
 	if step.Kind == StepTransfer && !(settled && mayTransfer) {
 		return Step{Reason: "leadership stays for now"}, nil
 	}
@@ -54,9 +60,24 @@ func (p *Partition) yield(ctx context.Context, desired Desired, peers map[raft.S
 	return step, p.take(ctx, step, 0)
 }
 
+// view is what nextStep decides by. Reports are half a second old, in which a busy partition's members seem to fall far behind; what
+// they have acknowledged since is known here.
 func (p *Partition) view(desired Desired, peers map[raft.ServerID]Peer, servers []raft.Server) View {
-	return View{Self: p.o.Self, Servers: servers, Desired: desired, Peers: peers,
+	peers = maps.Clone(peers)
+	r := p.raft.Load()
+	term := r.CurrentTerm()
+	for id, peer := range peers {
+		if match, ok := p.guard.match(id, term); ok {
+			peer.Applied = max(peer.Applied, match)
+			peers[id] = peer
+		}
+	}
+	v := View{Self: p.o.Self, Servers: servers, Desired: desired, Peers: peers,
 		Applied: p.o.Documents.Applied(), Founding: p.Founding(), MaxLag: uint64(p.o.Limits.InFlight)}
+	if trail := r.ReloadableConfig().TrailingLogs; trail > v.MaxLag {
+		v.Reach = trail - v.MaxLag - 1
+	}
+	return v
 }
 
 func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error {
@@ -71,6 +92,7 @@ func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error
 		return p.Transfer(ctx, step.ID)
 	}
 	p.forgetLease()
+	p.awake.Store(true)
 	switch step.Kind {
 	case StepAdd:
 		f = r.AddNonvoter(step.ID, raft.ServerAddress(step.ID), prevIndex, changeTimeout)
@@ -81,7 +103,9 @@ func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error
 	case StepRemove:
 		f = r.RemoveServer(step.ID, prevIndex, changeTimeout)
 	}
-	return p.await(ctx, f)
+	err := p.await(ctx, f)
+	p.awake.Store(true) // an entry that Raft made by itself
+	return err
 }
 
 // Founding is the random id the group got from its first leader; 0 while this member does not know it. Two groups of one

@@ -40,7 +40,7 @@ func (nd *node) fsm(t *testing.T) *stateMachine {
 }
 
 func markerAt(index, term uint64, seen terms, servers ...raft.Server) store.Marker {
-	return store.Marker{Index: index, Term: term, ConfigurationIndex: 1, Payload: payload{0, seen}.encode(),
+	return store.Marker{Index: index, Term: term, ConfigurationIndex: 1, Payload: payload{terms: seen}.encode(),
 		Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: servers})}
 }
 
@@ -54,6 +54,9 @@ func TestCrashBetweenHoleAndMarker(t *testing.T) {
 	if got := nd.docs.Status().Holes.String(); got != "[11,30]" {
 		t.Fatalf("holes %s", got)
 	}
+	if early, err := nd.part.Installing(); err != nil || !early {
+		t.Fatalf("a hole without its marker may be healed: %v, %v", early, err)
+	}
 	req := &raft.InstallSnapshotRequest{LastLogIndex: 30, LastLogTerm: 3}
 	if nd.part.covered(req) {
 		t.Fatal("a member without the marker claims to be covered: the leader would send entries it cannot place")
@@ -61,6 +64,9 @@ func TestCrashBetweenHoleAndMarker(t *testing.T) {
 	must(t, nd.part.install(m))
 	if !nd.part.covered(req) {
 		t.Fatal("not covered after the marker was stored")
+	}
+	if early, err := nd.part.Installing(); err != nil || early {
+		t.Fatalf("it can not be healed: %v, %v", early, err)
 	}
 	if got := nd.docs.Status().Holes.String(); got != "[11,30]" {
 		t.Fatalf("holes %s after the second time", got)
@@ -236,7 +242,7 @@ func TestSickMemberLeavesCampaigningToOthers(t *testing.T) {
 
 // TestRestartedVoterKeepsItsPromise: it cannot know what it promised, so it helps nobody for a full lease.
 func TestRestartedVoterKeepsItsPromise(t *testing.T) {
-	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat, o.Timing.Lease = 300*time.Millisecond, 300*time.Millisecond })
+	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat, o.Timing.Lease = 300*time.Millisecond, time.Hour }) // however slow the test is
 	l := g.serving()
 	var f, x *node
 	for _, nd := range g.nodes {
@@ -260,7 +266,11 @@ func TestRestartedVoterKeepsItsPromise(t *testing.T) {
 		}
 		return nil
 	}
-	g.wait("contact", func() bool { return time.Since(f.part.guard.lastContact()) < 50*time.Millisecond })
+	g.wait("the follower's promise", func() bool {
+		f.part.guard.mu.Lock()
+		defer f.part.guard.mu.Unlock()
+		return f.part.guard.promise.leader == l.id
+	})
 	if err := ask(); err == nil {
 		t.Fatal("a voter broke its promise")
 	}
@@ -318,4 +328,26 @@ func TestSafeModeRefusesWritesAndServesStaleReads(t *testing.T) {
 	if _, err := l.append("a", 2, "{}"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestReturnedMemberGivesNoVote until a configuration lists it: what it voted for and acknowledged before it left is forgotten.
+func TestReturnedMemberGivesNoVote(t *testing.T) {
+	g := openGroup(t, 3, func(o *Options) { o.Returned = o.Self == "h3@1" })
+	asker, back := g.nodes[0], g.nodes[2]
+	vote := func() error {
+		req := raft.RequestVoteRequest{Term: 1, LastLogIndex: 1 << 40, LastLogTerm: 1 << 40}
+		req.ProtocolVersion, req.ID, req.Addr = raft.ProtocolVersionMax, []byte(asker.id), []byte(asker.id)
+		return asker.trans.RequestVote(back.id, raft.ServerAddress(back.id), &req, &raft.RequestVoteResponse{})
+	}
+	preVote := func() error {
+		req := raft.RequestPreVoteRequest{Term: 1, LastLogIndex: 1 << 40, LastLogTerm: 1 << 40}
+		req.ProtocolVersion, req.ID, req.Addr = raft.ProtocolVersionMax, []byte(asker.id), []byte(asker.id)
+		return asker.trans.RequestPreVote(back.id, raft.ServerAddress(back.id), &req, &raft.RequestPreVoteResponse{})
+	}
+	if a, b := vote(), preVote(); !errors.Is(a, errReturned) || !errors.Is(b, errReturned) {
+		t.Fatalf("it votes: %v, %v", a, b)
+	}
+	g.found()
+	must(t, g.serving(g.nodes[:2]...).create("a"))
+	g.wait("the configuration", func() bool { return !errors.Is(vote(), errReturned) && !errors.Is(preVote(), errReturned) })
 }

@@ -28,6 +28,9 @@ type stateMachine struct {
 
 	stopped atomic.Bool // the member stopped: nothing is applied any more
 
+	// lineage is where a group comes from that was recovered; nil of any other (lineage.go).
+	lineage atomic.Pointer[lineage]
+
 	mu            sync.Mutex
 	founding      uint64 // the group's id: of the first barrier that took effect; 0 before
 	terms         terms
@@ -35,8 +38,9 @@ type stateMachine struct {
 	configuration []byte
 	configIndex   uint64
 	commands      uint64 // that changed documents, applied since the member was opened
-	bytes         int64  // of entries since bytesFrom
-	bytesFrom     uint64
+	before        uint64 // of commands, those until sinceMarker
+	bytes         int64  // of entries since sinceMarker
+	sinceMarker   uint64
 	broken        error // a durable step failed: nothing is applied or acknowledged any more
 }
 
@@ -77,24 +81,13 @@ func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
 	if s.broken != nil {
 		return nil, s.broken
 	}
-	mutations := make([]store.Mutation, 0, len(logs))
-	outcomes := make([]outcome, 0, len(logs))
+	e := effectsOf(logs)
 	for _, l := range logs {
 		switch l.Type {
 		case raft.LogCommand:
-			c, err := decodeCommand(l.Data)
-			if err != nil {
+			if err := s.take(l, e); err != nil {
 				s.broken = fmt.Errorf("entry %d: %w", l.Index, err)
 				return nil, s.broken
-			}
-			o := outcome{evalTerm: c.EvalTerm, proposal: c.Proposal, index: l.Index, barrier: c.Barrier, fenced: c.EvalTerm != l.Term}
-			outcomes = append(outcomes, o)
-			if s.founding == 0 && c.founds(l.Term) {
-				s.founding = c.Founding
-			}
-			if !o.fenced && !c.Barrier {
-				c.Mutation.Index, c.Mutation.Term = l.Index, l.Term
-				mutations = append(mutations, c.Mutation)
 			}
 		case raft.LogConfiguration:
 			s.configured(l)
@@ -103,15 +96,56 @@ func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
 		s.bytes += int64(len(l.Data))
 	}
 	last := logs[len(logs)-1]
-	if err := s.docs.Stage(mutations, last.Index); err != nil {
+	if err := s.docs.Stage(e.mutations, last.Index); err != nil {
 		s.broken = fmt.Errorf("apply entries %d to %d: %w", logs[0].Index, last.Index, err)
 		return nil, s.broken
 	}
-	s.commands += uint64(len(mutations))
+	s.commands += uint64(len(e.mutations))
 	if last.Index > s.index {
 		s.index, s.term = last.Index, last.Term
 	}
-	return outcomes, nil
+	return e.outcomes, nil
+}
+
+// effects is what entries come to.
+type effects struct {
+	mutations []store.Mutation
+	outcomes  []outcome
+	deltas    []store.Delta // room for those of mutations
+}
+
+// effectsOf has room for what the entries come to, if each command has one delta.
+func effectsOf(logs []*raft.Log) *effects {
+	n := 0
+	for _, l := range logs {
+		if s, err := openCommands(l.Data); l.Type == raft.LogCommand && err == nil {
+			n += s.left
+		}
+	}
+	return &effects{make([]store.Mutation, 0, n), make([]outcome, 0, n), make([]store.Delta, n)}
+}
+
+// take adds what an entry of commands comes to. The caller holds mu.
+func (s *stateMachine) take(l *raft.Log, e *effects) error {
+	entry, err := openCommands(l.Data)
+	if err != nil {
+		return err
+	}
+	for {
+		var c command
+		if more, err := entry.next(&c, &e.deltas); err != nil || !more {
+			return err
+		}
+		o := outcome{evalTerm: c.EvalTerm, proposal: c.Proposal, index: l.Index, barrier: c.Barrier, fenced: c.EvalTerm != l.Term}
+		e.outcomes = append(e.outcomes, o)
+		if s.founding == 0 && c.founds(l.Term) {
+			s.founding = c.Founding
+		}
+		if !o.fenced && !c.Barrier {
+			c.Mutation.Index, c.Mutation.Term = l.Index, l.Term
+			e.mutations = append(e.mutations, c.Mutation)
+		}
+	}
 }
 
 func (s *stateMachine) configured(l *raft.Log) {
@@ -129,7 +163,7 @@ func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) {
 	if s.broken != nil {
 		return nil, s.broken
 	}
-	return &snapshot{payload: payload{s.founding, s.terms}.encode(), durable: s.durable}, nil
+	return &snapshot{payload: s.payload().encode(), durable: s.durable}, nil
 }
 
 // durable returns once the document engine holds everything up to index durably.
@@ -165,6 +199,9 @@ func (s *stateMachine) adopt(p payload) {
 	if s.founding == 0 {
 		s.founding = p.founding
 	}
+	if s.founding == p.founding {
+		s.descend(p)
+	}
 	t := p.terms
 	if len(t) == 0 || len(s.terms) > 0 && t[len(t)-1].Last <= s.terms[len(s.terms)-1].Last {
 		return
@@ -184,6 +221,16 @@ func (s *stateMachine) foundingID() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.founding
+}
+
+// recognize takes an id of the group unless one is known.
+func (s *stateMachine) recognize(founding uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.founding == 0 {
+		s.founding = founding
+	}
+	return s.founding == founding
 }
 
 // skip moves the member to a marker it was sent: harvest what its own log proves committed, sync, record the hole
@@ -243,12 +290,16 @@ func (s *stateMachine) harvest(t terms, marker uint64, log store.LogGroup) error
 	if err != nil {
 		return fmt.Errorf("harvest: %w", err)
 	}
-	applied := s.docs.Applied()
-	k := harvestPoint(t, marker, last, applied, termOf(log))
+	k := harvestPoint(t, marker, last, s.docs.Applied(), termOf(log))
 	if err := s.awaitLog(k); err != nil {
 		return fmt.Errorf("harvest: %w", err)
 	}
-	for from := applied + 1; from <= k; from += harvestBatch {
+	return s.replay(k, log)
+}
+
+// replay applies what the log holds beyond what is applied, up to k. The caller holds mu.
+func (s *stateMachine) replay(k uint64, log store.LogGroup) error {
+	for from := s.docs.Applied() + 1; from <= k; from += harvestBatch {
 		var logs []*raft.Log
 		for i := from; i <= min(k, from+harvestBatch-1); i++ {
 			l := new(raft.Log)
@@ -275,15 +326,15 @@ func termOf(log store.LogGroup) func(uint64) (uint64, bool) {
 	}
 }
 
-// bytesSince returns the size of the entries applied since the marker, which is the last one; what was applied before the
-// member was opened is not counted.
-func (s *stateMachine) bytesSince(marker uint64) int64 {
+// since returns how many commands were applied since the marker, which is the last one, and the size of the entries; what was
+// applied before the member was opened is not counted.
+func (s *stateMachine) since(marker uint64) (commands uint64, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if marker > s.bytesFrom {
-		s.bytes, s.bytesFrom = 0, marker
+	if marker > s.sinceMarker {
+		s.bytes, s.before, s.sinceMarker = 0, s.commands, marker
 	}
-	return s.bytes
+	return s.commands - s.before, s.bytes
 }
 
 // applied counts the commands on documents since the member was opened.
@@ -304,7 +355,7 @@ func (s *stateMachine) marker() (store.Marker, error) {
 		return store.Marker{}, fmt.Errorf("nothing applied yet")
 	}
 	return store.Marker{Index: s.index, Term: s.term, Configuration: s.configuration, ConfigurationIndex: s.configIndex,
-		Payload: payload{s.founding, s.terms}.encode()}, nil
+		Payload: s.payload().encode()}, nil
 }
 
 // committed is the newest configuration that was applied.

@@ -37,7 +37,6 @@ func (p *Partition) Status() Status {
 	s := Status{ID: p.o.ID, Self: p.o.Self, State: r.State(), Term: r.CurrentTerm(), Commit: r.CommitIndex(), LastIndex: r.LastIndex(),
 		Applied: r.AppliedIndex(), Contact: p.guard.lastContact(), Documents: p.o.Documents.Status(), InFlight: len(p.slots),
 		Founding: p.Founding(), Commands: p.fsm.applied()}
-	_, s.Leader = r.LeaderWithID()
 	if f := r.GetConfiguration(); f.Error() == nil {
 		s.Servers = f.Configuration().Servers
 	}
@@ -46,8 +45,9 @@ func (p *Partition) Status() Status {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	st, _ := p.standing(time.Now())
+	st, _ := p.standing(p.o.Clock())
 	s.Serving, s.SafeMode, s.Failure = st.serving(), p.safeMode, p.failure
+	s.Leader = p.knownLeader(r)
 	if p.lead != nil {
 		s.Epoch = p.lead.term
 	}
@@ -60,11 +60,13 @@ type Counts struct {
 	Markers      uint64 // markers taken over in place of entries
 	AlreadyThere uint64 // operations acknowledged because they had taken effect before
 	LostWith     uint64 // leaderships that ended with writes in flight
+	Candidacies  uint64 // attempts to be elected
 }
 
 // Counts returns them.
 func (p *Partition) Counts() Counts {
-	return Counts{Commands: p.fsm.applied(), Markers: p.markers.Load(), AlreadyThere: p.alreadyThere.Load(), LostWith: p.lostWith.Load()}
+	return Counts{Commands: p.fsm.applied(), Markers: p.markers.Load(), AlreadyThere: p.alreadyThere.Load(), LostWith: p.lostWith.Load(),
+		Candidacies: p.candidacies.Load()}
 }
 
 // Leads reports whether Raft leads here.
@@ -72,8 +74,10 @@ func (p *Partition) Leads() bool { return p.raft.Load().State() == raft.Leader }
 
 // Leader returns who leads, as Raft here knows it; "" when unknown.
 func (p *Partition) Leader() (raft.ServerID, uint64) {
-	_, id := p.raft.Load().LeaderWithID()
-	return id, p.raft.Load().CurrentTerm()
+	r := p.raft.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.knownLeader(r), r.CurrentTerm()
 }
 
 // SetSafeMode puts the member in safe mode, or with an empty reason takes it out: stale reads only, writes are refused
@@ -103,6 +107,6 @@ func (p *Partition) Brief() Brief {
 	founding := p.Founding()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	st, _ := p.standing(time.Now())
+	st, _ := p.standing(p.o.Clock())
 	return Brief{Term: term, Leader: leader, Serving: st.serving(), SafeMode: p.safeMode != "", Founding: founding}
 }

@@ -76,18 +76,45 @@ func harvestPoint(t terms, marker, last, applied uint64, termOf func(index uint6
 	return 0
 }
 
+// matchesMarker reports whether a marker at index, of a term, tells a member nothing whose own marker is at own: its log is
+// the leader's up to there.
+func matchesMarker(own, index, term uint64, termOf func(index uint64) (uint64, bool)) bool {
+	if own > 0 && own >= index {
+		return true
+	}
+	have, ok := termOf(index)
+	return ok && have == term
+}
+
 // payload is what a marker carries beside Raft's own fields.
 type payload struct {
 	founding uint64 // the group's id, from its first barrier; 0 while there is none
 	terms    terms
+	former   []uint64 // the ids the group had before an operator recovered it, oldest first (recover.go)
 }
 
-const payloadVersion = 1
+const (
+	payloadVersion   = 1
+	payloadRecovered = 2 // of a group that was recovered: a program that does not know what that means must not go on
+)
 
-// encode: version u8 | founding uvarint | count uvarint | count × (term, first, last as uvarint differences).
+// maxFormer bounds how many former ids of a group are remembered; the oldest go first.
+const maxFormer = 64
+
+// encode: version u8 | founding uvarint | version 2: count uvarint, former ids as uvarint | count uvarint | count × (term, first, last
+// as uvarint differences).
 func (p payload) encode() []byte {
 	b := []byte{payloadVersion}
+	if len(p.former) > 0 {
+		b[0] = payloadRecovered
+	}
 	b = binary.AppendUvarint(b, p.founding)
+	if len(p.former) > 0 {
+		b = binary.AppendUvarint(b, uint64(len(p.former)))
+		for _, id := range p.former {
+			b = binary.AppendUvarint(b, id)
+		}
+	}
 	b = binary.AppendUvarint(b, uint64(len(p.terms)))
 	var term, last uint64
 	for _, r := range p.terms {
@@ -101,11 +128,16 @@ func (p payload) encode() []byte {
 
 // decodePayload is the inverse of encode; it refuses ranges out of order and counts beyond maxTermRanges.
 func decodePayload(b []byte) (payload, error) {
-	if len(b) == 0 || b[0] != payloadVersion {
+	if len(b) == 0 || b[0] != payloadVersion && b[0] != payloadRecovered {
 		return payload{}, fmt.Errorf("marker payload: unknown version in %d bytes", len(b))
 	}
 	r := reader{b: b[1:]}
 	p := payload{founding: r.uvarint()}
+	if b[0] == payloadRecovered {
+		if err := p.decodeFormer(&r); err != nil {
+			return payload{}, err
+		}
+	}
 	n := r.uvarint()
 	if n > maxTermRanges {
 		return payload{}, fmt.Errorf("marker payload: %d ranges, at most %d", n, maxTermRanges)
@@ -125,4 +157,19 @@ func decodePayload(b []byte) (payload, error) {
 		return payload{}, fmt.Errorf("marker payload: %w", err)
 	}
 	return p, nil
+}
+
+func (p *payload) decodeFormer(r *reader) error {
+	n := r.uvarint()
+	if n == 0 || n > maxFormer {
+		return fmt.Errorf("marker payload: %d former ids, at most %d", n, maxFormer)
+	}
+	for range n {
+		id := r.uvarint()
+		if r.err == nil && (id == 0 || id == p.founding) {
+			return fmt.Errorf("marker payload: the former id %016x", id)
+		}
+		p.former = append(p.former, id)
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/adamantdb/adamant/internal/clock"
 	"github.com/adamantdb/adamant/store"
 )
 
@@ -16,7 +17,10 @@ import (
 // that would make Raft panic, and with it the process, into a stop of this member.
 type watchedLog struct {
 	store.LogGroup
+	now    clock.Clock
 	failed func(error) // stops the member before it returns: nothing enters or leaves Raft any more
+	// release is told when staged entries have become durable, or never will be; must not block. May be nil.
+	release func()
 
 	mu        sync.Mutex
 	underWay  int

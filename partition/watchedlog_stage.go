@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -65,6 +64,16 @@ func (l *watchedLog) landed(err error) {
 	for _, w := range ready {
 		w.tell(nil)
 	}
+	if l.release != nil {
+		l.release()
+	}
+}
+
+// landing reports whether staged entries are on their way to the disk.
+func (l *watchedLog) landing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.flights) > 0
 }
 
 // ready takes the waiters whose entries are durable. The caller holds mu.
@@ -139,12 +148,12 @@ func (l *watchedLog) abandon(err error) {
 // begin and end note that a durable step is under way. The caller holds mu.
 func (l *watchedLog) begin() {
 	if l.underWay == 0 {
-		l.since = time.Now()
+		l.since = l.now()
 	}
 	l.underWay++
 }
 
 func (l *watchedLog) end() {
 	l.underWay--
-	l.since = time.Now()
+	l.since = l.now()
 }

@@ -58,8 +58,7 @@ func TestWriteWaitsForTheLeadersDisk(t *testing.T) {
 	r := l.part.raft.Load()
 	g.wait("Raft to take the entry for committed", func() bool { return r.LastIndex() > before && r.CommitIndex() == r.LastIndex() })
 	// More entries tell followers the commit index, if anything does.
-	second := make(chan error, 1)
-	go func() { second <- l.create("b") }()
+	second := r.Apply((&command{EvalTerm: r.CurrentTerm(), Barrier: true, Founding: l.part.Founding()}).encode(), 0)
 	g.wait("the followers to store more", func() bool {
 		return r.CommitIndex() == r.LastIndex() && g.other(l).part.raft.Load().LastIndex() == r.LastIndex() && r.LastIndex() > before+1
 	})
@@ -75,7 +74,7 @@ func TestWriteWaitsForTheLeadersDisk(t *testing.T) {
 	}
 	release()
 	must(t, <-result)
-	must(t, <-second)
+	must(t, second.Error())
 	if l.head("a") != 2 {
 		t.Fatalf("head %d", l.head("a"))
 	}
@@ -135,7 +134,7 @@ func TestFollowerAppliesWhatIsDurable(t *testing.T) {
 // TestConfigurationsAreDurableFirst: Raft acts upon a configuration once it takes it for committed, so that one is not staged.
 func TestConfigurationsAreDurableFirst(t *testing.T) {
 	staged := 0
-	log := &watchedLog{LogGroup: countingLog{newMemLog(), &staged}, failed: func(err error) { t.Error(err) }}
+	log := &watchedLog{now: time.Now, LogGroup: countingLog{newMemLog(), &staged}, failed: func(err error) { t.Error(err) }}
 	must(t, log.StoreLogs([]*raft.Log{{Index: 1, Type: raft.LogCommand}, {Index: 2, Type: raft.LogConfiguration}}))
 	must(t, log.StoreLogs([]*raft.Log{{Index: 3, Type: raft.LogNoop}}))
 	if staged != 0 {
@@ -171,7 +170,7 @@ func (l heldLog) Stage(es []*raft.Log, done func(error)) error {
 func TestWaitersForTheLog(t *testing.T) {
 	var landing []func(error)
 	failures := 0
-	log := &watchedLog{LogGroup: heldLog{newMemLog(), &landing}, failed: func(error) { failures++ }}
+	log := &watchedLog{now: time.Now, LogGroup: heldLog{newMemLog(), &landing}, failed: func(error) { failures++ }}
 	store := func(first, last uint64) {
 		var es []*raft.Log
 		for i := first; i <= last; i++ {

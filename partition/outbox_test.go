@@ -1,0 +1,171 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/adamantdb/adamant/store"
+)
+
+// heldWrites has the leader's disk stand still with one append under way and others behind it, and returns what comes of them.
+func heldWrites(t *testing.T, g *gatedGroup, l *node, n int) (before uint64, results chan error, release func()) {
+	t.Helper()
+	for i := range n {
+		must(t, l.create(fmt.Sprint("doc", i)))
+	}
+	g.wait("the log to be durable", func() bool { return !l.part.log.landing() })
+	r := l.part.raft.Load()
+	before = r.LastIndex()
+	release = g.hold(l)
+	results = make(chan error, n)
+	write := func(i int) {
+		go func() { _, err := l.append(fmt.Sprint("doc", i), 2, `{"x":1}`); results <- err }()
+	}
+	write(0)
+	g.wait("the first entry", func() bool { return r.LastIndex() == before+1 && l.part.log.landing() })
+	for i := 1; i < n; i++ {
+		write(i)
+	}
+	g.wait("the others to be proposed", func() bool { return l.part.outbox.waiting() == n-1 })
+	if got := r.LastIndex(); got != before+1 {
+		t.Fatalf("Raft was given %d entries while the disk stood still", got-before)
+	}
+	return before, results, release
+}
+
+func (o *outbox) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for i := range o.held {
+		n += o.held[i].count
+	}
+	return n
+}
+
+// TestOutboxWaitsForTheDisk: what comes while the leader's disk works goes to Raft when it is done, all of it in one entry.
+func TestOutboxWaitsForTheDisk(t *testing.T) {
+	g := newGatedGroup(t)
+	l := g.serving()
+	const n = 20
+	before, results, release := heldWrites(t, g, l, n)
+	release()
+	for range n {
+		must(t, <-results)
+	}
+	for i := range n {
+		if h := l.head(fmt.Sprint("doc", i)); h != 2 {
+			t.Errorf("doc%d: head %d", i, h)
+		}
+	}
+	if got := l.part.raft.Load().LastIndex(); got != before+2 {
+		t.Errorf("%d entries for %d writes", got-before, n)
+	}
+	if got := l.part.Status().Commands; got < 2*n {
+		t.Errorf("%d commands are counted of %d", got, 2*n)
+	}
+}
+
+// TestOutboxKeepsADocumentsCommandsApart: what is stored of a document says which command it is of by the index alone.
+func TestOutboxKeepsADocumentsCommandsApart(t *testing.T) {
+	g := newGatedGroup(t)
+	l := g.serving()
+	before, results, release := heldWrites(t, g, l, 3)
+	for seq := int64(3); seq < 6; seq++ {
+		waiting := l.part.outbox.waiting()
+		go func() { _, err := l.append("doc1", seq, `{"x":1}`); results <- err }()
+		g.wait("it to be proposed", func() bool { return l.part.outbox.waiting() == waiting+1 })
+	}
+	release()
+	for range 6 {
+		must(t, <-results)
+	}
+	if got := l.part.raft.Load().LastIndex(); got != before+5 {
+		t.Errorf("%d entries", got-before)
+	}
+	view, err := l.docs.View(key("doc1"))
+	must(t, err)
+	defer view.Close()
+	last := uint64(0)
+	for e, err := range view.Entries(-1) {
+		must(t, err)
+		if e.Index <= last {
+			t.Errorf("seq %d has the index %d, the one before %d", e.SeqEnd, e.Index, last)
+		}
+		last = e.Index
+	}
+}
+
+// TestOutboxKeepsTheOrder: appends to one document build on each other before any is applied, so commands reach Raft as they
+// were put, also while what was held is being handed over.
+func TestOutboxKeepsTheOrder(t *testing.T) {
+	landing := true
+	applied, more := make(chan string), make(chan struct{})
+	put := func(o *outbox, space string) {
+		o.put(&command{Mutation: store.Mutation{Kind: store.Delete, Key: store.Key{Space: space, Key: "k"}}}, 0)
+	}
+	o := outbox{landing: func() bool { return landing }, apply: func(entry []byte) { <-more; applied <- spaces(t, entry) }}
+	for _, c := range []string{"aaa", "bbb"} {
+		put(&o, c)
+	}
+	o.mu.Lock()
+	landing = false // under mu, as the test alone needs it
+	o.mu.Unlock()
+	o.release()
+	more <- struct{}{}
+	put(&o, "ccc") // while the first entry is being handed over
+	o.release()    // one at a time
+	put(&o, "ddd")
+	got := <-applied
+	more <- struct{}{}
+	if got += " " + <-applied; got != "aaabbb cccddd" {
+		t.Errorf("Raft was given %s", got)
+	}
+	o.close()
+	if o.releasing || o.waiting() > 0 {
+		t.Error("it goes on")
+	}
+}
+
+// spaces are those of the commands of an entry.
+func spaces(t *testing.T, entry []byte) (all string) {
+	s, err := openCommands(entry)
+	must(t, err)
+	for {
+		var c command
+		more, err := s.next(&c, new([]store.Delta))
+		must(t, err)
+		if !more {
+			return all
+		}
+		all += c.Mutation.Key.Space
+	}
+}
+
+// TestOutboxForgetsWithTheLeadership: what Raft was not given when a leadership ended never happens.
+func TestOutboxForgetsWithTheLeadership(t *testing.T) {
+	g := newGatedGroup(t)
+	l := g.serving()
+	const n = 5
+	before, results, release := heldWrites(t, g, l, n)
+	l.part.ended("the test says so")
+	for range n {
+		if err := <-results; !errors.As(err, new(*AmbiguousError)) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	release()
+	g.wait("the first append", func() bool { return l.part.raft.Load().AppliedIndex() > before && !l.part.log.landing() })
+	if h := l.head("doc0"); h != 2 {
+		t.Errorf("the append that Raft was given: head %d", h)
+	}
+	if n := l.part.outbox.waiting(); n != 0 {
+		t.Errorf("%d commands are held", n)
+	}
+	for i := 1; i < n; i++ {
+		if h := l.head(fmt.Sprint("doc", i)); h != 1 {
+			t.Errorf("doc%d: head %d, of a leadership that is over", i, h)
+		}
+	}
+}
