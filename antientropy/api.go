@@ -2,8 +2,6 @@ package antientropy
 
 import (
 	"context"
-	"math"
-	"time"
 
 	"github.com/adamantdb/adamant/store"
 )
@@ -21,9 +19,12 @@ type Member interface {
 	// Peers returns the other members of the partition, as they are known at the moment.
 	Peers() []Peer
 	// Diverged tells the member that its documents contradict a peer's. What to do about that is its own decision; the
-	// loop merges nothing that contradicts.
+	// loop merges nothing that contradicts. It may be told twice of one bucket: at once, and again with the documents' names.
 	Diverged(Divergence)
 }
+
+// Voter is a Member that says whether majorities count on it. Voters are healed before replicas.
+type Voter interface{ Votes() bool }
 
 // Peer is another member of a partition. Complete and Alive are hints: they order the choice, and what a peer answers
 // counts.
@@ -52,35 +53,19 @@ type Document struct {
 	Reason string
 }
 
-// Progress is how far the repair of one sick member is.
-type Progress struct {
-	Partition                 uint32
-	BucketsDone, BucketsTotal int
-	Bytes                     int64   // of replies
-	Documents, Entries        int64   // imported
-	Rate                      float64 // bytes per second, of the last seconds
-	Started                   time.Time
-}
-
-// rateSpan is the time over which Progress.Rate looks back.
-const rateSpan = 5 * time.Second
-
-// rateAfter lets the rate forget exponentially.
-func (g *Progress) rateAfter(since time.Duration, bytes int) float64 {
-	keep := math.Exp(-since.Seconds() / rateSpan.Seconds())
-	return g.Rate*keep + float64(bytes)/rateSpan.Seconds()
-}
-
 // Stats count since the loop was made.
 type Stats struct {
 	Compares, CompareBytes int64 // comparisons, and the bytes of their requests and replies
+	// BucketsDifferent counts buckets that differed when both sides held everything up to the index compared: one of the two
+	// is damaged. What gaps explain is not in it.
+	BucketsDifferent       int64
 	Listings, ListingBytes int64
 	Pulls, PulledBytes     int64
 	ImportedDocuments      int64
 	ImportedEntries        int64
 	ImportedBytes          int64 // of stored deltas and bases
-	// AlreadyHad counts entries that a peer sent and that were here already. It stays 0 but for entries that Raft brought
-	// while they were on their way.
+	// AlreadyHad counts entries that a peer sent and that were here already, or were not taken. It stays 0 but for entries that
+	// Raft, or another peer in the place of a slow one, brought while they were on their way.
 	AlreadyHad   int64
 	Sessions     int64
 	Fetches      int64 // single documents that were asked for

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
@@ -50,6 +51,17 @@ func compress(e *zstd.Encoder, b []byte) []byte {
 	return out
 }
 
+// unpacker decompresses. It keeps decoders for reuse, which have no goroutine of their own and hold nothing but memory. The zero
+// value is ready; safe for concurrent use.
+type unpacker struct{ decoders sync.Pool }
+
+func (u *unpacker) take() (*zstd.Decoder, error) {
+	if d, ok := u.decoders.Get().(*zstd.Decoder); ok {
+		return d, nil
+	}
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxWindow(maxWindow))
+}
+
 // provenAbove is the size from which on nothing is allocated for a reply before its checksum is known to be right. Usual
 // replies are smaller, and not worth being decompressed twice.
 const provenAbove = 2 * maxBudget
@@ -57,7 +69,7 @@ const provenAbove = 2 * maxBudget
 // decompress returns the plain form of a reply, which may not take more than limit bytes: what the asker asked for. The
 // checksum of the plain form is for decodeReply to verify, but for that of a large reply, which is verified first: what a
 // damaged one claims to be, or unpacks to, is then not allocated.
-func decompress(b []byte, limit int) ([]byte, error) {
+func (u *unpacker) decompress(b []byte, limit int) ([]byte, error) {
 	if len(b) > limit {
 		return nil, fmt.Errorf("%w: reply of %d bytes, over the limit of %d", ErrMessage, len(b), limit)
 	}
@@ -68,11 +80,14 @@ func decompress(b []byte, limit int) ([]byte, error) {
 	if n <= 0 || size > uint64(limit) {
 		return nil, fmt.Errorf("%w: reply of %d bytes when uncompressed, over the limit of %d", ErrMessage, size, limit)
 	}
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxWindow(maxWindow))
+	d, err := u.take()
 	if err != nil {
 		return nil, fmt.Errorf("antientropy: zstd: %w", err)
 	}
-	defer d.Close()
+	defer func() {
+		_ = d.Reset(nil) // it holds on to nothing; without a reader that can not fail
+		u.decoders.Put(d)
+	}()
 	if size > provenAbove {
 		if err := prove(d, b, n, size); err != nil {
 			return nil, fmt.Errorf("%w: large reply: %w", ErrMessage, err)

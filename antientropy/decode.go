@@ -31,21 +31,29 @@ func (d *decoder) version() {
 	}
 }
 
-// verify takes the checksum of the whole message off the end.
-func (d *decoder) verify(message []byte) {
-	n := len(message) - checksumLen
+// verified takes the kind off the front and the checksum of the whole message off the end; the message of one kind has a
+// small one.
+func (d *decoder) verified(message []byte, small kind) kind {
+	k := kind(d.byte())
+	length := checksumLen
+	if k == small {
+		length = smallSumLen
+	}
 	if d.err != nil {
-		return
+		return k
 	}
-	if len(d.b) < checksumLen {
+	if len(d.b) < length {
 		d.fail("truncated")
-		return
+		return k
 	}
-	if xxhash.Sum64(message[:n]) != binary.BigEndian.Uint64(message[n:]) {
+	n := len(message) - length
+	sum := xxhash.Sum64(message[:n])
+	if k == small && uint32(sum) != binary.BigEndian.Uint32(message[n:]) || k != small && sum != binary.BigEndian.Uint64(message[n:]) {
 		d.fail("checksum")
-		return
+		return k
 	}
-	d.b = d.b[:len(d.b)-checksumLen]
+	d.b = d.b[:len(d.b)-length]
+	return k
 }
 
 func (d *decoder) end() error {
@@ -87,6 +95,11 @@ func (d *decoder) uvarint() uint64 {
 	}
 	d.b = d.b[n:]
 	return v
+}
+
+func (d *decoder) varint() int64 {
+	v := d.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
 }
 
 func (d *decoder) atMost(most uint64) int {
@@ -131,7 +144,7 @@ func (d *decoder) summary() merkle.Summary {
 	if d.err != nil {
 		return merkle.Summary{}
 	}
-	s, rest, err := merkle.DecodeSummary(d.b)
+	s, rest, err := merkle.DecodeCompact(d.b)
 	if err != nil {
 		d.fail(err.Error())
 		return merkle.Summary{}

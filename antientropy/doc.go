@@ -5,7 +5,7 @@
 //
 //   - Compare at one index. Every member can tell its exact summary at any recent index, so two members that are healthy
 //     are equal whatever the load: the asker sends its root at its own index, and the peer answers for that index, or,
-//     when it has not applied as much, for its own. About 70 bytes there and back when all is well.
+//     when it has not applied as much, for its own. Some 35 bytes there and back when all is well.
 //   - Coverage decides. A listing and every chunk come with the set of indexes that the peer holds, of the instant at
 //     which they were read. store merges by it; nothing is concluded from absence alone.
 //   - Each bucket is its own small repair: listed, pulled, and then recorded as healed, durably. A hole closes when
@@ -44,6 +44,13 @@
 // reported (design §13.5). The bucket is then listed on both sides to name the documents; nothing is merged. The member
 // decides what follows (safe mode). A repair that meets a contradiction reports it too, and its bucket stays unhealed.
 //
+// # What a scrub does
+//
+// The Scrubber has a goroutine of its own. It reads every bucket once in a deadline, and one that somebody met damage in at
+// once (store.ScrubBucket), and makes a damaged one a hole without what is damaged (store.Documents.Damage), provided that
+// another member is complete and alive. The loop then heals it like any other. It asks no peer what is right: what fits
+// together is sound, and what differs from a peer's is a divergence.
+//
 // # Invariants
 //
 //   - At most PerPeer requests are in flight to a peer, and replies and the batches made of them stay within MemoryBytes,
@@ -59,7 +66,7 @@
 //
 // # What it does not do
 //
-// It does not scrub, does not choose what a member does about a divergence, does not add, remove or promote members, does
+// It does not choose what a member does about a divergence, does not add, remove or promote members, does
 // not authenticate peers (a peer's documents must agree with their own chain hashes and with the coverage it claims; a
 // malicious host can still lie consistently), and knows no network: Caller carries its requests, and Serve answers them.
 //

@@ -1,6 +1,7 @@
 package antientropy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,6 +126,7 @@ type machine struct {
 	c       *cluster
 	name    string
 	fs      vfs.FS
+	dir     string // "": docs
 	engine  *store.DocEngine
 	members map[uint32]*testMember
 	loop    *Loop
@@ -161,16 +163,17 @@ func (m *testMember) Peers() []Peer { return m.m.c.peers(m.m.name, m.id) }
 
 // cluster is machines, the logs of partitions, and the ways between machines.
 type cluster struct {
-	t    *testing.T
+	t    testing.TB
 	logs map[uint32]*history
 
 	mu       sync.Mutex
 	machines map[string]*machine
 	dead     map[string]bool
-	// intercept may change or refuse what a peer answers. It runs without mu.
+	// intercept may change or refuse what a peer answers, which is bound to the request afterwards. It runs without mu.
 	intercept func(from, to string, partition uint32, request []byte, serve server) ([]byte, error)
 	latency   map[string]time.Duration
 	bytesTo   map[string]int64 // requests and replies of calls that a machine made
+	memory    int64            // of an engine: its cache, and what it holds before it flushes
 }
 
 // server is the way to a peer's Serve.
@@ -178,9 +181,11 @@ type server func(request []byte) ([]byte, error)
 
 var errDown = errors.New("link down")
 
-func newCluster(t *testing.T, names ...string) *cluster {
+func newCluster(t testing.TB, names ...string) *cluster { return newLargeCluster(t, 1<<20, names...) }
+
+func newLargeCluster(t testing.TB, memory int64, names ...string) *cluster {
 	c := &cluster{t: t, logs: map[uint32]*history{}, machines: map[string]*machine{}, dead: map[string]bool{}, latency: map[string]time.Duration{},
-		bytesTo: map[string]int64{}}
+		bytesTo: map[string]int64{}, memory: memory}
 	for _, name := range names {
 		c.add(name)
 	}
@@ -188,7 +193,11 @@ func newCluster(t *testing.T, names ...string) *cluster {
 }
 
 func (c *cluster) add(name string) *machine {
-	m := &machine{c: c, name: name, fs: vfs.NewMem()}
+	return c.addOn(name, vfs.NewMem(), "")
+}
+
+func (c *cluster) addOn(name string, fs vfs.FS, dir string) *machine {
+	m := &machine{c: c, name: name, fs: fs, dir: dir}
 	m.open()
 	c.mu.Lock()
 	c.machines[name] = m
@@ -197,8 +206,8 @@ func (c *cluster) add(name string) *machine {
 }
 
 func (m *machine) open() {
-	e, err := store.OpenDocs(store.DocOptions{Dir: "docs", FS: m.fs, Cluster: "c", Host: m.name, Incarnation: "i", CacheBytes: 1 << 20,
-		MemTableBytes: 1 << 20, HeadCache: 4096, Ring: 2048})
+	e, err := store.OpenDocs(store.DocOptions{Dir: cmp.Or(m.dir, "docs"), FS: m.fs, Cluster: "c", Host: m.name, Incarnation: "i", CacheBytes: m.c.memory,
+		MemTableBytes: m.c.memory, HeadCache: 4096, Ring: 2048})
 	if err != nil {
 		m.c.t.Fatal(err)
 	}
@@ -353,7 +362,9 @@ func (l caller) Call(ctx context.Context, host string, partition uint32, payload
 		if p == nil {
 			return nil, &refusal{text: "no such partition"}
 		}
-		return to.server.Serve(ctx, p.docs, append([]byte(nil), payload...))
+		b, err := to.server.Serve(ctx, p.docs, append([]byte(nil), payload...))
+		bind(b, payload)
+		return b, err
 	}
 	var b []byte
 	var err error
@@ -362,6 +373,7 @@ func (l caller) Call(ctx context.Context, host string, partition uint32, payload
 	} else {
 		b, err = serve(payload)
 	}
+	bind(b, payload)
 	c.mu.Lock()
 	c.bytesTo[l.from.name] += int64(len(b))
 	c.mu.Unlock()
@@ -372,7 +384,7 @@ func (l caller) Call(ctx context.Context, host string, partition uint32, payload
 func (r *refusal) Code() int { return r.code }
 
 type testWriter struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 }
 
@@ -390,7 +402,7 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 }
 
 // eventually waits until a condition holds, for at most a minute of the test's clock.
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for range 60_000 {
 		if f() {
@@ -418,7 +430,7 @@ func (c *cluster) sameRoots(partition uint32, names ...string) {
 }
 
 // fuzzDocuments is a small complete member.
-func fuzzDocuments(f *testing.F) *store.Documents {
+func fuzzDocuments(f testing.TB) *store.Documents {
 	d := fuzzMember(f)
 	h := newHistory(1)
 	h.busy(300, 100, 20)
@@ -429,7 +441,7 @@ func fuzzDocuments(f *testing.F) *store.Documents {
 }
 
 // fuzzSick is the same with a hole.
-func fuzzSick(f *testing.F) *store.Documents {
+func fuzzSick(f testing.TB) *store.Documents {
 	d := fuzzMember(f)
 	h := newHistory(1)
 	h.busy(300, 100, 20)
@@ -442,7 +454,7 @@ func fuzzSick(f *testing.F) *store.Documents {
 	return d
 }
 
-func fuzzMember(f *testing.F) *store.Documents {
+func fuzzMember(f testing.TB) *store.Documents {
 	e, err := store.OpenDocs(store.DocOptions{Dir: "docs", FS: vfs.NewMem(), Cluster: "c", Host: "h", Incarnation: "i", CacheBytes: 1 << 20,
 		MemTableBytes: 1 << 20})
 	if err != nil {

@@ -16,9 +16,12 @@ import (
 type Loop struct {
 	o      Options
 	limits limits
+	unpack unpacker
+	links  links
 
 	mu       sync.Mutex // guards what follows; never held across a call
 	woken    map[uint32]bool
+	forgiven map[uint32]bool
 	wants    []wantedKey
 	progress []Progress
 	stats    Stats
@@ -36,7 +39,7 @@ func NewLoop(o Options) (*Loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Loop{o: o, limits: limits{o.Highest, o.LargestBytes}, woken: map[uint32]bool{}, poke: make(chan struct{}, 1)}, nil
+	return &Loop{o: o, links: links{mode: o.Compression}, limits: limits{o.Highest, o.LargestBytes, ownRows}, woken: map[uint32]bool{}, forgiven: map[uint32]bool{}, poke: make(chan struct{}, 1)}, nil
 }
 
 // Run works until the context ends, and returns when nothing of it is left running. It is called once.
@@ -52,7 +55,7 @@ func (l *Loop) newRunner(ctx context.Context) *runner {
 	r := &runner{l: l, ctx: ctx, done: make(chan delivery), transfers: map[uint64]*transferState{}, members: map[uint32]seen{},
 		wake: time.NewTimer(0)}
 	r.plan = newPlan(planOptions{interval: l.o.Interval, quiet: l.o.Quiet, perPeer: l.o.PerPeer, limit: 2 * l.o.ChunkBytes, memory: l.o.MemoryBytes,
-		rate: l.o.BytesPerSecond, random: l.o.Random}, time.Now())
+		rate: l.o.BytesPerSecond, deadline: l.o.Deadline, random: l.o.Random}, time.Now())
 	return r
 }
 
@@ -64,8 +67,17 @@ func (l *Loop) Wake(partition uint32) {
 	l.prod()
 }
 
-// Want asks for a document that was read and not found on a member that may have to heal it. It comes before everything
-// else. A document that this member cannot be missing is ignored, and so are wishes beyond a bound.
+// Forgive makes the loop forget which divergences of a partition it has reported: those that are still there are reported
+// again.
+func (l *Loop) Forgive(partition uint32) {
+	l.mu.Lock()
+	l.forgiven[partition] = true
+	l.mu.Unlock()
+	l.prod()
+}
+
+// Want asks for a document that somebody reads on a member that may have to heal it, whether there is something of it here
+// or not. It comes before everything else. A document that this member cannot be missing is ignored, and so are wishes beyond a bound.
 func (l *Loop) Want(partition uint32, key store.Key) {
 	l.mu.Lock()
 	if len(l.wants) < mostWants {
@@ -102,11 +114,20 @@ type runner struct {
 	shown     bool // some member's progress
 }
 
-// transferState says whether a worker uses a transfer now.
+// transferState says whether a worker uses a transfer now. What is taken from it meanwhile waits until it comes back; a
+// bucket that another session has begun with until then is lost for it anyway (store.ErrSessionLost).
 type transferState struct {
 	t       *transfer
 	busy    bool
 	dropped bool
+	given   []uint8
+}
+
+func (s *transferState) give() {
+	for _, b := range s.given {
+		s.t.giveUp(b)
+	}
+	s.given = nil
 }
 
 // delivery is what a worker comes back with.
@@ -151,8 +172,12 @@ func (r *runner) deliver(d delivery) {
 		if d.transfer.dropped {
 			d.transfer.t.abandon()
 		}
+		d.transfer.give()
 	}
 	switch e := d.event.(type) {
+	case answered: // what is left, without what was given up
+		e.Lists, e.Pulls = len(d.transfer.t.pages), len(d.transfer.t.items)
+		d.event = e
 	case marked:
 		if r.members[e.Partition].docs != d.docs {
 			return
@@ -180,9 +205,12 @@ func (r *runner) closed(c closed) {
 
 func (r *runner) poked() {
 	r.l.mu.Lock()
-	woken, wants := r.l.woken, r.l.wants
-	r.l.woken, r.l.wants = map[uint32]bool{}, nil
+	woken, again, wants := r.l.woken, r.l.forgiven, r.l.wants
+	r.l.woken, r.l.forgiven, r.l.wants = map[uint32]bool{}, map[uint32]bool{}, nil
 	r.l.mu.Unlock()
+	for id := range again {
+		r.step(forgiven{id})
+	}
 	if len(woken) > 0 {
 		r.observeWoken(woken)
 	}
@@ -239,6 +267,12 @@ func (r *runner) do(o output) {
 				t.t.abandon()
 			}
 		}
+	case giveUp:
+		if t := r.transfers[o.Session]; t != nil {
+			if t.given = append(t.given, o.Buckets...); !t.busy {
+				t.give()
+			}
+		}
 	case mark:
 		docs := r.members[o.Partition].docs
 		r.workOn(docs, func() event { return markAll(docs, o) })
@@ -246,7 +280,9 @@ func (r *runner) do(o output) {
 		docs := r.members[o.Partition].docs
 		r.workOn(docs, func() event { return closeAll(docs, o.Partition) })
 	case report:
-		l.count(func(s *Stats) { s.Divergences++ })
+		if !o.Again {
+			l.count(func(s *Stats) { s.Divergences++ })
+		}
 		l.o.Logger.Error("members diverged", "partition", o.Divergence.Partition, "peer", o.Divergence.Peer, "bucket", o.Divergence.Bucket,
 			"index", o.Divergence.Index, "documents", len(o.Divergence.Documents))
 		r.members[o.Divergence.Partition].member.Diverged(o.Divergence)

@@ -127,7 +127,13 @@ func (r *runner) observe(id uint32, m Member) {
 	holes, applied, healed := look(s.docs)
 	s.sick = !holes.Empty()
 	r.members[id] = s
-	r.step(observed{Partition: id, Applied: applied, Holes: holes, Healed: healed, Peers: s.peers})
+	r.step(observed{Partition: id, Applied: applied, Version: s.version, Holes: holes, Healed: healed, Peers: s.peers, Voter: votes(m)})
+}
+
+// votes reports whether a majority counts on the member; one that does not say is taken to vote.
+func votes(m Member) bool {
+	v, ok := m.(Voter)
+	return !ok || v.Votes()
 }
 
 // look reads a member's holes, and then what its buckets have healed of them.

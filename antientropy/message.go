@@ -4,34 +4,41 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/merkle"
+	"github.com/adamantdb/adamant/store"
 )
 
 // Requests and replies. Integers are big-endian or uvarints; a checksum is the xxhash64 of everything before it, of the
 // uncompressed message, computed by whoever made the message and verified by whoever uses it: it covers the whole way,
-// whatever carries it.
+// whatever carries it. The two messages that healthy members exchange all the time, compare and equal, are a few bytes and
+// carry the lower half of it: with two frames' headers (32 bytes each) a comparison takes less than 100 bytes.
 //
-//	request  version u8 | kind u8 | body | checksum u64
+//	request  version u8 | kind u8 | body | checksum u64; of compare u32
 //	compare  index uvarint | root A u64, B u64
-//	list     rows uvarint | pages uvarint, each: bucket u8, since uvarint, from u64, to u64
-//	pull     limit uvarint | items uvarint, each: bucket u8, length uvarint, store.ExportQuery
+//	list     rows uvarint | pages, see message_list.go
+//	pull     limit uvarint | compress u8 | items uvarint, each: bucket u8, length uvarint, store.ExportQuery
 //
-//	reply    version u8 | kind u8 | compression u8 | body | checksum u64
+//	reply    version u8 | kind u8 | compression u8 | body | checksum u64; of equal u32
 //	         with compression 1: version u8 | kind u8 | 1 | length of (body | checksum) uvarint | zstd of it
+//	equal    nothing: the same root at the index asked for, which the peer holds the truth of
 //	compare  outcome u8 | index uvarint | coverage (interval.Set) | ahead uvarint
-//	         | outcome differs: merkle.Summary | outcome elsewhere: root A u64, B u64
-//	list     listings uvarint, each: length uvarint, store.Listing
+//	         | outcome differs: bytes uvarint, merkle.Summary (compact) | outcome elsewhere: root A u64, B u64
+//	list     listings, see message_list.go
 //	pull     chunks uvarint, each: length uvarint, store.Chunk
 //	large    bytes uvarint
 //	refusal  code uvarint | bucket u8 | text to the end
 //
+// The last four bytes of a reply are combined with those of the request that it answers (bind), so that the answer to another
+// question is none: equal says nothing of what it is about.
+//
 // Decoders accept only what the encoders write and allocate no more than a small multiple of their input, or of the
 // limit that the asker has set for a compressed reply. Byte slices alias the input.
-const messageVersion = 1
+const messageVersion = 3
 
 type kind uint8
 
@@ -41,6 +48,7 @@ const (
 	kindPull    kind = 3
 	kindLarge   kind = 4 // reply only: a pull's next thing is over the limit
 	kindRefusal kind = 5 // reply only: the peer could not answer
+	kindEqual   kind = 6 // reply only, to a compare
 )
 
 func (k kind) String() string {
@@ -55,6 +63,8 @@ func (k kind) String() string {
 		return "large"
 	case kindRefusal:
 		return "refusal"
+	case kindEqual:
+		return "equal"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -68,6 +78,7 @@ const (
 	maxLimit    = 512 << 20 // what a reply may take at most
 	maxText     = 256       // bytes of a refusal's text
 	checksumLen = 8
+	smallSumLen = 4
 )
 
 // ErrMessage: bytes that are not a message of this protocol, or were damaged on their way. errors.Is finds it in what
@@ -109,8 +120,9 @@ type page struct {
 
 // pullRequest asks for documents. The reply answers a prefix of the items, at least one, the last of them perhaps in part.
 type pullRequest struct {
-	limit int // most bytes of the uncompressed reply; about half of it is the budget
-	items []pullItem
+	limit    int  // most bytes of the uncompressed reply; about half of it is the budget
+	compress bool // the reply, if that makes it smaller
+	items    []pullItem
 }
 
 type pullItem struct {
@@ -127,17 +139,14 @@ func (r *compareRequest) appendBody(b []byte) []byte {
 }
 
 func (r *listRequest) appendBody(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(r.rows))
-	b = binary.AppendUvarint(b, uint64(len(r.pages)))
-	for _, p := range r.pages {
-		b = binary.AppendUvarint(append(b, p.bucket), p.since)
-		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, p.from), p.to)
-	}
-	return b
+	return appendPages(binary.AppendUvarint(b, uint64(r.rows)), r.pages)
 }
 
 func (r *pullRequest) appendBody(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(r.limit))
+	b = append(binary.AppendUvarint(b, uint64(r.limit)), 0)
+	if r.compress {
+		b[len(b)-1] = 1
+	}
 	b = binary.AppendUvarint(b, uint64(len(r.items)))
 	for _, i := range r.items {
 		b = appendBytes(append(b, i.bucket), i.query)
@@ -147,19 +156,22 @@ func (r *pullRequest) appendBody(b []byte) []byte {
 
 func encodeRequest(r request) []byte {
 	b := r.appendBody([]byte{messageVersion, byte(r.kind())})
+	if r.kind() == kindCompare {
+		return appendSmallSum(b)
+	}
 	return appendChecksum(b)
 }
 
 func decodeRequest(b []byte) (request, error) {
 	d := decoder{b: b}
 	d.version()
-	d.verify(b)
+	k := d.verified(b, kindCompare)
 	var out request
-	switch k := kind(d.byte()); k {
+	switch k {
 	case kindCompare:
 		out = &compareRequest{index: d.uvarint(), root: d.sum()}
 	case kindList:
-		out = d.listRequest()
+		out = &listRequest{rows: d.atMost(maxRows), pages: d.pages()}
 	case kindPull:
 		out = d.pullRequest()
 	default:
@@ -171,20 +183,8 @@ func decodeRequest(b []byte) (request, error) {
 	return out, nil
 }
 
-func (d *decoder) listRequest() *listRequest {
-	r := &listRequest{rows: d.atMost(maxRows)}
-	for range d.count(maxItems, 18) {
-		p := page{bucket: d.byte(), since: d.uvarint(), from: d.u64(), to: d.u64()}
-		if p.from > p.to {
-			d.fail("empty span of hashes")
-		}
-		r.pages = append(r.pages, p)
-	}
-	return r
-}
-
 func (d *decoder) pullRequest() *pullRequest {
-	r := &pullRequest{limit: d.atMost(maxLimit)}
+	r := &pullRequest{limit: d.atMost(maxLimit), compress: d.atMost(1) == 1}
 	for range d.count(maxItems, 2) {
 		r.items = append(r.items, pullItem{bucket: d.byte(), query: d.bytes()})
 	}
@@ -201,11 +201,15 @@ const (
 	unavailable outcome = 4 // the peer cannot tell its state there: too old, or it learned more than it applied
 )
 
-// reply is one of compareReply, listReply, pullReply, largeReply, refusal.
+// reply is one of equalReply, compareReply, listReply, pullReply, largeReply, refusal.
 type reply interface {
 	appendBody(b []byte) []byte
 	kind() kind
 }
+
+// equalReply answers most comparisons: the root is the same at the index asked for, all of [1, index] is covered, and nothing
+// beyond was learned.
+type equalReply struct{}
 
 // compareReply answers for one index. Coverage and ahead were read before the sums, so that coverage ∩ [1, index] is
 // not more than the sums stand for.
@@ -214,11 +218,12 @@ type compareReply struct {
 	index    uint64
 	coverage interval.Set
 	ahead    uint64
+	bytes    int64          // otherRoot: that the peer's documents take
 	sums     merkle.Summary // otherRoot
 	root     merkle.Sum     // elsewhere
 }
 
-type listReply struct{ listings [][]byte } // store.Listing
+type listReply struct{ listings []*store.Listing }
 
 type pullReply struct{ chunks [][]byte } // store.Chunk
 
@@ -234,25 +239,28 @@ type refusal struct {
 
 func (r *refusal) Error() string { return fmt.Sprintf("refused (%d): %s", r.code, r.text) }
 
+func (*equalReply) kind() kind   { return kindEqual }
 func (*compareReply) kind() kind { return kindCompare }
 func (*listReply) kind() kind    { return kindList }
 func (*pullReply) kind() kind    { return kindPull }
 func (*largeReply) kind() kind   { return kindLarge }
 func (*refusal) kind() kind      { return kindRefusal }
 
+func (*equalReply) appendBody(b []byte) []byte { return b }
+
 func (r *compareReply) appendBody(b []byte) []byte {
 	b = binary.AppendUvarint(append(b, byte(r.outcome)), r.index)
 	b = binary.AppendUvarint(r.coverage.AppendBinary(b), r.ahead)
 	switch r.outcome {
 	case otherRoot:
-		b = r.sums.AppendBinary(b)
+		b = r.sums.AppendCompact(binary.AppendUvarint(b, uint64(r.bytes)))
 	case elsewhere:
 		b = appendSum(b, r.root)
 	}
 	return b
 }
 
-func (r *listReply) appendBody(b []byte) []byte { return appendList(b, r.listings) }
+func (r *listReply) appendBody(b []byte) []byte { return appendListings(b, r.listings) }
 func (r *pullReply) appendBody(b []byte) []byte { return appendList(b, r.chunks) }
 
 func (r *largeReply) appendBody(b []byte) []byte { return binary.AppendUvarint(b, uint64(r.bytes)) }
@@ -262,26 +270,46 @@ func (r *refusal) appendBody(b []byte) []byte {
 	return append(append(b, r.bucket), r.text[:min(len(r.text), maxText)]...)
 }
 
+// bind ties an encoded reply to its request, in place; to do it twice is to undo it. Where the reply ends there is its checksum, or
+// the last of what was compressed together with that; where the request ends there is its own.
+func bind(reply, request []byte) {
+	n := min(len(reply), len(request), smallSumLen)
+	for i := 1; i <= n; i++ {
+		reply[len(reply)-i] ^= request[len(request)-i]
+	}
+}
+
 // encodeReply does not compress.
 func encodeReply(r reply) []byte {
-	return appendChecksum(r.appendBody([]byte{messageVersion, byte(r.kind()), plain}))
+	size := 64
+	if p, ok := r.(*pullReply); ok {
+		for _, c := range p.chunks {
+			size += binary.MaxVarintLen32 + len(c)
+		}
+	}
+	b := r.appendBody(append(make([]byte, 0, size), messageVersion, byte(r.kind()), plain))
+	if r.kind() == kindEqual {
+		return appendSmallSum(b)
+	}
+	return appendChecksum(b)
 }
 
 // decodeReply decodes an uncompressed reply; see decompress.
 func decodeReply(b []byte) (reply, error) {
 	d := decoder{b: b}
 	d.version()
-	d.verify(b)
-	k := kind(d.byte())
+	k := d.verified(b, kindEqual)
 	if d.byte() != plain {
 		d.fail("compression")
 	}
 	var out reply
 	switch k {
+	case kindEqual:
+		out = &equalReply{}
 	case kindCompare:
 		out = d.compareReply()
 	case kindList:
-		out = &listReply{listings: d.list()}
+		out = &listReply{listings: d.listings()}
 	case kindPull:
 		out = &pullReply{chunks: d.list()}
 	case kindLarge:
@@ -302,7 +330,7 @@ func (d *decoder) compareReply() *compareReply {
 	switch r.outcome {
 	case sameRoot, unavailable:
 	case otherRoot:
-		r.sums = d.summary()
+		r.bytes, r.sums = int64(d.atMost(math.MaxInt64)), d.summary()
 	case elsewhere:
 		r.root = d.sum()
 	default:
@@ -333,6 +361,11 @@ func appendList(b []byte, list [][]byte) []byte {
 		b = appendBytes(b, v)
 	}
 	return b
+}
+
+// appendSmallSum is for messages so small that the rest of the checksum would be a good part of them.
+func appendSmallSum(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(b, uint32(xxhash.Sum64(b)))
 }
 
 func appendChecksum(b []byte) []byte { return binary.BigEndian.AppendUint64(b, xxhash.Sum64(b)) }

@@ -2,6 +2,7 @@ package antientropy
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -9,8 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/cespare/xxhash/v2"
+	"time"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/merkle"
@@ -23,7 +23,7 @@ func someRequests() []request {
 		&compareRequest{index: 1 << 40, root: merkle.Sum{A: 1, B: 2}},
 		&listRequest{rows: 100, pages: []page{{bucket: 3, since: 17, to: 1<<64 - 1}, {bucket: 255, from: 9, to: 9}}},
 		&listRequest{},
-		&pullRequest{limit: 1 << 20, items: []pullItem{{bucket: 1, query: q.AppendBinary(nil)}, {bucket: 2, query: []byte{}}}},
+		&pullRequest{limit: 1 << 20, compress: true, items: []pullItem{{bucket: 1, query: q.AppendBinary(nil)}, {bucket: 2, query: []byte{}}}},
 	}
 }
 
@@ -37,10 +37,27 @@ func someReplies() []reply {
 		&compareReply{outcome: sameRoot, index: 90, coverage: interval.Of(1, 99)},
 		&compareReply{outcome: elsewhere, index: 80, root: merkle.Sum{A: 9, B: 8}},
 		&compareReply{outcome: unavailable, index: 80, coverage: coverage, ahead: 1 << 50},
-		&listReply{listings: [][]byte{(&store.Listing{Bucket: 1, Rows: []store.Row{{Hash: 1, LastIndex: 2, Generation: 1}}, To: 9}).AppendBinary(nil)}},
+		&equalReply{},
+		&listReply{listings: someListings()},
+		&listReply{},
 		&pullReply{chunks: [][]byte{chunk, bytes.Repeat([]byte("abcd"), 1000)}},
 		&largeReply{bytes: 5 << 20},
 		&refusal{code: 662111, bucket: 9, text: "no"},
+	}
+}
+
+// someListings say different things of themselves, and the last two the same.
+func someListings() []*store.Listing {
+	coverage := interval.Of(1, 40).Union(interval.Of(61, 99))
+	rest := merkle.Bucket{Sum: merkle.Sum{A: 5, B: 6}, Count: 500}
+	all := uint64(math.MaxUint64)
+	rows := []store.Row{{Hash: 5, LastIndex: 70}, {Hash: 5, LastIndex: 71, Generation: 71, Leaf: 9}, {Hash: 7, LastIndex: 3, Generation: 2, Leaf: 1 << 63, Gap: true},
+		{Hash: all, LastIndex: all, Generation: 1}}
+	return []*store.Listing{
+		{Bucket: 1, Rows: []store.Row{{Hash: 1, LastIndex: 2, Generation: 1}}, To: 9},
+		{Bucket: 2, Since: 60, To: all, Rows: rows, Rest: rest, Coverage: coverage, Applied: 99, Ahead: 120},
+		{Bucket: 3, Since: 60, To: all, Rest: rest, Coverage: coverage, Applied: 99, Ahead: 120},
+		{Bucket: 255, Since: 60, To: all, Coverage: coverage, Applied: 99, Ahead: 120},
 	}
 }
 
@@ -54,7 +71,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 	e := newEncoder()
 	for _, r := range someReplies() {
 		for _, b := range [][]byte{encodeReply(r), compress(e, encodeReply(r))} {
-			plain, err := decompress(b, 1<<20)
+			plain, err := new(unpacker).decompress(b, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,13 +83,16 @@ func TestMessagesRoundTrip(t *testing.T) {
 	}
 }
 
+// frameHeader is what package mesh puts before each request and reply (docs/wire-format.md).
+const frameHeader = 32
+
 // TestComparisonIsSmall: what two healthy members exchange.
 func TestComparisonIsSmall(t *testing.T) {
 	ask := encodeRequest(&compareRequest{index: 123_456_789, root: merkle.Sum{A: 1 << 60, B: 1 << 61}})
-	reply := encodeReply(&compareReply{outcome: sameRoot, index: 123_456_789, coverage: interval.Of(1, 123_456_800)})
+	reply := encodeReply(&equalReply{})
 	t.Logf("request %d bytes, reply %d bytes", len(ask), len(reply))
-	if len(ask) > 40 || len(reply) > 40 {
-		t.Errorf("request %d bytes, reply %d bytes", len(ask), len(reply))
+	if wire := len(ask) + len(reply) + 2*frameHeader; wire > 100 {
+		t.Errorf("request %d bytes, reply %d bytes: %d with the headers of their frames", len(ask), len(reply), wire)
 	}
 }
 
@@ -89,7 +109,7 @@ func TestEveryBitCounts(t *testing.T) {
 	for _, r := range someReplies() {
 		for _, whole := range [][]byte{encodeReply(r), compress(e, encodeReply(r))} {
 			for _, b := range flipped(whole) {
-				plain, err := decompress(b, 1<<20)
+				plain, err := new(unpacker).decompress(b, 1<<20)
 				if err != nil {
 					continue
 				}
@@ -116,9 +136,9 @@ func flipped(b []byte) [][]byte {
 
 func TestUnknownVersionIsRefused(t *testing.T) {
 	b := encodeRequest(&compareRequest{index: 1})
-	b[0] = 2
+	b[0] = 1
 	var v *VersionError
-	if _, err := decodeRequest(b); !errors.As(err, &v) || v.Version != 2 || !errors.Is(err, ErrMessage) || !strings.Contains(err.Error(), "version 2") {
+	if _, err := decodeRequest(b); !errors.As(err, &v) || v.Version != 1 || !errors.Is(err, ErrMessage) || !strings.Contains(err.Error(), "version 1") {
 		t.Errorf("%v", err)
 	}
 	b = encodeReply(&largeReply{bytes: 1})
@@ -135,16 +155,16 @@ func TestDecompressionIsBounded(t *testing.T) {
 	if len(bomb) > 10_000 {
 		t.Fatalf("%d bytes", len(bomb))
 	}
-	if _, err := decompress(bomb, 1<<20); !errors.Is(err, ErrMessage) {
+	if _, err := new(unpacker).decompress(bomb, 1<<20); !errors.Is(err, ErrMessage) {
 		t.Errorf("%v", err)
 	}
 	_, n := binary.Uvarint(bomb[replyHeader:])
 	lying := append([]byte{messageVersion, byte(kindPull), compressed}, binary.AppendUvarint(nil, 1000)...)
 	lying = append(lying, bomb[replyHeader+n:]...)
-	if _, err := decompress(lying, 1<<20); !errors.Is(err, ErrMessage) {
+	if _, err := new(unpacker).decompress(lying, 1<<20); !errors.Is(err, ErrMessage) {
 		t.Errorf("%v", err)
 	}
-	if _, err := decompress(make([]byte, 101), 100); !errors.Is(err, ErrMessage) {
+	if _, err := new(unpacker).decompress(make([]byte, 101), 100); !errors.Is(err, ErrMessage) {
 		t.Errorf("%v", err)
 	}
 }
@@ -171,7 +191,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		f.Add(encodeRequest(r))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		b = checksummed(b)
+		b = checksummed(b, kindCompare)
 		r, err := decodeRequest(b)
 		if err != nil {
 			return
@@ -190,14 +210,14 @@ func FuzzDecodeReply(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const limit = 1 << 16
-		plain, err := decompress(b, limit)
+		plain, err := new(unpacker).decompress(b, limit)
 		if err != nil {
 			return
 		}
 		if len(plain) > limit+replyHeader {
 			t.Fatalf("%d bytes", len(plain))
 		}
-		plain = checksummed(plain)
+		plain = checksummed(plain, kindEqual)
 		r, err := decodeReply(plain)
 		if err != nil {
 			return
@@ -208,13 +228,15 @@ func FuzzDecodeReply(f *testing.F) {
 	})
 }
 
-// checksummed lets the fuzzer get past the checksum.
-func checksummed(b []byte) []byte {
+// checksummed lets the fuzzer get past the checksum, which is a small one in messages of one kind.
+func checksummed(b []byte, small kind) []byte {
+	if len(b) > smallSumLen+1 && kind(b[1]) == small {
+		return appendSmallSum(bytes.Clone(b[:len(b)-smallSumLen]))
+	}
 	if len(b) < checksumLen {
 		return b
 	}
-	n := len(b) - checksumLen
-	return binary.BigEndian.AppendUint64(bytes.Clone(b[:n]), xxhash.Sum64(b[:n]))
+	return appendChecksum(bytes.Clone(b[:len(b)-checksumLen]))
 }
 
 // FuzzServe answers any request from documents, without harm.
@@ -224,11 +246,13 @@ func FuzzServe(f *testing.F) {
 	}
 	docs := fuzzDocuments(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		reply, err := Serve(t.Context(), docs, checksummed(b))
+		b = checksummed(b, kindCompare)
+		reply, err := Serve(t.Context(), docs, b)
 		if err != nil {
 			return
 		}
-		plain, err := decompress(reply, 4<<20)
+		bind(reply, b)
+		plain, err := new(unpacker).decompress(reply, 4<<20)
 		if err == nil {
 			_, err = decodeReply(plain)
 		}
@@ -245,7 +269,8 @@ func FuzzTransfer(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(l.AppendBinary(nil), []byte{})
+	listing := encodeReply(&listReply{listings: []*store.Listing{l}})
+	f.Add(listing, []byte{})
 	var wants []store.Want
 	for _, hash := range l.Hashes() {
 		wants = append(wants, store.Want{Hash: hash})
@@ -254,16 +279,60 @@ func FuzzTransfer(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(l.AppendBinary(nil), c.AppendBinary(nil))
+	f.Add(listing, c.AppendBinary(nil))
 	docs := fuzzSick(f)
 	f.Fuzz(func(t *testing.T, listing, chunk []byte) {
 		m := &testMember{docs: docs}
-		tr := newTransfer(m, "peer", []uint8{0}, &limits{func(uint32) uint64 { return math.MaxUint64 }, maxLimit})
+		tr := newTransfer(m, "peer", []uint8{0}, &limits{func(uint32) uint64 { return math.MaxUint64 }, maxLimit, ownRows})
 		defer tr.abandon()
-		if tr.takeListings(&listReply{listings: [][]byte{checksummed(listing)}}) != nil || len(tr.items) == 0 {
+		r, err := decodeReply(checksummed(listing, kindEqual))
+		list, ok := r.(*listReply)
+		if err != nil || !ok || tr.takeListings(list) != nil || len(tr.items) == 0 {
 			return
 		}
 		q := tr.pullRequest(1 << 20)
-		_ = tr.takeChunks(&pullReply{chunks: [][]byte{checksummed(chunk)}}, len(q.items)) // an error is as good
+		_ = tr.takeChunks(&pullReply{chunks: [][]byte{checksummed(chunk, kindEqual)}}, len(q.items)) // an error is as good
 	})
+}
+
+// callerFunc is a way to peers.
+type callerFunc func(request []byte) ([]byte, error)
+
+func (f callerFunc) Call(_ context.Context, _ string, _ uint32, request []byte) ([]byte, error) {
+	return f(request)
+}
+
+// TestAnswerToAnotherQuestion: a reply counts for the request that it was made for, and for no other, however whole it is. One that
+// says nothing but "equal" would otherwise let an empty member believe that it has everything.
+func TestAnswerToAnotherQuestion(t *testing.T) {
+	full, empty := fuzzDocuments(t), fuzzDocuments(t)
+	question := func(index uint64) request {
+		s, ok := empty.SummaryAt(index)
+		if !ok {
+			t.Fatalf("no summary at %d", index)
+		}
+		return &compareRequest{index: index, root: s.Root()}
+	}
+	first := question(full.Position().Applied)
+	for _, other := range []request{&compareRequest{index: 1}, &listRequest{rows: 1, pages: []page{{to: math.MaxUint64}}}, &compareRequest{index: 3, root: merkle.Sum{A: 1}}} {
+		var earlier []byte
+		l := &Loop{o: Options{Timeout: time.Minute, Caller: callerFunc(func(request []byte) ([]byte, error) {
+			if earlier == nil {
+				b, err := Serve(t.Context(), full, request)
+				earlier = bytes.Clone(b)
+				return b, err
+			}
+			return bytes.Clone(earlier), nil
+		})}}
+		out, res, err := l.exchange(t.Context(), "peer", 0, first, smallLimit)
+		if err != nil || out.kind() != kindEqual {
+			t.Fatalf("%+v, %+v, %v", out, res, err)
+		}
+		if out, _, err = l.exchange(t.Context(), "peer", 0, first, smallLimit); err != nil || out.kind() != kindEqual {
+			t.Errorf("the same question again: %+v, %v", out, err)
+		}
+		if out, res, err := l.exchange(t.Context(), "peer", 0, other, smallLimit); err == nil || res.Failure != liar {
+			t.Errorf("%+v: an earlier answer was taken: %+v, %+v", other, out, res)
+		}
+	}
 }

@@ -40,6 +40,12 @@ type Options struct {
 	LargestBytes int
 	// BytesPerSecond bounds what this host pulls. Default 0: no bound.
 	BytesPerSecond int64
+	// Deadline is by when a member that became sick should be whole: what is missing is pulled no faster than that takes, but at
+	// least 1 MiB/s, and within BytesPerSecond. Default 0: as soon as can be.
+	Deadline time.Duration
+
+	// Compression says when replies with documents are to be compressed on their way here. Default CompressAuto.
+	Compression Compression
 
 	// Highest returns the highest index that a member of the partition may have applied, as far as this host can tell:
 	// where its own copy of the log ends, and an allowance for what is on its way here. What a peer knows beyond that is
@@ -59,6 +65,8 @@ type Events struct {
 	// Healed is called when a member's last hole was closed. The member is complete as soon as it has applied what it
 	// learned ahead, if it did (store.DocStatus.Ahead).
 	Healed func(partition uint32)
+	// Damaged is called when a pull met a *store.CorruptionError in this member's own bucket: see Scrubber.Suspect.
+	Damaged func(partition uint32, bucket uint8)
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -97,6 +105,18 @@ func (o Options) withDefaults() (Options, error) {
 			errs = append(errs, fmt.Errorf("antientropy: %s %d is not between %d and %d", n.name, n.value, n.low, n.high))
 		}
 	}
+	if o.Deadline < 0 {
+		errs = append(errs, fmt.Errorf("antientropy: Deadline is negative: %s", o.Deadline))
+	}
+	if o.Compression > CompressAlways {
+		errs = append(errs, fmt.Errorf("antientropy: unknown compression %d", o.Compression))
+	}
+	o.fill()
+	return o, errors.Join(errs...)
+}
+
+// fill replaces what is not set and has one value that stands for it.
+func (o *Options) fill() {
 	if o.PerPeer == 0 {
 		o.PerPeer = 2
 	}
@@ -116,11 +136,13 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Events.Healed == nil {
 		o.Events.Healed = func(uint32) {}
 	}
+	if o.Events.Damaged == nil {
+		o.Events.Damaged = func(uint32, uint8) {}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Random == nil {
 		o.Random = rand.Float64
 	}
-	return o, errors.Join(errs...)
 }

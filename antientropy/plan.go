@@ -2,6 +2,7 @@ package antientropy
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,7 +34,8 @@ type plan struct {
 	hosts   map[string]*host
 	parts   []*part // by id
 	active  []*part // those of parts that have more to do than to compare now and then
-	turn    int     // where in active the next round begins
+	ranking []*part // active, see order; to be made anew unless ordered
+	ordered bool
 	agenda  agenda  // healthy members, by when they are to be compared
 	late    []*part // healthy members that have been due for an interval and still wait for a peer with room
 	cooling []*part // members that are healthy again, but their buckets may still be in use
@@ -46,6 +48,7 @@ type plan struct {
 	reserved int64   // bytes of memory, for pulls in flight
 	tokens   float64 // bytes that may be pulled now; negative after more came than expected
 	refilled time.Time
+	rate     int64 // bytes that may be pulled per second now; 0: no bound
 
 	looks int       // at healthy members, to compare them: what they cost
 	wake  time.Time // the earliest time at which something waits to be looked at again
@@ -58,7 +61,8 @@ type planOptions struct {
 	perPeer  int           // calls in flight
 	limit    int           // bytes of a pull's reply
 	memory   int64
-	rate     int64 // bytes pulled per second; 0: no bound
+	rate     int64         // bytes pulled per second; 0: no bound
+	deadline time.Duration // for a member to be whole; 0: as soon as can be
 	random   func() float64
 }
 
@@ -70,6 +74,8 @@ const (
 	pauseBucket, mostBucket           = time.Second, 2 * time.Minute
 	pauseStuck, mostStuck             = time.Second, 30 * time.Second
 	pauseRetry                        = 200 * time.Millisecond // the question cannot be answered at this moment
+	pauseNames, mostNames             = 200 * time.Millisecond, 5 * time.Second
+	nameWithin                        = 100 * time.Millisecond // a divergence is reported, whether its documents are known or not
 )
 
 const (
@@ -80,13 +86,20 @@ const (
 	guessedDocs    = 16  // in a bucket of which nothing is known
 	mostWants      = 256 // documents asked for per partition
 	mostSuspects   = 8   // buckets whose documents are named
+	nameTries      = 8   // for the documents of one
 	uniformShare   = 0.1 // of choices that ignore latency
 )
+
+// patience is how long the pull that is next in line gives way to readers when it lacks memory.
+const patience = time.Second
 
 // part is what the plan knows of one partition.
 type part struct {
 	id      uint32
 	applied uint64
+	version uint64
+	voter   bool
+	sound   int // peers that are alive and lack nothing; kept by order
 	holes   interval.Set
 	buckets *buckets // of a sick member; nil when it is healthy, but for what may still be under way
 	peers   []Peer
@@ -113,11 +126,12 @@ type part struct {
 
 	wants    []want
 	fetched  map[uint64]time.Time // hashes asked for lately
-	suspects []suspect
+	suspects []*suspect
 	reported map[string]bool // divergences, by peer and bucket
 
 	progress Progress
 	rated    time.Time
+	sources  map[string]int // sessions, by host
 }
 
 func (pt *part) sick() bool { return !pt.holes.Empty() }
@@ -132,7 +146,7 @@ type bucket struct {
 	failures int
 	until    time.Time // not before
 	avoid    string    // the peer of the last failure
-	docs     int       // that the peer of the survey has; −1: not known
+	docs     int       // that may have to be pulled, as the survey has shown; −1: not known
 	urgent   bool      // a document of it was missed
 }
 
@@ -164,7 +178,7 @@ type call struct {
 	tokens   float64
 	bucket   uint8
 	want     want
-	suspect  suspect
+	suspect  *suspect
 }
 
 // session pulls some buckets from one peer, one request after the other.
@@ -172,11 +186,14 @@ type session struct {
 	id      uint64
 	part    *part
 	host    *host
-	buckets []uint8 // not yet finished
-	busy    bool    // a request is in flight
-	lists   int     // pages that are to be listed
-	pulls   int     // items that are to be pulled
-	limit   int     // of the next pull; 0: the usual one
+	buckets []uint8   // not yet finished
+	busy    bool      // a request is in flight
+	listing bool      // which is, or was last, one to list
+	since   time.Time // when it was sent
+	lists   int       // pages that are to be listed
+	pulls   int       // items that are to be pulled
+	limit   int       // of the next pull; 0: the usual one
+	starved time.Time // since when its pull, first in line, lacks memory; zero: it does not
 	gone    bool
 }
 
@@ -187,16 +204,20 @@ type want struct {
 	avoid  string
 }
 
+// suspect is a bucket in which two members differ that must not. That is certain; it is kept until the documents are named.
 type suspect struct {
 	bucket uint8
 	peer   string
 	index  uint64
 	tries  int
 	after  time.Time
+	asking bool
+	tellAt time.Time // when to report it without names, unless it is told
+	told   bool
 }
 
 func newPlan(o planOptions, now time.Time) *plan {
-	return &plan{o: o, now: now, refilled: now, tokens: float64(o.rate), hosts: map[string]*host{},
+	return &plan{o: o, now: now, refilled: now, tokens: float64(o.rate) / 10, rate: o.rate, hosts: map[string]*host{},
 		calls: map[uint64]*call{}}
 }
 
@@ -254,10 +275,13 @@ func (p *plan) settle(r *result) *call {
 	c.host.inFlight--
 	p.reserved -= c.reserved
 	p.tokens += c.tokens
-	if p.o.rate > 0 {
+	if p.rate > 0 {
 		p.tokens -= float64(r.Bytes)
 	}
 	h := c.host
+	if r.Failure != none && r.Text != "" {
+		c.part.progress.LastError = r.Text
+	}
 	switch r.Failure {
 	case unreachable:
 		h.failures++
@@ -308,10 +332,52 @@ func (p *plan) heard(pt *part, host string, coverage interval.Set) {
 	k.coverage, k.heard = coverage, p.now
 }
 
-// refill lets the byte budget grow with time, up to one second's worth.
-func (p *plan) refill() {
+// burst is how much of the byte budget can be saved up: what a tenth of a second is worth.
+func (p *plan) burst() float64 { return float64(p.rate) / 10 }
+
+// leastRate is what a deadline, however far away, leaves in bytes per second.
+const leastRate = 1 << 20
+
+// pace is the byte budget per second: the configured one, or, with a deadline, what brings all that is missing here in time
+// if that is less. A deadline that has passed, or of members of which it is not known how much they miss, slows nothing.
+func (p *plan) pace() int64 {
+	if p.o.deadline <= 0 {
+		return p.o.rate
+	}
+	left, end := int64(0), time.Time{}
+	for _, pt := range p.active {
+		if !pt.sick() {
+			continue
+		}
+		n := pt.progress.left()
+		if n == 0 {
+			return p.o.rate
+		}
+		left += n
+		if at := pt.progress.Started.Add(p.o.deadline); end.IsZero() || at.Before(end) {
+			end = at
+		}
+	}
+	seconds := end.Sub(p.now).Seconds()
+	if left == 0 || seconds <= 0 {
+		return p.o.rate
+	}
+	need := max(leastRate, int64(float64(left)/seconds))
 	if p.o.rate > 0 {
-		p.tokens = min(float64(p.o.rate), p.tokens+p.now.Sub(p.refilled).Seconds()*float64(p.o.rate))
+		return min(need, p.o.rate)
+	}
+	return need
+}
+
+// refill lets the byte budget grow with time.
+func (p *plan) refill() {
+	before := p.rate
+	p.rate = p.pace()
+	if before == 0 && p.rate > 0 {
+		p.tokens = 0
+	}
+	if p.rate > 0 {
+		p.tokens = min(p.burst(), p.tokens+p.now.Sub(p.refilled).Seconds()*float64(p.rate))
 	}
 	p.refilled = p.now
 }
@@ -319,14 +385,19 @@ func (p *plan) refill() {
 // afford reports whether a reply of limit bytes may be asked for now: there is memory for it, or nothing else uses any,
 // and the byte budget is not overdrawn.
 func (p *plan) afford(limit int) bool {
-	if need := memoryOf(limit); p.reserved > 0 && p.reserved+need > p.o.memory {
+	if !p.fits(limit) {
 		return false
 	}
-	if p.o.rate > 0 && p.tokens <= 0 {
-		p.wakeAt(p.now.Add(time.Duration((1 - p.tokens) / float64(p.o.rate) * float64(time.Second))))
+	if p.rate > 0 && p.tokens <= 0 {
+		p.wakeAt(p.now.Add(time.Duration((1 - p.tokens) / float64(p.rate) * float64(time.Second))))
 		return false
 	}
 	return true
+}
+
+// fits reports whether there is memory for a reply of limit bytes.
+func (p *plan) fits(limit int) bool {
+	return p.reserved == 0 || p.reserved+memoryOf(limit) <= p.o.memory
 }
 
 // memoryOf is what a pull's reply takes at most: as it came, uncompressed, and as the batch it is imported by.
@@ -334,10 +405,10 @@ func memoryOf(limit int) int64 { return 3 * int64(limit) }
 
 // cost is what is taken from the byte budget before the size of a reply is known.
 func (p *plan) cost(limit int) float64 {
-	if p.o.rate == 0 {
+	if p.rate == 0 {
 		return 0
 	}
-	return min(float64(limit)/2, float64(p.o.rate))
+	return min(float64(limit)/2, float64(p.rate))
 }
 
 // find returns the partition, or nil, and where it is or belongs among others.
@@ -359,6 +430,7 @@ func (p *plan) activate(pt *part) {
 	case !busy && there == pt:
 		p.active = slices.Delete(p.active, i, i+1)
 	}
+	p.ordered = false
 }
 
 // cool lets go of the buckets of members that are healthy again, once nothing under way can come back to them.
@@ -387,13 +459,15 @@ func (p *plan) calling(pt *part) bool {
 	return false
 }
 
-// progress returns the figures of all members under repair.
+// progress returns the figures of all members under repair, in the order in which they are repaired.
 func (p *plan) progress() []Progress {
 	var list []Progress
-	for _, pt := range p.active {
+	for _, pt := range p.order() {
 		if pt.sick() {
 			g := pt.progress
-			g.Rate = g.rateAfter(p.now.Sub(pt.rated), 0)
+			g.forget(p.now.Sub(pt.rated))
+			g.Sources = slices.Sorted(maps.Keys(pt.sources))
+			g.show(p.now)
 			list = append(list, g)
 		}
 	}

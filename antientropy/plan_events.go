@@ -16,10 +16,10 @@ func (e observed) apply(p *plan) {
 		pt.due = p.now.Add(time.Duration(p.o.random() * float64(p.o.interval)))
 		p.parts = slices.Insert(p.parts, i, pt)
 		p.enlist(pt)
-	} else if e.Applied != pt.applied || !sameHosts(e.Peers, pt.peers) {
+	} else if e.Applied != pt.applied || e.Version != pt.version || !sameHosts(e.Peers, pt.peers) {
 		p.stir(pt)
 	}
-	pt.peers, pt.applied = e.Peers, e.Applied
+	pt.peers, pt.applied, pt.version, pt.voter = e.Peers, e.Applied, e.Version, e.Voter
 	maps.DeleteFunc(pt.known, func(name string, _ *acquaintance) bool {
 		return !slices.ContainsFunc(e.Peers, func(peer Peer) bool { return peer.Host == name })
 	})
@@ -75,6 +75,11 @@ func (p *plan) takeHoles(pt *part, holes interval.Set, healed map[uint8]interval
 	}
 	switch {
 	case pt.sick() && !was:
+		for _, s := range pt.suspects { // what is certain stays certain; the documents cannot be named any more
+			if !s.told {
+				p.report(pt, s, nil)
+			}
+		}
 		pt.compareAfter, pt.stuck, pt.suspects = time.Time{}, 0, nil
 		pt.progress = Progress{Partition: pt.id, BucketsTotal: merkle.Buckets, Started: p.now}
 	case !pt.sick() && was:
@@ -82,6 +87,7 @@ func (p *plan) takeHoles(pt *part, holes interval.Set, healed map[uint8]interval
 		pt.due, pt.compareAfter = p.now.Add(p.interval()), time.Time{}
 		p.cooling = append(p.cooling, pt)
 	}
+	p.ordered = false
 	p.enlist(pt)
 	pt.count()
 }
@@ -193,6 +199,9 @@ func (p *plan) giveUpComparing(pt *part) {
 // nothing about which of them knows of a delete.
 func (p *plan) survey(pt *part, peer string, e *compared) {
 	pt.surveyed, pt.tries = true, 0
+	if e.Docs != nil {
+		pt.progress.BytesTotal = pt.progress.Imported + e.Missing
+	}
 	differ := map[uint8]bool{}
 	for _, b := range e.Differ {
 		differ[b] = true
@@ -201,8 +210,8 @@ func (p *plan) survey(pt *part, peer string, e *compared) {
 	var same []uint8
 	for i := range pt.buckets {
 		b := &pt.buckets[i]
-		if e.Docs != nil {
-			b.docs = e.Docs[i]
+		if e.Docs != nil { // no more can differ than there are commands missing
+			b.docs = int(min(uint64(e.Docs[i]), 1+b.missing.Len()/uint64(max(1, len(e.Differ)))))
 		}
 		if e.Theirs && !differ[uint8(i)] && !b.busy && !b.missing.Intersect(proven).Empty() {
 			b.busy = true
@@ -241,20 +250,29 @@ func (p *plan) verdict(pt *part, peer string, e *compared) {
 				pt.reported = map[string]bool{}
 			}
 			pt.reported[key] = true
-			s := suspect{bucket: uint8(i), peer: peer, index: e.Index}
+			s := &suspect{bucket: uint8(i), peer: peer, index: e.Index, tellAt: p.now.Add(nameWithin)}
 			if len(pt.suspects) < mostSuspects {
 				pt.suspects = append(pt.suspects, s)
 			} else {
-				p.report(pt, &s, nil)
+				p.report(pt, s, nil)
 			}
 		}
+	}
+}
+
+func (e forgiven) apply(p *plan) {
+	if pt, _ := find(p.parts, e.Partition); pt != nil {
+		pt.reported, pt.suspects = nil, nil
+		p.stir(pt)
+		p.activate(pt)
 	}
 }
 
 func suspicion(peer string, bucket uint8) string { return peer + "/" + string(rune(bucket)) }
 
 func (p *plan) report(pt *part, s *suspect, documents []Document) {
-	p.emit(report{Divergence{Partition: pt.id, Peer: s.peer, Bucket: s.bucket, Index: s.index, Documents: documents}})
+	p.emit(report{Divergence{Partition: pt.id, Peer: s.peer, Bucket: s.bucket, Index: s.index, Documents: documents}, s.told})
+	s.told = true
 }
 
 func (e diagnosed) apply(p *plan) {
@@ -264,16 +282,17 @@ func (e diagnosed) apply(p *plan) {
 		return
 	}
 	s := c.suspect
+	s.asking = false
 	s.tries++
-	switch {
-	case len(e.Documents) > 0, s.tries >= mostTries:
-		p.report(pt, &s, e.Documents)
-	case e.Failure != none || e.Undecided:
-		s.after = p.now.Add(pauseRefused)
-		pt.suspects = append(pt.suspects, s)
-	default:
-		// Equal now, which does not undo that they differed at one index.
-		p.report(pt, &s, nil)
+	again := len(e.Documents) == 0 && s.tries < nameTries && (e.Failure != none || e.Undecided)
+	// Even if they are equal now that does not undo that they differed at one index.
+	if len(e.Documents) > 0 || !s.told {
+		p.report(pt, s, e.Documents)
+	}
+	if again {
+		s.after = p.pause(s.tries, pauseNames, mostNames)
+	} else {
+		pt.suspects = slices.DeleteFunc(pt.suspects, func(other *suspect) bool { return other == s })
 	}
 	p.activate(pt)
 }
@@ -313,6 +332,7 @@ func (e closed) apply(p *plan) {
 	}
 	// An engine whose fsync failed says so again without trying (design §10).
 	pt.failures++
+	pt.progress.LastError = "close holes: " + e.Err.Error()
 	pt.closeAt = p.pause(pt.failures, pauseBucket, mostBucket)
 }
 
@@ -338,8 +358,10 @@ func (e answered) apply(p *plan) {
 		s.release(f.Bucket)
 	}
 	for _, f := range e.Failed {
-		p.punish(&pt.buckets[f.Bucket], s.host.name)
-		s.release(f.Bucket)
+		if slices.Contains(s.buckets, f.Bucket) { // else it is another session's by now, see stalls
+			p.punish(&pt.buckets[f.Bucket], s.host.name)
+			s.release(f.Bucket)
+		}
 	}
 	if e.Failure == none {
 		p.heard(pt, s.host.name, e.Coverage)
@@ -374,8 +396,13 @@ func (p *plan) advance(pt *part, e *answered) {
 	g.Bytes += int64(e.Bytes)
 	g.Documents += int64(e.Documents)
 	g.Entries += int64(e.Entries)
-	g.Rate = g.rateAfter(p.now.Sub(pt.rated), e.Bytes)
+	g.Imported += e.Imported
+	g.forget(p.now.Sub(pt.rated))
+	g.take(e.Bytes, e.Imported)
 	pt.rated = p.now
+	if e.Failure == none && e.Text != "" {
+		g.LastError = e.Text // of a bucket
+	}
 	pt.count()
 }
 
@@ -423,8 +450,19 @@ func (p *plan) end(s *session) {
 	s.gone = true
 	s.host.sessions--
 	s.part.sessions--
+	s.part.source(s.host.name, -1)
 	p.ready = slices.DeleteFunc(p.ready, func(r *session) bool { return r == s })
 	p.emit(drop{Session: s.id})
+}
+
+// source counts the sessions with a host.
+func (pt *part) source(host string, n int) {
+	if pt.sources == nil {
+		pt.sources = map[string]int{}
+	}
+	if pt.sources[host] += n; pt.sources[host] == 0 {
+		delete(pt.sources, host)
+	}
 }
 
 // drop ends a session whose buckets are not finished.

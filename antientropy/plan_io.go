@@ -35,6 +35,7 @@ type result struct {
 	Took    time.Duration
 	Bytes   int // of the reply
 	Failure failure
+	Text    string // of a failure, for operators
 
 	held int // bytes of memory, compressed and not; the worker's own account
 }
@@ -44,9 +45,11 @@ type result struct {
 type observed struct {
 	Partition uint32
 	Applied   uint64
+	Version   uint64 // changes with anything that the member holds (store.Documents.Version)
 	Holes     interval.Set
 	Healed    map[uint8]interval.Set
 	Peers     []Peer
+	Voter     bool
 }
 
 // gone: there is no such member here any more.
@@ -58,6 +61,9 @@ type wanted struct {
 	Bucket    uint8
 	Hash      uint64
 }
+
+// forgiven: what was reported of a member counts no more. If it is still so, it is to be reported again.
+type forgiven struct{ Partition uint32 }
 
 // tick: time has passed.
 type tick struct{}
@@ -74,6 +80,7 @@ type compared struct {
 	Unable       bool // this member itself cannot tell its state at any index now
 	Differ       []uint8
 	Docs         *[256]int    // that the peer has in each bucket; nil unless the sums came
+	Missing      int64        // bytes of documents that the peer has more than this member; 0 unless the sums came
 	Past         *store.Past  // this member's sums at Index
 	Coverage     interval.Set // the peer's
 }
@@ -89,6 +96,7 @@ type answered struct {
 	Coverage interval.Set
 
 	Documents, Entries int
+	Imported           int64 // bytes
 }
 
 type finishedBucket struct {
@@ -175,6 +183,12 @@ type diagnose struct {
 // drop ends a session without healing what it had not finished.
 type drop struct{ Session uint64 }
 
+// giveUp takes buckets from a session: others may have begun with them when its request ends.
+type giveUp struct {
+	Session uint64
+	Buckets []uint8
+}
+
 // mark records that buckets have been proven equal to the truth.
 type mark struct {
 	Partition uint32
@@ -187,7 +201,10 @@ type mark struct {
 type closeHoles struct{ Partition uint32 }
 
 // report tells the member that it and a peer contradict each other.
-type report struct{ Divergence Divergence }
+type report struct {
+	Divergence Divergence
+	Again      bool // it was reported before, without its documents
+}
 
 // sleep: until then nothing is to be done unless something happens. Zero: for ever.
 type sleep struct{ Until time.Time }
@@ -198,6 +215,7 @@ func (pull) output()       {}
 func (fetch) output()      {}
 func (diagnose) output()   {}
 func (drop) output()       {}
+func (giveUp) output()     {}
 func (mark) output()       {}
 func (closeHoles) output() {}
 func (report) output()     {}

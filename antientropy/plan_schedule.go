@@ -1,21 +1,28 @@
 package antientropy
 
-import "github.com/adamantdb/adamant/internal/interval"
+import (
+	"slices"
+	"time"
+
+	"github.com/adamantdb/adamant/internal/interval"
+)
 
 // schedule sends whatever can be sent now, most urgent first: documents that somebody asked for, surveys of sick
 // members, sessions under way, new sessions, and what healthy members have to compare, unless that is overdue.
 func (p *plan) schedule() {
 	p.fetches()
-	for i := range p.active {
-		p.closeHoles(p.active[i])
-		p.surveys(p.active[i])
+	for _, pt := range p.order() {
+		p.closeHoles(pt)
+		p.surveys(pt)
 	}
 	due := p.agenda.due(p.now)
 	p.overdue(due)
 	p.sessions()
+	p.stalls()
 	p.newSessions()
 	for i := range p.active {
 		p.diagnose(p.active[i])
+		p.tell(p.active[i])
 	}
 	p.comparisons(due)
 	p.cool()
@@ -26,7 +33,13 @@ func (p *plan) schedule() {
 
 // fetches sends for documents that were missed. The bucket's session, if there is one, has to be the way: what another
 // peer sends in between may be news where the session's peer knows better.
+//
+// Readers who come one after the other would never leave as much memory as a large document takes, so they wait for its
+// pull once that has waited for them.
 func (p *plan) fetches() {
+	if p.starving() {
+		return
+	}
 	for _, pt := range p.active {
 		waiting := pt.wants[:0]
 		for _, w := range pt.wants {
@@ -36,6 +49,11 @@ func (p *plan) fetches() {
 		}
 		pt.wants = waiting
 	}
+}
+
+// starving reports whether a pull has waited for memory for too long.
+func (p *plan) starving() bool {
+	return slices.ContainsFunc(p.ready, func(s *session) bool { return !s.starved.IsZero() && p.now.Sub(s.starved) >= patience })
 }
 
 func (p *plan) fetch(pt *part, w want) (sent bool) {
@@ -54,7 +72,7 @@ func (p *plan) fetch(pt *part, w want) (sent bool) {
 	}
 	o := fetch{Partition: pt.id, Peer: h.name, Bucket: w.bucket, Hash: w.hash, Limit: p.o.limit}
 	if s != nil {
-		o.Session, s.busy = s.id, true
+		o.Session, s.busy, s.listing, s.since = s.id, true, false, p.now
 		p.unready(s)
 	} else {
 		b.busy = true
@@ -132,11 +150,15 @@ func (p *plan) sessions() {
 		}
 		limit := max(s.limit, p.o.limit)
 		if !p.afford(limit) {
+			if !p.fits(limit) && s.starved.IsZero() {
+				s.starved = p.now
+			}
 			blocked = true
 			waiting = append(waiting, s)
 			continue
 		}
-		s.busy = true
+		s.starved = time.Time{}
+		s.busy, s.listing, s.since = true, false, p.now
 		p.emit(pull{Call: p.call(call{host: s.host, part: s.part, session: s, reserved: memoryOf(limit), tokens: p.cost(limit)}),
 			Session: s.id, Limit: limit})
 	}
@@ -148,23 +170,8 @@ func (p *plan) sendList(s *session, first bool) {
 	if first {
 		o.Buckets = append(o.Buckets, s.buckets...)
 	}
-	s.busy = true
+	s.busy, s.listing, s.since = true, true, p.now
 	p.emit(o)
-}
-
-// newSessions begins sessions until no peer takes more, in turn for the sick members.
-func (p *plan) newSessions() {
-	if p.o.rate > 0 && !p.afford(0) {
-		return // what is under way uses up the byte budget
-	}
-	for idle := 0; idle < len(p.active); {
-		p.turn++
-		if pt := p.active[p.turn%len(p.active)]; p.newSession(pt) {
-			idle = 0
-		} else {
-			idle++
-		}
-	}
 }
 
 func (p *plan) newSession(pt *part) bool {
@@ -184,6 +191,7 @@ func (p *plan) newSession(pt *part) bool {
 	}
 	h.sessions++
 	pt.sessions++
+	pt.source(h.name, 1)
 	p.sendList(s, true)
 	return true
 }
@@ -278,7 +286,10 @@ func (p *plan) consider(pt *part, todo, hopeless int) {
 
 // diagnose sends for the listings of one suspect bucket.
 func (p *plan) diagnose(pt *part) {
-	for i, s := range pt.suspects {
+	for _, s := range pt.suspects {
+		if s.asking {
+			return // one after the other
+		}
 		if !p.passed(s.after) {
 			continue
 		}
@@ -286,8 +297,17 @@ func (p *plan) diagnose(pt *part) {
 		if h == nil {
 			continue
 		}
-		pt.suspects = append(pt.suspects[:i:i], pt.suspects[i+1:]...)
+		s.asking = true
 		p.emit(diagnose{Call: p.call(call{host: h, part: pt, suspect: s}), Partition: pt.id, Peer: h.name, Bucket: s.bucket, Index: s.index})
 		return
+	}
+}
+
+// tell reports what is certain already when the documents' names take long to find out.
+func (p *plan) tell(pt *part) {
+	for _, s := range pt.suspects {
+		if !s.told && p.passed(s.tellAt) {
+			p.report(pt, s, nil)
+		}
 	}
 }

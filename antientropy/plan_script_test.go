@@ -102,9 +102,9 @@ func (s *story) draw() float64 {
 //	wait 2s                                              time passes, and the plan is told
 //	restart                                              a new plan
 //	later 2s                                             time passes before the next event
-//	observe p= applied= holes= peers=b,c:sick,d:dead healed=0-127:[1,5]
-//	gone p=     want p= bucket= hash=
-//	compared call= took= fail= outcome=same|other|elsewhere|unavailable index= truth=both|mine|theirs|none unable differ= docs= coverage=
+//	observe p= applied= holes= peers=b,c:sick,d:dead healed=0-127:[1,5] replica
+//	gone p=     want p= bucket= hash=     forgive p=
+//	compared call= took= fail= outcome=same|other|elsewhere|unavailable index= truth=both|mine|theirs|none unable differ= docs= missing= coverage=
 //	answered call= took= bytes= fail= finished=0-31:[1,100] failed=7:refused lists= pulls= large= coverage=
 //	fetched call= fail=     diagnosed call= keys=a,b undecided fail=     marked p= buckets= lost= healed= err     closed p= holes= healed= err
 func (s *story) play(line string) ([]string, error) {
@@ -157,11 +157,13 @@ func (s *story) event(verb string, w *words) (event, error) {
 	var e event
 	switch verb {
 	case "observe":
-		o := observed{Partition: w.partition(), Holes: w.set("holes"), Healed: w.healed("healed"), Peers: w.peers()}
+		o := observed{Partition: w.partition(), Holes: w.set("holes"), Healed: w.healed("healed"), Peers: w.peers(), Voter: !w.flag("replica")}
 		w.uint64("applied", &o.Applied)
 		e = o
 	case "gone":
 		e = gone{w.partition()}
+	case "forgive":
+		e = forgiven{w.partition()}
 	case "want":
 		o := wanted{Partition: w.partition()}
 		b := 0
@@ -262,6 +264,8 @@ func describe(o output) string {
 		return fmt.Sprintf("call %d: diagnose p%d bucket %d of %s, different at %d", o.Call, o.Partition, o.Bucket, o.Peer, o.Index)
 	case drop:
 		return fmt.Sprintf("end session %d", o.Session)
+	case giveUp:
+		return fmt.Sprintf("session %d gives up buckets %s", o.Session, ranges(o.Buckets))
 	case mark:
 		return fmt.Sprintf("mark p%d buckets %s healed %s", o.Partition, ranges(o.Buckets), o.Healed)
 	case closeHoles:

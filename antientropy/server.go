@@ -13,9 +13,12 @@ import (
 	"github.com/adamantdb/adamant/store"
 )
 
-// Server answers the requests of peers' loops. It has no state but encoders kept for reuse. The zero value is ready; safe
+// Server answers the requests of peers' loops. It has no state but encoders and buffers kept for reuse. The zero value is ready; safe
 // for concurrent use.
-type Server struct{ encoders sync.Pool }
+type Server struct {
+	encoders sync.Pool // of *zstd.Encoder
+	chunks   sync.Pool // of *[]byte, in which chunks come together
+}
 
 // Serve answers one request; a host that answers many keeps a Server.
 func Serve(ctx context.Context, docs *store.Documents, payload []byte) ([]byte, error) {
@@ -34,19 +37,26 @@ func (s *Server) Serve(ctx context.Context, docs *store.Documents, payload []byt
 		return nil, err
 	}
 	var out reply
+	wish := false
 	switch r := r.(type) {
 	case *compareRequest:
 		out = serveCompare(docs, r)
 	case *listRequest:
 		out, err = serveList(ctx, docs, r)
 	case *pullRequest:
-		out, err = servePull(ctx, docs, r)
+		buffer, _ := s.chunks.Get().(*[]byte)
+		if buffer == nil {
+			buffer = new([]byte)
+		}
+		defer s.keep(buffer)
+		out, err = servePull(ctx, docs, r, buffer)
+		wish = r.compress
 	}
 	if err != nil {
 		return nil, err
 	}
 	b := encodeReply(out)
-	if out.kind() == kindPull && len(b) >= minCompress {
+	if wish && out.kind() == kindPull && len(b) >= minCompress {
 		e, _ := s.encoders.Get().(*zstd.Encoder)
 		if e == nil {
 			e = newEncoder()
@@ -54,14 +64,26 @@ func (s *Server) Serve(ctx context.Context, docs *store.Documents, payload []byt
 		b = compress(e, b)
 		s.encoders.Put(e)
 	}
+	bind(b, payload)
 	return b, nil
+}
+
+// mostKept is the largest buffer that is kept: what most replies fit.
+const mostKept = 2 * maxBudget
+
+// keep takes a buffer back once the reply is encoded.
+func (s *Server) keep(buffer *[]byte) {
+	if cap(*buffer) <= mostKept {
+		*buffer = (*buffer)[:0]
+		s.chunks.Put(buffer)
+	}
 }
 
 // serveCompare answers at the asker's index when it can be, and otherwise at this member's own.
 //
 // The coverage is read before and after the sums, and what both hold counts. While no hole is made, coverage ∩ [1, index]
 // only grows; holes that appear meanwhile lie above all that was applied before, unless a scrub made them.
-func serveCompare(docs *store.Documents, r *compareRequest) *compareReply {
+func serveCompare(docs *store.Documents, r *compareRequest) reply {
 	before := docs.Position()
 	out := &compareReply{outcome: unavailable, index: before.Applied, ahead: before.Ahead}
 	switch {
@@ -73,12 +95,15 @@ func serveCompare(docs *store.Documents, r *compareRequest) *compareReply {
 		if s, ok := docs.SummaryAt(r.index); ok {
 			out.outcome, out.index = sameRoot, r.index
 			if s.Root() != r.root {
-				out.outcome, out.sums = otherRoot, s
+				out.outcome, out.sums, out.bytes = otherRoot, s, docs.Status().Bytes
 			}
 		}
 	}
 	after := docs.Coverage()
 	out.coverage = interval.Of(1, before.Applied).Minus(before.Holes).Intersect(after)
+	if out.outcome == sameRoot && out.ahead <= out.index && out.coverage.Covers(interval.Of(1, out.index)) {
+		return &equalReply{}
+	}
 	return out
 }
 
@@ -101,12 +126,13 @@ func serveList(ctx context.Context, docs *store.Documents, r *listRequest) (repl
 			return refuse(p.bucket, err), nil
 		}
 		rows -= len(l.Rows) + 1
-		out.listings = append(out.listings, l.AppendBinary(nil))
+		out.listings = append(out.listings, l)
 	}
 	return out, nil
 }
 
-func servePull(ctx context.Context, docs *store.Documents, r *pullRequest) (reply, error) {
+// servePull puts its chunks into the buffer, which is the reply's until it is encoded.
+func servePull(ctx context.Context, docs *store.Documents, r *pullRequest, buffer *[]byte) (reply, error) {
 	out := &pullReply{}
 	budget := min(max(r.limit/2, minBudget), maxBudget)
 	size := replyHeader + checksumLen + 3
@@ -117,7 +143,7 @@ func servePull(ctx context.Context, docs *store.Documents, r *pullRequest) (repl
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		b, done, err := exportItem(docs, item, budget)
+		b, done, err := exportItem(docs, item, budget, buffer)
 		if err != nil {
 			if len(out.chunks) > 0 {
 				break
@@ -140,17 +166,20 @@ func servePull(ctx context.Context, docs *store.Documents, r *pullRequest) (repl
 	return out, nil
 }
 
-func exportItem(docs *store.Documents, item pullItem, budget int) (chunk []byte, done bool, err error) {
+// exportItem appends a chunk to the buffer. Chunks before it stay valid when the buffer has to move.
+func exportItem(docs *store.Documents, item pullItem, budget int, buffer *[]byte) (chunk []byte, done bool, err error) {
 	q, err := store.DecodeExportQuery(item.query)
 	if err != nil {
 		return nil, false, err
 	}
 	q.Budget = budget
-	c, err := docs.Export(item.bucket, q)
+	start := len(*buffer)
+	b, done, err := docs.AppendExport(*buffer, item.bucket, q)
 	if err != nil {
 		return nil, false, err
 	}
-	return c.AppendBinary(nil), c.Done, nil
+	*buffer = b
+	return b[start:len(b):len(b)], done, nil
 }
 
 // refuse tells the asker what is wrong with a bucket. An engine that is being closed is no different: another peer will do.

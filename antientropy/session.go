@@ -1,7 +1,6 @@
 package antientropy
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -14,6 +13,7 @@ import (
 // Bounds of one request of a session.
 const (
 	listRows     = 4096      // of a reply
+	ownRows      = 8192      // of this member's for one page of the peer's
 	pullWants    = 1024      // hashes
 	pullRequests = 512 << 10 // bytes of a request, about
 )
@@ -37,14 +37,8 @@ type transfer struct {
 	failed   []failedBucket
 	coverage interval.Set
 	counts   counts
-}
-
-// item is a set of documents of a bucket that are to be pulled.
-type item struct {
-	bucket uint8
-	hashes []uint64 // ascending; those before the cursor are done
-	cursor store.Cursor
-	asked  uint64 // the last hash that the request in flight describes
+	note     string  // what went wrong with a bucket
+	damaged  []uint8 // buckets of this member that could not be read; taken by Loop.tellDamage
 }
 
 type counts struct {
@@ -64,6 +58,7 @@ func lies(format string, args ...any) error { return &liarError{fmt.Errorf(forma
 type limits struct {
 	highest func(partition uint32) uint64 // see Options.Highest
 	largest int                           // see Options.LargestBytes
+	rows    int                           // of this member's own for one page of the peer's
 }
 
 // beyondError: a peer says that it has applied, or learned, more than this host can believe yet. It may be wrong, or this
@@ -123,18 +118,44 @@ func (t *transfer) close(bucket uint8) {
 		return
 	}
 	delete(t.buckets, bucket)
-	switch healed, err := s.Finish(); {
+	healed, err := s.Finish()
+	t.diverged(bucket, s.Diverged())
+	switch {
 	case err == nil:
 		t.finished = append(t.finished, finishedBucket{bucket, healed})
 	case errors.Is(err, store.ErrSessionDiverged):
 		t.failed = append(t.failed, failedBucket{bucket, diverged})
+	case errors.As(err, new(*store.ChunkError)): // what was gathered of the peer's chunks contradicts what it covers
+		t.failed = append(t.failed, failedBucket{bucket, refused})
 	default:
+		t.meet(bucket, err)
 		t.failed = append(t.failed, failedBucket{bucket, local})
 	}
 }
 
-// fail gives a bucket up; the others go on.
+// failHere gives a bucket up because of this member.
+func (t *transfer) failHere(bucket uint8, err error) {
+	t.meet(bucket, err)
+	t.fail(bucket, local)
+}
+
+// meet notes damage.
+func (t *transfer) meet(bucket uint8, err error) {
+	if errors.As(err, new(*store.CorruptionError)) {
+		t.damaged = append(t.damaged, bucket)
+	}
+}
+
+// fail gives a bucket up because something went wrong with it; the others go on.
 func (t *transfer) fail(bucket uint8, f failure) {
+	if t.buckets[bucket] != nil {
+		t.giveUp(bucket)
+		t.failed = append(t.failed, failedBucket{bucket, f})
+	}
+}
+
+// giveUp leaves a bucket to others.
+func (t *transfer) giveUp(bucket uint8) {
 	s := t.buckets[bucket]
 	if s == nil {
 		return
@@ -144,7 +165,6 @@ func (t *transfer) fail(bucket uint8, f failure) {
 	t.open[bucket] = 0
 	t.pages = slices.DeleteFunc(t.pages, func(p page) bool { return p.bucket == bucket })
 	t.items = slices.DeleteFunc(t.items, func(i item) bool { return i.bucket == bucket })
-	t.failed = append(t.failed, failedBucket{bucket, f})
 }
 
 // abandon ends what is unfinished without healing anything.
@@ -168,10 +188,7 @@ func (t *transfer) takeListings(r *listReply) error {
 	asked := slices.Clone(t.pages[:len(r.listings)])
 	t.pages = slices.Clone(t.pages[len(r.listings):])
 	for i, p := range asked {
-		l, err := store.DecodeListing(r.listings[i])
-		if err != nil {
-			return &liarError{err}
-		}
+		l := r.listings[i]
 		if l.Bucket != p.bucket || l.Since != p.since || l.From != p.from || l.To < p.from || l.To > p.to {
 			return lies("a listing of bucket %d since %d [%x, %x] for a page of bucket %d since %d [%x, %x]", l.Bucket, l.Since, l.From, l.To,
 				p.bucket, p.since, p.from, p.to)
@@ -194,9 +211,15 @@ func (t *transfer) takeListing(p page, l *store.Listing) error {
 	}
 	s.Answer(l.Coverage, l.Applied, l.Ahead)
 	t.coverage = l.Coverage
-	mine, err := t.docs.List(p.bucket, store.ListQuery{Since: l.Since, From: l.From, To: l.To, Also: l.Hashes()})
+	mine, err := t.docs.List(p.bucket, store.ListQuery{Since: l.Since, From: l.From, To: l.To, Also: l.Hashes(), Limit: t.limits.rows})
 	if err != nil {
-		t.fail(p.bucket, local)
+		t.failHere(p.bucket, err)
+		return nil
+	}
+	if mine.To < l.To { // more here than there: the rest of a narrower page can be compared with as many rows of mine
+		t.addPage(page{bucket: p.bucket, since: p.since, from: l.From, to: mine.To})
+		t.addPage(page{bucket: p.bucket, since: p.since, from: mine.To + 1, to: p.to})
+		t.close(p.bucket)
 		return nil
 	}
 	plan, err := store.Compare(mine, l)
@@ -209,13 +232,24 @@ func (t *transfer) takeListing(p page, l *store.Listing) error {
 	case plan.FullNeeded:
 		t.addPage(page{bucket: p.bucket, from: l.From, to: l.To})
 	case len(hashes) > 0:
-		t.addItem(item{bucket: p.bucket, hashes: hashes})
+		t.addItem(item{bucket: p.bucket, hashes: hashes, listed: documentsOf(l), known: knowledge{l.Coverage, l.Applied, l.Ahead}})
 	}
 	if l.To < p.to {
 		t.addPage(page{bucket: p.bucket, since: p.since, from: l.To + 1, to: p.to})
 	}
 	t.close(p.bucket)
 	return nil
+}
+
+// documentsOf returns the hashes of a listing's documents, ascending.
+func documentsOf(l *store.Listing) []uint64 {
+	var hashes []uint64
+	for i := range l.Rows {
+		if r := &l.Rows[i]; !r.Deleted() && (len(hashes) == 0 || hashes[len(hashes)-1] != r.Hash) {
+			hashes = append(hashes, r.Hash)
+		}
+	}
+	return hashes
 }
 
 // pullRequest asks for as many items as fit into a request. Those that need nothing more are closed on the way, so the
@@ -228,7 +262,7 @@ func (t *transfer) pullRequest(limit int) *pullRequest {
 		list, err := t.docs.Wants(i.bucket, i.hashes, i.cursor)
 		if err != nil {
 			if n == 0 {
-				t.fail(i.bucket, local)
+				t.failHere(i.bucket, err)
 				continue
 			}
 			break // it fails when it is first: until then, what is asked for must stay the first items
@@ -239,7 +273,7 @@ func (t *transfer) pullRequest(limit int) *pullRequest {
 			t.close(bucket)
 			continue
 		}
-		i.asked = list[len(list)-1].Hash
+		i.ask(list)
 		wants += len(list)
 		q := store.ExportQuery{Wants: list, From: i.cursor}
 		r.items = append(r.items, pullItem{bucket: i.bucket, query: q.AppendBinary(nil)})
@@ -256,12 +290,14 @@ func (t *transfer) takeChunks(r *pullReply, asked int) error {
 	}
 	answered := slices.Clone(t.items[:len(r.chunks)])
 	t.items = slices.Clone(t.items[len(r.chunks):])
+	decoder := t.docs.ChunkDecoder()
+	defer decoder.Close()
 	for n := range answered {
 		i := answered[n]
 		if t.buckets[i.bucket] == nil {
 			continue // given up by a chunk before
 		}
-		c, err := store.DecodeChunk(r.chunks[n])
+		c, err := decoder.Decode(r.chunks[n])
 		if err != nil {
 			return &liarError{err}
 		}
@@ -275,16 +311,22 @@ func (t *transfer) takeChunks(r *pullReply, asked int) error {
 	return nil
 }
 
-// follows reports whether a cursor is behind another one. One that is not would let a session go on for ever; a peer may
-// send it that crashed and came back with an older generation of a document.
-func follows(next, before *store.Cursor) bool {
-	return cmp.Or(cmp.Compare(next.Hash, before.Hash), cmp.Compare(next.Key.String(), before.Key.String()),
-		cmp.Compare(next.Generation, before.Generation), cmp.Compare(next.After, before.After),
-		cmp.Compare(next.BaseIndex, before.BaseIndex)) > 0
+// diverged tells of documents that contradict the peer's, if there are any.
+func (t *transfer) diverged(bucket uint8, list []store.Divergence) {
+	if len(list) > 0 {
+		t.note = fmt.Sprintf("diverged from %s: %s", t.peer, &list[0])
+		t.member.Diverged(divergenceOf(t.member.ID(), t.peer, bucket, list))
+	}
 }
 
 func (t *transfer) takeChunk(i item, c *store.Chunk) error {
 	if err := t.limits.believe(t.member.ID(), c.Applied, c.Ahead); err != nil {
+		return err
+	}
+	if hash, found := i.unanswered(c); found {
+		return lies("nothing about a document %016x of bucket %d that it listed or was told of", hash, i.bucket)
+	}
+	if err := i.stops(c); err != nil {
 		return err
 	}
 	t.coverage = c.Coverage
@@ -295,19 +337,16 @@ func (t *transfer) takeChunk(i item, c *store.Chunk) error {
 		if errors.As(err, &bad) {
 			return &liarError{err}
 		}
-		t.fail(i.bucket, local)
+		t.failHere(i.bucket, err)
 		return nil
 	}
-	if len(report.Divergent) > 0 {
-		t.member.Diverged(divergenceOf(t.member.ID(), t.peer, i.bucket, report.Divergent))
-	}
+	t.diverged(i.bucket, report.Divergent)
 	rest, _ := slices.BinarySearch(i.hashes, i.asked+1)
 	switch {
-	case !c.Done && !follows(&c.Next, &i.cursor):
+	case !i.advance(c, report.Entries):
 		t.fail(i.bucket, refused)
 		return nil
 	case !c.Done:
-		i.cursor = c.Next
 	case rest < len(i.hashes) && i.asked < math.MaxUint64:
 		i.hashes = i.hashes[rest:]
 		i.cursor = store.Cursor{Hash: i.hashes[0]}
@@ -337,8 +376,11 @@ func sentEntries(c *store.Chunk) int {
 // report tells the plan what a request came to, and begins the next account.
 func (t *transfer) report(r result) answered {
 	a := answered{result: r, Finished: t.finished, Failed: t.failed, Lists: len(t.pages), Pulls: len(t.items), Coverage: t.coverage,
-		Documents: t.counts.documents, Entries: t.counts.entries}
-	t.finished, t.failed, t.counts = nil, nil, counts{}
+		Documents: t.counts.documents, Entries: t.counts.entries, Imported: t.counts.bytes}
+	if a.Text == "" {
+		a.Text = t.note
+	}
+	t.finished, t.failed, t.counts, t.note = nil, nil, counts{}, ""
 	return a
 }
 

@@ -229,6 +229,7 @@ func (w *words) compared() compared {
 	default:
 		w.fail(fmt.Errorf("truth %q", v))
 	}
+	w.int64("missing", &c.Missing)
 	if v := w.take("docs"); v != "" {
 		n, err := strconv.Atoi(v)
 		w.fail(err)

@@ -3,7 +3,9 @@ package antientropy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/adamantdb/adamant/internal/interval"
@@ -19,6 +21,10 @@ const smallLimit = 4 << 20
 // exchange sends a request and decodes the reply. The result says how it went, for the plan; the reply is nil unless
 // that was well. The caller owes let for it, in any case.
 func (l *Loop) exchange(ctx context.Context, host string, partition uint32, r request, limit int) (reply, result, error) {
+	p, isPull := r.(*pullRequest)
+	if isPull {
+		p.compress = l.links.wish(host)
+	}
 	payload := encodeRequest(r)
 	ctx, cancel := context.WithTimeout(ctx, l.o.Timeout)
 	defer cancel()
@@ -34,15 +40,21 @@ func (l *Loop) exchange(ctx context.Context, host string, partition uint32, r re
 		}
 		return nil, res, err
 	}
-	plain, err := decompress(b, limit)
+	bind(b, payload)
+	plain, err := l.unpack.decompress(b, limit)
 	if err != nil {
 		res.Failure = liar
 		return nil, res, err
 	}
-	if res.held = len(b); len(plain) > 0 && &plain[0] != &b[0] {
+	res.held = len(b)
+	packed := len(plain) > 0 && &plain[0] != &b[0]
+	if packed {
 		res.held += len(plain)
 	}
 	l.hold(res.held)
+	if isPull {
+		l.links.saw(host, p.compress, packed, len(plain), res.Took)
+	}
 	out, err := decodeReply(plain)
 	if err != nil {
 		res.Failure = liar
@@ -51,7 +63,7 @@ func (l *Loop) exchange(ctx context.Context, host string, partition uint32, r re
 	switch out := out.(type) {
 	case *refusal, *largeReply:
 	default:
-		if out.kind() != r.kind() {
+		if out.kind() != r.kind() && (r.kind() != kindCompare || out.kind() != kindEqual) {
 			res.Failure = liar
 			return nil, res, lies("a %s for a %s", out.kind(), r.kind())
 		}
@@ -70,6 +82,7 @@ func (l *Loop) failed(what string, host string, partition uint32, r *result, err
 		r.Failure = refused
 	}
 	l.countFailure(r.Failure)
+	r.Text = fmt.Sprintf("%s of %s: %v", what, host, err)
 	l.o.Logger.Warn("repair request failed", "request", what, "peer", host, "partition", partition, "failure", r.Failure.String(), "error", err)
 }
 
@@ -100,11 +113,18 @@ func (l *Loop) compare(ctx context.Context, m Member, o compare) compared {
 	}
 	// Only what was covered before and after the sums were read is sure to be in them.
 	c.Mine = before.Intersect(docs.Coverage()).Covers(interval.Of(1, c.Index))
+	if c.Mine && c.Theirs {
+		l.count(func(s *Stats) { s.BucketsDifferent += int64(len(c.Differ)) })
+	}
 	return c
 }
 
 // take works out what a peer's answer says about the two members. mine is of the index asked for.
 func (c *compared) take(docs *store.Documents, r reply, mine *store.Past) error {
+	if _, ok := r.(*equalReply); ok {
+		// What a peer that lacks nothing applies later it will cover, too.
+		r = &compareReply{outcome: sameRoot, index: mine.Index, coverage: interval.Of(1, math.MaxUint64)}
+	}
 	a, ok := r.(*compareReply)
 	if !ok {
 		if no, ok := r.(*refusal); ok {
@@ -136,6 +156,7 @@ func (c *compared) take(docs *store.Documents, r reply, mine *store.Past) error 
 		if len(c.Differ) == 0 {
 			return lies("equal sums called different")
 		}
+		c.Missing = max(0, a.bytes-docs.Status().Bytes)
 		c.Docs = new([merkle.Buckets]int)
 		for i := range a.sums {
 			c.Docs[i] = int(min(a.sums[i].Count, math.MaxInt32))
@@ -164,6 +185,7 @@ func (l *Loop) list(ctx context.Context, t *transfer) answered {
 		l.failed("list", t.peer, partition, &res, err)
 	}
 	l.countImport(t)
+	l.tellDamage(t)
 	return t.report(res)
 }
 
@@ -193,9 +215,18 @@ func (l *Loop) pull(ctx context.Context, t *transfer, limit int) answered {
 		l.failed("pull", t.peer, partition, &res, err)
 	}
 	l.countImport(t)
+	l.tellDamage(t)
 	a := t.report(res)
 	a.Large = large
 	return a
+}
+
+// tellDamage tells of the buckets that a transfer could not read or merge here.
+func (l *Loop) tellDamage(t *transfer) {
+	for _, bucket := range t.damaged {
+		l.o.Events.Damaged(t.member.ID(), bucket)
+	}
+	t.damaged = nil
 }
 
 // takeLarge accepts that the next thing alone is over the limit; it is asked for again with a limit that it fits.
@@ -218,6 +249,7 @@ func (l *Loop) refusedBucket(t *transfer, r *refusal) error {
 	}
 	l.countFailure(refused)
 	l.o.Logger.Warn("repair of a bucket refused", "peer", t.peer, "partition", t.member.ID(), "bucket", r.bucket, "code", r.code, "error", r.text)
+	t.note = fmt.Sprintf("bucket %d of %s: %v", r.bucket, t.peer, r)
 	t.fail(r.bucket, refused)
 	return nil
 }
@@ -229,50 +261,53 @@ func (l *Loop) fetch(ctx context.Context, m Member, session *store.Session, o fe
 		session = docs.BeginSession(o.Bucket)
 		defer session.Abandon()
 	}
-	var cursor store.Cursor
+	i := item{bucket: o.Bucket, hashes: []uint64{o.Hash}}
 	var total result
 	for {
-		wants, err := docs.Wants(o.Bucket, []uint64{o.Hash}, cursor)
+		wants, err := docs.Wants(o.Bucket, i.hashes, i.cursor)
 		if err != nil || len(wants) == 0 {
 			return fetched{total}
 		}
-		q := store.ExportQuery{Wants: wants, From: cursor}
-		c, res, err := l.fetchChunk(ctx, m, o, &q, session)
+		i.ask(wants)
+		more, res, err := l.fetchChunk(ctx, m, o, &i, wants, session)
 		total.Took, total.Bytes, total.Failure = total.Took+res.Took, total.Bytes+res.Bytes, res.Failure
 		if err != nil {
 			l.failed("fetch", o.Peer, o.Partition, &total, err)
 			return fetched{total}
 		}
-		if c == nil || c.Done || !follows(&c.Next, &cursor) {
+		if !more {
 			return fetched{total}
 		}
-		cursor = c.Next
 	}
 }
 
-// fetchChunk gets one chunk of a document and imports it; none when the document is too large for its limit, or the peer
-// does not serve it: then the bucket's session will.
-func (l *Loop) fetchChunk(ctx context.Context, m Member, o fetch, q *store.ExportQuery, session *store.Session) (*store.Chunk, result, error) {
+// fetchChunk gets one chunk of a document and imports it. There is no more of it also when the document is too large for
+// its limit, or the peer does not serve it: then the bucket's session will.
+func (l *Loop) fetchChunk(ctx context.Context, m Member, o fetch, i *item, wants []store.Want, session *store.Session) (more bool, res result, err error) {
+	q := store.ExportQuery{Wants: wants, From: i.cursor}
 	r, res, err := l.exchange(ctx, o.Peer, o.Partition, &pullRequest{limit: o.Limit, items: []pullItem{{o.Bucket, q.AppendBinary(nil)}}}, o.Limit)
 	defer l.let(res.held)
 	if err != nil {
-		return nil, res, err
+		return false, res, err
 	}
 	p, ok := r.(*pullReply)
 	if !ok {
-		return nil, res, nil
+		return false, res, nil
 	}
 	if len(p.chunks) != 1 {
-		return nil, res, lies("%d chunks for one document", len(p.chunks))
+		return false, res, lies("%d chunks for one document", len(p.chunks))
 	}
 	c, err := store.DecodeChunk(p.chunks[0])
 	if err != nil {
-		return nil, res, &liarError{err}
+		return false, res, &liarError{err}
 	}
 	if err := l.limits.believe(o.Partition, c.Applied, c.Ahead); err != nil {
-		return nil, res, err
+		return false, res, err
 	}
-	report, err := session.Import(c)
+	if err := i.stops(c); err != nil {
+		return false, res, err
+	}
+	report, err := session.ImportAtOnce(c)
 	l.countFetch(c, &report)
 	if len(report.Divergent) > 0 {
 		m.Diverged(divergenceOf(o.Partition, o.Peer, o.Bucket, report.Divergent))
@@ -280,12 +315,15 @@ func (l *Loop) fetchChunk(ctx context.Context, m Member, o fetch, q *store.Expor
 	var bad *store.ChunkError
 	switch {
 	case errors.As(err, &bad):
-		return nil, res, &liarError{err}
+		return false, res, &liarError{err}
 	case err != nil:
+		if errors.As(err, new(*store.CorruptionError)) {
+			l.o.Events.Damaged(o.Partition, o.Bucket)
+		}
 		res.Failure = local
-		return nil, res, err
+		return false, res, err
 	}
-	return c, res, nil
+	return i.advance(c, report.Entries) && !c.Done, res, nil
 }
 
 // diagnose lists a bucket on both sides, whole, and names the documents that differ.
@@ -307,10 +345,14 @@ func (l *Loop) diagnose(ctx context.Context, m Member, o diagnose) diagnosed {
 			l.failed("diagnose", o.Peer, o.Partition, &d.result, err)
 			return d
 		}
-		mine, err := docs.List(o.Bucket, store.ListQuery{From: theirs.From, To: theirs.To})
+		mine, err := docs.List(o.Bucket, store.ListQuery{From: theirs.From, To: theirs.To, Limit: l.limits.rows})
 		if err != nil {
 			d.Failure = local
 			return d
+		}
+		if mine.To < theirs.To {
+			theirs.To = mine.To
+			theirs.Rows = slices.DeleteFunc(theirs.Rows, func(r store.Row) bool { return r.Hash > mine.To })
 		}
 		hashes, undecided := differing(mine, theirs)
 		d.Undecided = d.Undecided || undecided
@@ -333,10 +375,7 @@ func oneListing(r reply, p page) (*store.Listing, error) {
 	if !ok || len(a.listings) != 1 {
 		return nil, lies("a %s for one page", r.kind())
 	}
-	l, err := store.DecodeListing(a.listings[0])
-	if err != nil {
-		return nil, &liarError{err}
-	}
+	l := a.listings[0]
 	if l.Bucket != p.bucket || l.Since != 0 || l.From != p.from || l.To < p.from {
 		return nil, lies("a listing of another page")
 	}
