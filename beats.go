@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +25,12 @@ const beatsPerHeartbeat = 3
 // host died or a cluster starts, would keep each other from being elected in time.
 const campaignsAtOnce = 16
 
-// ticksPerHeartbeat is how often in that time a host looks after its members.
-const ticksPerHeartbeat = 8
+// ticksPerHeartbeat is how often in that time a host looks after its members; quietTicks is how many of these looks a member is
+// left out of that has nothing to watch.
+const (
+	ticksPerHeartbeat = 8
+	quietTicks        = 4 * ticksPerHeartbeat
+)
 
 // beat is the loop that sends beats to every host this one leads members on, each on its own goroutine, so that a slow host
 // delays no other. None waits for the answer to the one before, which may take as long as a lease when the machines are busy:
@@ -61,7 +66,9 @@ func (h *Host) beat(ctx context.Context) {
 			wg.Go(func() {
 				lost := h.beatOnce(ctx, peer, b, h.opts.Timing.Lease)
 				mu.Lock()
-				unanswered[peer]--
+				if unanswered[peer]--; unanswered[peer] == 0 {
+					delete(unanswered, peer)
+				}
 				mu.Unlock()
 				h.reassure(peer, lost) // takes its time: the other partitions' next beat does not wait for it
 			})
@@ -77,6 +84,7 @@ func (h *Host) beatOnce(ctx context.Context, peer raft.ServerID, b liveness.Beat
 	if err != nil {
 		return nil
 	}
+	sent := h.opts.Clock()
 	p := h.net.Start(target, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Urgent, Payload: b.AppendBinary([]byte{callBeat}), Timeout: patience})
 	payload, err := mesh.Await(ctx, p)
 	if err != nil {
@@ -87,7 +95,7 @@ func (h *Host) beatOnce(ctx context.Context, peer raft.ServerID, b liveness.Beat
 		h.log.Warn("answer to a beat", "peer", peer, "error", err)
 		return nil
 	}
-	return h.live.Answered(string(peer), b, a, p.Sent())
+	return h.live.Answered(string(peer), b, a, sent)
 }
 
 // reassure has members say themselves that they lead, to those of another host that do not follow them.
@@ -112,17 +120,19 @@ func (h *Host) heard(from mesh.Identity, body []byte) ([]byte, error) {
 	if h.failed() != nil {
 		return nil, h.failed() // its members follow nobody any more
 	}
-	return h.live.Heard(from.ID(), b, time.Now()).AppendBinary(nil), nil
+	return h.live.Heard(from.ID(), b, h.opts.Clock()).AppendBinary(nil), nil
 }
 
 // tick looks after the members: silent leaders are replaced, quiet followers told what is committed. When the loop itself is
 // late, the process was not running, and beats may be waiting to be read: that time does not count for silence.
 func (h *Host) tick(ctx context.Context) {
-	every := h.opts.Timing.Heartbeat / ticksPerHeartbeat
+	usual := h.opts.Timing.Heartbeat / ticksPerHeartbeat
+	every := usual
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	last, compared := time.Now(), time.Time{}
+	last, compared := h.opts.Clock(), time.Time{}
 	round := watchRound{}
+	var awake []*member      // and watched
 	var asleep time.Duration // that is still to be left out of account
 	var told sync.WaitGroup
 	defer told.Wait()
@@ -132,7 +142,7 @@ func (h *Host) tick(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		now := time.Now()
+		now := h.opts.Clock()
 		if late := now.Sub(last) - 3*every/2; late > 0 {
 			asleep = min(asleep+late, 2*h.opts.Timing.Heartbeat)
 		} else {
@@ -142,41 +152,103 @@ func (h *Host) tick(ctx context.Context) {
 		if now.Sub(compared) >= compareEvery {
 			compared = now
 			h.remind(now)
+			h.live.Forget(h.reports.succeeded())
 		}
 		notes := map[raft.ServerID][]byte{}
-		all := round.next(h, now)
-		for i, m := range h.allMembers() {
+		look := func(m *member) (awake bool) {
 			p := m.running()
-			if p == nil || !all && !p.Awake() && (i+round.number)%ticksPerHeartbeat != 0 {
-				continue
+			if p == nil {
+				return false
 			}
 			if n, ok := p.Tick(now.Add(-asleep)); ok {
 				for _, to := range n.To {
 					notes[to] = appendNote(notes[to], m.id, n)
 				}
 			}
+			return p.Awake()
 		}
+		all := round.next(h, now)
+		if next := round.pace(usual); next != every {
+			every = next
+			ticker.Reset(every)
+		}
+		awake = h.roused.join(awake)
+		members, first, stride := h.allMembers(), round.number%quietTicks, quietTicks
+		if all {
+			first, stride = 0, 1
+		}
+		for i := first; i < len(members); i += stride {
+			awake = members[i].watch(awake)
+		}
+		awake = slices.DeleteFunc(awake, func(m *member) bool {
+			m.watched = look(m)
+			return !m.watched
+		})
 		for to, payload := range notes {
 			told.Go(func() { h.tell(ctx, to, payload) })
 		}
 	}
 }
 
-// watchRound says whose turn it is. While all is quiet a member is looked at once in a heartbeat; all of them each time when a
-// host has become silent, or somebody follows another one, and those that have something to tell.
+// watch adds the member to those that are watched, once.
+func (m *member) watch(watched []*member) []*member {
+	if m.watched {
+		return watched
+	}
+	m.watched = true
+	return append(watched, m)
+}
+
+// roused lists the members that got something to watch since it was asked last. It is a lock that nothing is called under.
+type roused struct {
+	mu      sync.Mutex
+	members []*member
+}
+
+func (r *roused) add(m *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.members = append(r.members, m)
+}
+
+// join adds them to those that are watched.
+func (r *roused) join(watched []*member) []*member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.members {
+		watched = m.watch(watched)
+	}
+	clear(r.members)
+	r.members = r.members[:0]
+	return watched
+}
+
+// watchRound says whose turn it is. While all is quiet a member is looked at once in four heartbeats; all of them each time when
+// a host has become silent, or somebody follows another one, and those each time that something has happened to.
 type watchRound struct {
 	number  int
 	changes uint64
 	until   time.Time // everybody's turn
+	silent  bool      // a host that is followed is
 }
 
 func (w *watchRound) next(h *Host, now time.Time) (all bool) {
 	w.number++
 	changes, silent := h.live.Unrest(now, h.opts.Timing.Heartbeat/2)
+	w.silent = silent
 	if silent || changes != w.changes {
 		w.changes, w.until = changes, now.Add(2*h.opts.Timing.Heartbeat)
 	}
 	return now.Before(w.until)
+}
+
+// pace is the time to the next round: short while a host may be missing any moment, because what a round comes late is added
+// to the time without a leader.
+func (w *watchRound) pace(usual time.Duration) time.Duration {
+	if w.silent {
+		return usual / 4
+	}
+	return usual
 }
 
 // compareEvery is how often a host looks whether the followers of its partitions have applied what it told them.
@@ -190,7 +262,7 @@ func (h *Host) remind(now time.Time) {
 		if p == nil || !h.leads(p) {
 			continue
 		}
-		for _, peer := range h.reports.behind(m.id, m.docs.Applied(), now) {
+		for _, peer := range h.reports.behind(m.id, m.docs.Applied(), time.Now()) {
 			p.Nudge(now, peer)
 		}
 	}
@@ -210,7 +282,7 @@ func (h *Host) tell(ctx context.Context, to raft.ServerID, payload []byte) {
 	if err == nil {
 		return
 	}
-	again := time.Now().Add(renoteAfter)
+	again := h.opts.Clock().Add(renoteAfter)
 	_ = eachNote(payload[1:], func(id uint32, _ partition.Note) { // made by appendNote
 		if m := h.member(id); m != nil {
 			if p := m.running(); p != nil {

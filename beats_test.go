@@ -154,3 +154,40 @@ func TestQuietHostsExchangeBeatsOnly(t *testing.T) {
 	}
 	t.Logf("%s after %s died all partitions were served", took, victim)
 }
+
+func TestRousedMembersAreListedOnce(t *testing.T) {
+	var r roused
+	a, b := &member{id: 1}, &member{id: 2}
+	r.add(a)
+	r.add(b)
+	r.add(a)
+	list := r.join(nil)
+	r.add(b) // it turned awake between two looks: it is watched already
+	if list = r.join(list); len(list) != 2 || list[0] != a || list[1] != b || !a.watched || !b.watched {
+		t.Fatalf("%v", list)
+	}
+	b.watched = false // and asleep
+	r.add(b)
+	if list = r.join(list[:1]); len(list) != 2 || list[1] != b {
+		t.Fatalf("roused again: %v", list)
+	}
+}
+
+// A member that a step found settled is left out until something happens that may change that.
+func TestSettledMembersRestUntilThereIsNews(t *testing.T) {
+	m := &member{}
+	m.rest.Store(7 + 1)
+	for _, c := range []struct {
+		look    stewardLook
+		unrests uint64
+		want    bool
+	}{{lookUnsettled, 7, false}, {lookUnsettled, 8, true}, {lookAll, 7, true}, {lookRestless, 8, false}} {
+		if got := c.look.at(m, c.unrests); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+	m.rest.Store(0) // never found settled
+	if !lookUnsettled.at(m, 0) {
+		t.Error("a member is not looked at")
+	}
+}

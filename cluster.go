@@ -83,6 +83,7 @@ func singleCluster(partitions int) *config.Cluster {
 // adopt takes over a configuration that the watcher or SetCluster found to be a valid successor.
 func (h *Host) adopt(next *config.Cluster) {
 	h.config.Store(next)
+	h.unrests.Add(1)
 	h.keepLastGood(next)
 	h.counts.configChanges.Add(1)
 	h.note(nil, "config", fmt.Sprintf("version %d in force", next.Version))
@@ -129,14 +130,20 @@ func (h *Host) meshOptions(self mesh.Identity, c *config.Cluster) mesh.Options {
 		OnPeer:     h.peerChanged,
 	}
 	if c.TLS != nil {
-		t := c.TLS.Resolve(filepath.Dir(h.opts.ClusterFile))
+		t := c.TLS.Resolve(filepath.Dir(h.opts.ClusterFile), h.name)
 		o.TLS = &mesh.TLSOptions{CertFile: t.Cert, KeyFile: t.Key, CAFile: t.CA}
 	}
 	return o
 }
 
 func (h *Host) peerChanged(s mesh.PeerState) {
+	text := s.Host + " is gone"
+	if s.Alive {
+		text = s.Host + " is here, incarnation " + s.Incarnation
+	}
+	h.note(nil, "peer", text)
 	h.events.PeerChanged(PeerChange{Host: s.Host, Incarnation: s.Incarnation, Alive: s.Alive})
+	h.routeChanged()
 	poke(h.stewardPoke)
 	poke(h.reportPoke)
 }

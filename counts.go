@@ -16,6 +16,9 @@ type counts struct {
 	served        atomic.Uint64 // repair requests of other hosts
 	servedBytes   atomic.Uint64 // in the replies to them
 
+	forwarded      atomic.Uint64 // operations sent to their leaders
+	forwardsServed atomic.Uint64 // operations of other hosts' callers
+
 	mu   sync.Mutex  // guards gone
 	gone RaftMetrics // of transports that were closed
 }
@@ -38,7 +41,8 @@ func (m *RaftMetrics) add(s mesh.RaftStats) {
 // Metrics returns the host's counters since it was opened.
 func (h *Host) Metrics() Metrics {
 	m := Metrics{Operations: h.meter.snapshot(), Leaderships: h.counts.leaderships.Load(),
-		Catastrophes: h.counts.catastrophes.Load(), Divergences: h.counts.divergences.Load(), ConfigChanges: h.counts.configChanges.Load()}
+		Catastrophes: h.counts.catastrophes.Load(), Divergences: h.counts.divergences.Load(), ConfigChanges: h.counts.configChanges.Load(),
+		Forwarded: h.counts.forwarded.Load(), ForwardServed: h.counts.forwardsServed.Load()}
 	logs := h.logs.Stats()
 	m.Log = EngineMetrics{Syncs: logs.Syncs, Written: logs.WrittenBytes, Entries: logs.Entries, DiskBytes: logs.DiskBytes,
 		CacheHits: logs.Reads - logs.ReadsDisk, CacheMiss: logs.ReadsDisk}
@@ -60,6 +64,7 @@ func (h *Host) Metrics() Metrics {
 			m.MarkersTaken += c.Markers
 			m.AlreadyThere += c.AlreadyThere
 			m.LostWith += c.LostWith
+			m.Candidacies += c.Candidacies
 		}
 	}
 	m.Repair = h.repairMetrics()

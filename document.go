@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/adamantdb/adamant/partition"
 	"github.com/adamantdb/adamant/store"
 )
 
@@ -33,12 +34,17 @@ type Document struct {
 	Staleness *Staleness
 }
 
+// AgeUnknown is the Age of a member that has not heard from any leader since it was opened: it may lack anything that was
+// written since it was closed.
+const AgeUnknown = partition.AgeUnknown
+
 // Staleness says what a stale read may have missed.
 type Staleness struct {
 	// Index is the Raft index that the member had applied.
 	Index uint64 `json:"index"`
-	// Age is how long ago the member last heard from a leader, or served itself. A write acknowledged within it may be
-	// missing. In JSON it is in nanoseconds.
+	// Age is how long ago the member last heard from a leader, or served itself: a write acknowledged within it may be
+	// missing, and earlier ones while the member still has to apply what it was sent. AgeUnknown when it has heard from none
+	// since it was opened. In JSON it is in nanoseconds.
 	Age time.Duration `json:"age"`
 	// Complete is false when the member has holes: older writes may be missing too.
 	Complete bool `json:"complete"`
@@ -136,6 +142,7 @@ type Location struct {
 	Bucket    uint8    `json:"bucket"`
 	Leader    string   `json:"leader,omitempty"` // host name; "" when unknown
 	Addr      string   `json:"addr,omitempty"`   // the leader's address in the cluster file
+	HTTP      string   `json:"http,omitempty"`   // of the leader's HTTP endpoint, if the cluster file says
 	Epoch     uint64   `json:"epoch"`            // the term the leader was seen in
 	Members   []string `json:"members"`          // host names: voters, then replicas
 	Local     bool     `json:"local"`            // this host is a member

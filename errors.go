@@ -72,6 +72,7 @@ const (
 	CodeUnavailable = 662303
 	CodeSafeMode    = 662304
 	CodeClosed      = 662305
+	CodeEpoch       = 662306
 
 	CodeOptions = 662401
 	CodeConfig  = 662402
@@ -86,7 +87,8 @@ func Code(err error) int { return store.Code(err) }
 type NotLeaderError struct {
 	Partition uint32
 	Leader    string // host name of the leader as far as this host knows; "" when unknown
-	Addr      string // the leader's address in the cluster file; "" when unknown
+	Addr      string // the leader's address in the cluster file, of its links; "" when unknown
+	HTTP      string // of the leader's HTTP endpoint; "" when the cluster file does not say
 	Epoch     uint64 // the newest term this host knows of
 }
 
@@ -137,7 +139,21 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 // Code returns CodeUnavailable.
 func (e *UnavailableError) Code() int { return CodeUnavailable }
 
-// SafeModeError refuses everything but stale reads until an operator has cleared the partition's safe mode (design §10).
+// EpochError refuses a write that is for another leadership than the present one (InEpoch). Nothing happened.
+type EpochError struct {
+	Partition uint32
+	Epoch     uint64 // in which this host leads
+}
+
+func (e *EpochError) Error() string {
+	return fmt.Sprintf("partition %d: the write is for another epoch than %d, the present one", e.Partition, e.Epoch)
+}
+
+// Code returns CodeEpoch.
+func (e *EpochError) Code() int { return CodeEpoch }
+
+// SafeModeError refuses everything but stale reads until an operator has cleared the partition's safe mode, or, where it has
+// lost its majority, until that is back (design §10).
 type SafeModeError struct {
 	Partition uint32
 	Reason    string

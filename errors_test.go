@@ -51,7 +51,7 @@ func TestNumbers(t *testing.T) {
 // What wraps a sequence mismatch by accident must not answer its number.
 func TestLostLeadershipIsNoSequenceMismatch(t *testing.T) {
 	cause := &SeqMismatchError{Head: 4}
-	for _, err := range []error{&AmbiguousError{Err: cause}, &UnavailableError{Err: cause}, &NotLeaderError{}, &ClosedError{}, &SafeModeError{}} {
+	for _, err := range []error{&AmbiguousError{Err: cause}, &UnavailableError{Err: cause}, &NotLeaderError{}, &ClosedError{}, &SafeModeError{}, &EpochError{}} {
 		if Code(err) == CodeSeqMismatch {
 			t.Errorf("%T answers 621580", err)
 		}

@@ -103,6 +103,9 @@ func (q *eventQueue) deliver(e Events) Events {
 		},
 		ConfigChanged:  func(v uint64) { q.push(eventTopic{kind: "config"}, func() { e.ConfigChanged(v) }) },
 		ConfigRejected: func(err error) { q.push(eventTopic{kind: "rejected"}, func() { e.ConfigRejected(err) }) },
-		Failed:         func(err error) { q.push(eventTopic{kind: "failed"}, func() { e.Failed(err) }) },
+		MemberFailed: func(f MemberFailure) {
+			q.push(eventTopic{kind: "memberFailed", partition: f.Partition}, func() { e.MemberFailed(f) })
+		},
+		Failed: func(err error) { q.push(eventTopic{kind: "failed"}, func() { e.Failed(err) }) },
 	}
 }

@@ -8,8 +8,8 @@ type Events struct {
 	// LeaderChanged: this host learned of another leader of a partition, or that there is none, or it began or ceased to
 	// serve itself.
 	LeaderChanged func(LeaderChange)
-	// CatastrophicFailure: the outcome of writes to a document is unknown because leadership ended with the writes in
-	// flight. The application drops its in-memory copy and loads the document again from the new leader (design §9).
+	// CatastrophicFailure: leadership ended with writes to a document in flight, whose outcome is mostly unknown. The
+	// application drops its in-memory copy and loads the document again from the new leader (design §9).
 	CatastrophicFailure func(Catastrophe)
 	// HealthChanged: this host's member of a partition got a hole, or has closed its last one.
 	HealthChanged func(HealthChange)
@@ -21,8 +21,12 @@ type Events struct {
 	ConfigChanged func(version uint64)
 	// ConfigRejected: a cluster file was refused; the last good one stays. The error is a *ConfigError.
 	ConfigRejected func(err error)
-	// Failed: a write or fsync failed for good. The host serves nothing any more and must be closed and opened again.
+	// Failed: a write or fsync failed for good. The host serves nothing but stale reads any more, until it is closed and opened
+	// again.
 	Failed func(err error)
+	// MemberFailed: one partition's member on this host can not go on, while the others do. One that could not read its
+	// documents is started anew by itself.
+	MemberFailed func(MemberFailure)
 }
 
 // LeaderChange is the news that a partition has another leader.
@@ -41,7 +45,7 @@ type Catastrophe struct {
 	Partition uint32
 	Epoch     uint64 // of the leadership that ended
 	LastSeq   int64  // newest seq known to be committed; −1 when the document was being created
-	Unknown   bool   // writes beyond LastSeq may or may not have taken effect
+	Unknown   bool   // writes beyond LastSeq may or may not take effect; false: none is beyond it, and all were acknowledged
 	Reason    string
 }
 
@@ -57,6 +61,12 @@ type SafeModeChange struct {
 	Partition uint32
 	On        bool
 	Reason    string
+}
+
+// MemberFailure is the news that a partition's member here serves nothing but stale reads any more.
+type MemberFailure struct {
+	Partition uint32
+	Err       error
 }
 
 // PeerChange is the news that another host came or went.
@@ -91,6 +101,9 @@ func (e Events) withDefaults() Events {
 	}
 	if e.Failed == nil {
 		e.Failed = func(error) {}
+	}
+	if e.MemberFailed == nil {
+		e.MemberFailed = func(MemberFailure) {}
 	}
 	return e
 }

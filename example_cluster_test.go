@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/adamantdb/adamant"
 	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/internal/loopback"
 )
 
 // chess is the document of the examples.
@@ -25,13 +25,12 @@ func openCluster(events func(host string) adamant.Events, voters ...string) (clu
 		log.Fatal(err)
 	}
 	cluster = &config.Cluster{Name: "example", Version: 1, Hosts: map[string]config.Host{}, Partitions: []config.Partition{{Voters: voters}}}
-	for _, name := range []string{"h1", "h2", "h3"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // any free port
-		if err != nil {
-			log.Fatal(err)
-		}
-		l.Close()
-		cluster.Hosts[name] = config.Host{Addr: l.Addr().String(), Zone: name}
+	addrs, err := loopback.Addrs(3) // free ports of this machine
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i, name := range []string{"h1", "h2", "h3"} {
+		cluster.Hosts[name] = config.Host{Addr: addrs[i], Zone: name}
 	}
 	hosts = map[string]*adamant.Host{}
 	for name := range cluster.Hosts {

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/adamantdb/adamant"
 	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/internal/loopback"
 )
 
 // open starts a single-host cluster in a temporary directory for the examples.
@@ -265,13 +265,12 @@ func ExampleOpen_cluster() {
 	}
 	defer os.RemoveAll(dir)
 	spec := config.Spec{Cluster: "example", Partitions: 4, Voters: 3, Hosts: map[string]config.Host{}}
-	for _, name := range []string{"h1", "h2", "h3"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // any free port
-		if err != nil {
-			log.Fatal(err)
-		}
-		l.Close()
-		spec.Hosts[name] = config.Host{Addr: l.Addr().String(), Zone: name}
+	addrs, err := loopback.Addrs(3) // free ports of this machine
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i, name := range []string{"h1", "h2", "h3"} {
+		spec.Hosts[name] = config.Host{Addr: addrs[i], Zone: name}
 	}
 	cluster, err := config.Generate(spec)
 	if err != nil {

@@ -82,13 +82,14 @@ func TestPartitionIsBornOnce(t *testing.T) {
 // are back nobody drops anything: both sides go into safe mode and name each other.
 func TestSecondFoundingDestroysNothing(t *testing.T) {
 	c := movedCluster(t, func(o *Options) { o.ForceBootstrap = o.Host == "h4" })
-	c.wait("the second founding", func() error {
-		for _, p := range c.host("h4").Status().Partitions {
-			if p.Leader != "" {
-				return nil
+	c.wait("the second founding", func() error { // of all three: in safe mode nobody is taken in any more
+		for _, n := range []string{"h4", "h5", "h6"} {
+			ps := c.host(n).Status().Partitions
+			if len(ps) != 1 || ps[0].Leader == "" || ps[0].Applied == 0 {
+				return fmt.Errorf("%s has not been taken in", n)
 			}
 		}
-		return fmt.Errorf("no leader")
+		return nil
 	})
 	for _, n := range []string{"h1", "h2", "h3"} {
 		c.open(n)

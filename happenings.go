@@ -16,11 +16,24 @@ import (
 
 func (h *Host) leaderChanged(id uint32, leader raft.ServerID, term uint64) {
 	h.events.LeaderChanged(LeaderChange{Partition: id, Leader: partition.HostOf(leader), Epoch: term, Local: leader == h.serverID})
+	text := "nobody leads"
+	if leader != "" {
+		text = partition.HostOf(leader) + " leads"
+	}
+	h.note(&id, "leader", text)
+	h.unrests.Add(1)
+	if m := h.member(id); m != nil {
+		m.leaders.Add(1)
+		if leader != "" {
+			h.lookMajority(m) // it is found at once
+		}
+	}
 	h.routeChanged()
 	poke(h.reportPoke)
 }
 
 func (h *Host) servingChanged(id uint32, epoch uint64, r partition.Refusal) {
+	h.unrests.Add(1)
 	serving := r == partition.Serves
 	change := LeaderChange{Partition: id, Epoch: epoch, Local: true, Leader: h.name, Serving: serving}
 	if r == partition.NotLeader {
@@ -31,7 +44,9 @@ func (h *Host) servingChanged(id uint32, epoch uint64, r partition.Refusal) {
 		}
 	}
 	if serving {
-		h.counts.leaderships.Add(1)
+		if m := h.member(id); m != nil && m.served.Swap(epoch) != epoch { // else only its lease had lapsed
+			h.counts.leaderships.Add(1)
+		}
 		h.note(&id, "leadership", fmt.Sprintf("serving in term %d", epoch))
 	} else {
 		change.Reason = r.String()
@@ -48,9 +63,12 @@ func (h *Host) storageEvents() store.DocEvents {
 	return store.DocEvents{
 		Divergence: func(id uint32, key store.Key, seq int64) {
 			h.counts.divergences.Add(1)
-			reason := fmt.Sprintf("the log contradicts the stored history of %s at seq %d", key, seq)
-			h.note(&id, "divergence", reason)
-			h.aside.Go(func() { h.enterSafeMode(id, reason) }) // not on the engine's goroutine: it writes
+			d := Divergence{Host: h.name, Time: time.Now(), Documents: []DivergedDocument{{Key: key.String(), Hash: fmt.Sprintf("%016x", key.Hash()),
+				Seq: seq, Reason: "the log contradicts what is stored"}}}
+			if m := h.member(id); m != nil {
+				d.Bucket = m.docs.Range().Bucket(key.Hash())
+			}
+			h.find(id, d)
 		},
 		DataCorruption: func(path string, err error) { h.note(nil, "corruption", fmt.Sprintf("%s: %v", path, err)) },
 		DiskSlow: func(text string) {
@@ -65,23 +83,12 @@ func (h *Host) storageEvents() store.DocEvents {
 	}
 }
 
-// enterSafeMode puts a member in safe mode unless it is already.
-func (h *Host) enterSafeMode(id uint32, reason string) {
-	m := h.member(id)
-	if m == nil || m.running() == nil || m.running().Brief().SafeMode {
-		return
-	}
-	if err := h.SetSafeMode(id, reason); err != nil {
-		h.log.Error("safe mode cannot be recorded", "partition", id, "error", err)
-	}
-}
-
-// lost tells the application that a document's writes in flight have an unknown outcome: it drops its copy and reloads
-// from the new leader (design §9).
+// lost tells the application that leadership ended with writes to a document in flight: it drops its copy and reloads from the
+// new leader (design §9).
 func (h *Host) lost(id uint32, l partition.Loss) {
 	h.counts.catastrophes.Add(1)
 	h.note(&id, "catastrophe", fmt.Sprintf("document %s: %s", l.Key, l.Reason))
-	h.events.CatastrophicFailure(Catastrophe{Key: l.Key, Partition: id, Epoch: l.Epoch, LastSeq: l.LastSeq, Unknown: true, Reason: l.Reason})
+	h.events.CatastrophicFailure(Catastrophe{Key: l.Key, Partition: id, Epoch: l.Epoch, LastSeq: l.LastSeq, Unknown: l.Unknown, Reason: l.Reason})
 }
 
 // noteHealth raises HealthChanged when a member's completeness is not what it was.
@@ -94,6 +101,7 @@ func (h *Host) noteHealth(m *member, status store.DocStatus) {
 	if !changed {
 		return
 	}
+	h.unrests.Add(1)
 	holes := ""
 	kind, text := "healed", "complete"
 	if !status.Complete {
@@ -102,9 +110,13 @@ func (h *Host) noteHealth(m *member, status store.DocStatus) {
 	}
 	h.note(&m.id, kind, text)
 	h.events.HealthChanged(HealthChange{Partition: m.id, Complete: status.Complete, Holes: holes})
+	if !status.Complete {
+		h.repair.Wake(m.id)
+	}
 	if p != nil {
 		p.Refresh()
 	}
+	h.routeChanged()
 	poke(h.reportPoke)
 	poke(h.stewardPoke)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -56,11 +57,21 @@ func newTestCluster(t *testing.T, hosts, partitions, voters int, change func(*Op
 // takenAddrs keeps ports that are to be listened on later from being found twice.
 var takenAddrs sync.Map
 
+// loopback is this process's own address where all of 127.0.0.0/8 is the loopback device: other tests that run at the same time,
+// and outgoing connections, take no ports of it.
+func loopback() string {
+	if runtime.GOOS != "linux" {
+		return "127.0.0.1"
+	}
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 1+pid>>15&0x7f, pid>>7&0xff, 1+pid&0x7f)
+}
+
 // freeAddr finds a port that is free for TCP and UDP.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", loopback()+":0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +174,25 @@ func (c *testCluster) ready() {
 // wait polls until done returns nil.
 func (c *testCluster) wait(what string, done func() error) {
 	c.t.Helper()
+	defer func() {
+		if c.t.Failed() {
+			c.describe()
+		}
+	}()
 	waitFor(c.t, what, done)
+}
+
+// describe logs what every host makes of its members.
+func (c *testCluster) describe() {
+	for n, h := range c.live() {
+		for _, p := range h.Status().Partitions {
+			c.t.Logf("%s: %+v", n, p)
+		}
+		since := time.Now().Add(-10 * time.Second)
+		for notice, err := range h.History(c.t.Context(), HistoryQuery{Since: since}) {
+			c.t.Logf("%s: %+v %v", n, notice, err)
+		}
+	}
 }
 
 func waitFor(t *testing.T, what string, done func() error) {

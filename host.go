@@ -19,6 +19,7 @@ import (
 	"github.com/adamantdb/adamant/antientropy"
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/internal/asyncfs"
+	"github.com/adamantdb/adamant/internal/journal"
 	"github.com/adamantdb/adamant/internal/liveness"
 	"github.com/adamantdb/adamant/mesh"
 	"github.com/adamantdb/adamant/partition"
@@ -28,7 +29,7 @@ import (
 // Host is one process's part of a cluster: its members of the partitions the cluster file gives it, and the way to all
 // documents. It is safe for concurrent use.
 //
-// Goroutines: steward, reporter and truncation (steward.go), the repair loop, the file watcher, the pool's workers, and
+// Goroutines: steward, reporter and truncation (steward.go), the warden, the repair loop, the scrubber, the file watcher, the pool's workers, and
 // those of its partitions and its mesh. All end in Close.
 type Host struct {
 	opts        Options
@@ -46,15 +47,28 @@ type Host struct {
 	docs    *store.DocEngine
 	watcher *config.Watcher // nil without a cluster file
 	repair  *antientropy.Loop
+	warden  warden
+	scrub   *antientropy.Scrubber
 	live    *liveness.Table
 	// campaigns holds a token for each of this host's members that stands for election now.
 	campaigns chan struct{}
+	keeper    *partition.Keeper
+	roused    roused
 	sent      sentReports
 	// reconciled is the version of the configuration whose members are all open.
 	reconciled atomic.Uint64
-	pool       *pool // calls between hosts
+	// unrests counts what may give members something to do: see member.rest.
+	unrests atomic.Uint64
+	wanted  atomic.Pointer[wanted]
+	pool    *pool // calls between hosts
 	// repairPool serves repair apart from the rest: reading what others lack is slow and may wait.
-	repairPool *pool
+	repairPool   *pool
+	forwardGate  *gate // operations that other hosts forward
+	repairServer antientropy.Server
+	repairPace   servePacer
+
+	table     routingTable
+	routeNews atomic.Uint64 // how often the routing table may have changed
 
 	config       atomic.Pointer[config.Cluster]
 	disk         *asyncfs.FS // nil with Options.FS
@@ -75,9 +89,10 @@ type Host struct {
 	mu       sync.Mutex
 	sorted   []*member // of members; nil when they have changed
 	members  map[uint32]*member
-	route    chan struct{} // closed and replaced when the routing table changes
+	route    chan struct{} // closed and replaced when the routing table may have changed
 	draining bool
-	closed   bool
+	closing  bool          // Close or Kill has begun
+	closed   bool          // nothing is done for the application any more
 	gone     chan struct{} // closed when the host has stopped
 }
 
@@ -94,8 +109,12 @@ func Open(options Options) (*Host, error) {
 	queue := newEventQueue()
 	h := &Host{opts: o, log: o.Logger, queue: queue, events: queue.deliver(o.Events), started: time.Now(), members: map[uint32]*member{},
 		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}), live: liveness.NewTable(rand.Uint64()), campaigns: make(chan struct{}, campaignsAtOnce),
-		sent: sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
-		pool: newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue)}
+		keeper:  partition.NewKeeper(o.Clock),
+		sent:    sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
+		reports: reportTable{heartbeat: o.Timing.Heartbeat}, table: routingTable{process: rand.Uint64()},
+		warden: warden{poked: make(chan struct{}, 1), waiting: map[wardCall]bool{}},
+		pool:   newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue), forwardGate: newGate(forwardsAtOnce),
+		repairPace: servePacer{rate: o.Repair.ServeBytesPerSecond, share: o.Repair.Foreground}}
 	h.context, h.stop = context.WithCancel(context.Background())
 	if options.FS == nil {
 		h.disk = asyncfs.New(vfs.Default)
@@ -114,8 +133,11 @@ func Open(options Options) (*Host, error) {
 	h.loops.Go(func() { h.reporter(ctx) })
 	h.loops.Go(func() { h.beat(ctx) })
 	h.loops.Go(func() { h.tick(ctx) })
+	h.loops.Go(func() { h.keeper.Run(ctx) })
 	h.loops.Go(func() { h.truncation(ctx) })
 	h.loops.Go(func() { h.repair.Run(ctx) })
+	h.loops.Go(func() { h.ward(ctx) })
+	h.loops.Go(func() { h.scrub.Run(ctx) })
 	return h, nil
 }
 
@@ -131,6 +153,9 @@ func (h *Host) open() error {
 	if err != nil {
 		return h.openFailure(err)
 	}
+	if err := checkBegun(h.opts.FS, h.opts.Dir); err != nil {
+		return h.openFailure(err)
+	}
 	h.incarnation = identity.Incarnation
 	h.keepLastGood(c)
 	h.serverID = raft.ServerID(h.name + "@" + h.incarnation)
@@ -140,10 +165,18 @@ func (h *Host) open() error {
 	if err := identity.seal(h.opts.Dir, h.opts.FS); err != nil {
 		return h.openFailure(err)
 	}
+	kept, err := journal.Open(h.opts.FS, h.opts.path(historyDir), journal.Options{Logger: h.log})
+	if err != nil {
+		return h.openFailure(err)
+	}
+	h.history.open(kept)
 	if err := h.openNetwork(c); err != nil {
 		return err
 	}
 	if err := h.openRepair(); err != nil {
+		return err
+	}
+	if err := h.openScrub(); err != nil {
 		return err
 	}
 	_, err = h.reconcileMembers()
@@ -220,13 +253,23 @@ func desiredOf(p *config.Partition) partition.Desired {
 	return partition.Desired{Voters: p.Voters, Replicas: p.Replicas, Prefer: p.Prefer}
 }
 
-// allDesired is what the cluster file wants of every partition.
+// wanted is what one version of the cluster file wants of every partition.
+type wanted struct {
+	of      *config.Cluster
+	desired map[uint32]partition.Desired
+}
+
+// allDesired is what the cluster file wants of every partition. The map is shared: nobody changes it.
 func (h *Host) allDesired() map[uint32]partition.Desired {
 	c := h.cluster()
+	if w := h.wanted.Load(); w != nil && w.of == c {
+		return w.desired
+	}
 	out := make(map[uint32]partition.Desired, len(c.Partitions))
 	for i := range c.Partitions {
 		out[c.Partitions[i].ID] = desiredOf(&c.Partitions[i])
 	}
+	h.wanted.Store(&wanted{c, out})
 	return out
 }
 
@@ -287,7 +330,7 @@ func (h *Host) addMember(id uint32, r store.Range) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
+	if h.closing {
 		return &ClosedError{Host: h.name}
 	}
 	m := &member{host: h, id: id, docs: docs, log: log, complete: true}
@@ -316,6 +359,9 @@ func (h *Host) drop(m *member) error {
 		return err
 	}
 	if err := dropStorage(h.docs, h.logs, m.id); err != nil {
+		return err
+	}
+	if err := forgetIsolation(h.docs, m.id); err != nil {
 		return err
 	}
 	h.mu.Lock()
@@ -367,133 +413,10 @@ func (h *Host) failed() error {
 }
 
 func (h *Host) memberFailed(m *member, err error) {
+	h.unrests.Add(1)
 	if h.failed() != nil {
 		return // one of many that the engine's failure brings
 	}
 	h.note(&m.id, "failure", err.Error())
-	h.events.Failed(fmt.Errorf("partition %d: %w", m.id, err))
-}
-
-// safeModeReason reads why a partition is in safe mode here, "" when it is not; it survives restarts.
-func (h *Host) safeModeReason(id uint32) (string, error) {
-	b, _, err := h.docs.Meta(safeModeKey(id))
-	return string(b), err
-}
-
-func safeModeKey(id uint32) string { return fmt.Sprintf("safemode/%d", id) }
-
-// SetSafeMode puts this host's member of a partition in safe mode for a reason, or with an empty reason takes it out
-// (design §10). It survives restarts.
-func (h *Host) SetSafeMode(id uint32, reason string) error {
-	m := h.member(id)
-	if m == nil {
-		return &InvalidError{Reason: fmt.Sprintf("partition %d: host %s is not a member", id, h.name)}
-	}
-	if err := h.docs.SetMeta(safeModeKey(id), []byte(reason)); err != nil {
-		return err
-	}
-	if p := m.running(); p != nil {
-		p.SetSafeMode(reason)
-	}
-	h.note(&id, "safe-mode", reason)
-	h.events.SafeModeChanged(SafeModeChange{Partition: id, On: reason != "", Reason: reason})
-	poke(h.reportPoke)
-	return nil
-}
-
-// Close hands every leadership over to a complete member, as far as that works within the hand-over time, and stops the
-// host. What was acknowledged is durable before and after. A second Close waits for the first and returns nil.
-func (h *Host) Close() error {
-	if !h.beginClose() {
-		<-h.gone
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), h.opts.Timing.HandOver)
-	h.handOver(ctx)
-	cancel()
-	return h.shutdown(h.net.Close)
-}
-
-// Kill stops the host as a crash would: nothing is handed over, its links break off. What it acknowledged is durable
-// all the same. For tests and the demo.
-func (h *Host) Kill() error {
-	if !h.beginClose() {
-		<-h.gone
-		return nil
-	}
-	cut := h.net.Close
-	if k, ok := h.net.(interface{ Kill() }); ok {
-		cut = func() error { k.Kill(); return nil }
-	}
-	return h.shutdown(cut)
-}
-
-func (h *Host) beginClose() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	first := !h.closed
-	h.closed, h.draining = true, true
-	return first
-}
-
-// shutdown stops everything, the links first: a crash is silent at once.
-func (h *Host) shutdown(cut func() error) error {
-	var errs []error
-	if h.watcher != nil {
-		errs = append(errs, h.watcher.Close())
-	}
-	h.stop()
-	errs = append(errs, cut())
-	h.loops.Wait()
-	h.pool.close()
-	h.repairPool.close()
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for _, m := range h.allMembers() {
-		wg.Go(func() {
-			err := m.stop()
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		})
-	}
-	wg.Wait()
-	h.routeChanged()
-	errs = append(errs, h.releaseEngines())
-	h.aside.Wait()
-	h.queue.close()
-	close(h.gone)
-	return errors.Join(errs...)
-}
-
-// release undoes a failed open.
-func (h *Host) release() error {
-	h.stop()
-	var err error
-	if h.watcher != nil {
-		err = h.watcher.Close()
-	}
-	if h.net != nil {
-		err = errors.Join(err, h.net.Close())
-	}
-	h.pool.close()
-	h.repairPool.close()
-	err = errors.Join(err, h.releaseEngines())
-	h.aside.Wait()
-	h.queue.close()
-	return err
-}
-
-func (h *Host) releaseEngines() error {
-	var errs []error
-	if h.logs != nil {
-		errs = append(errs, h.logs.Close())
-	}
-	if h.docs != nil {
-		errs = append(errs, h.docs.Close())
-	}
-	if h.disk != nil {
-		errs = append(errs, h.disk.Close())
-	}
-	return errors.Join(errs...)
+	h.events.MemberFailed(MemberFailure{Partition: m.id, Err: err})
 }

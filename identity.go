@@ -14,6 +14,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/adamantdb/adamant/internal/syncdir"
 )
 
 // identity is what the file host.json of a data directory says: whose directory it is, and which life of its disk. A
@@ -119,7 +121,7 @@ func (id identity) seal(dir string, fs vfs.FS) error {
 	if id.Ready {
 		return nil
 	}
-	if err := syncDir(fs, fs.PathDir(dir)); err != nil {
+	if err := syncdir.Sync(fs, fs.PathDir(dir)); err != nil {
 		return fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	id.Ready = true
@@ -136,19 +138,7 @@ func replaceFile(fs vfs.FS, dir, name string, content []byte) error {
 	if err := fs.Rename(path+".new", path); err != nil {
 		return err
 	}
-	return syncDir(fs, dir)
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(fs vfs.FS, dir string) error {
-	if dir == "" {
-		dir = "."
-	}
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return syncdir.Sync(fs, dir)
 }
 
 func parseIdentity(path string, b []byte, cluster, host string) (identity, error) {

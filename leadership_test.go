@@ -2,6 +2,7 @@ package adamant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -273,5 +274,68 @@ func TestTimingMustAgree(t *testing.T) {
 			}
 			return fmt.Errorf("%s says nothing", name)
 		})
+	}
+}
+
+// TestWritesInOneEpoch: an application that lost a leadership and won it again does not write what it decided in the old one.
+func TestWritesInOneEpoch(t *testing.T) {
+	c := newTestCluster(t, 3, 1, 3, nil)
+	c.ready()
+	c.fill(0, 1, 1)
+	c.healthy()
+	ctx := testContext(t)
+	leader := func() *Host {
+		var l *Host
+		c.wait("a serving leader", func() error {
+			for _, h := range c.live() {
+				if _, err := h.Lease(0); err == nil {
+					l = h
+					return nil
+				}
+			}
+			return errors.New("nobody serves")
+		})
+		return l
+	}
+	first := leader()
+	old, err := first.Lease(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Append(InEpoch(ctx, old.Epoch), testKey(0), []Delta{testDelta(2, "x")}); err != nil {
+		t.Fatal("in the present epoch:", err)
+	}
+	for to := ""; to != first.name; {
+		from := leader()
+		to = first.name
+		if from == first {
+			to = map[string]string{"h1": "h2", "h2": "h3", "h3": "h1"}[first.name]
+		}
+		if err := from.Transfer(ctx, 0, to); err != nil {
+			t.Fatal(err)
+		}
+		c.wait("the hand-over", func() error {
+			_, err := c.host(to).Lease(0)
+			return err
+		})
+	}
+	var stale *EpochError
+	for _, write := range []func(context.Context) error{
+		func(ctx context.Context) error {
+			_, err := first.Append(ctx, testKey(0), []Delta{testDelta(3, "x")})
+			return err
+		},
+		func(ctx context.Context) error { // stored already, which is no answer in another epoch
+			_, err := first.Append(ctx, testKey(0), []Delta{testDelta(2, "x")})
+			return err
+		},
+		func(ctx context.Context) error { return first.Delete(ctx, testKey(0)) },
+	} {
+		if err := write(InEpoch(ctx, old.Epoch)); !errors.As(err, &stale) || stale.Epoch <= old.Epoch || Code(err) != CodeEpoch {
+			t.Fatalf("in the epoch before: %v", err)
+		}
+	}
+	if _, err := first.Append(ctx, testKey(0), []Delta{testDelta(3, "x")}); err != nil {
+		t.Fatal("in any epoch:", err)
 	}
 }

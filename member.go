@@ -27,13 +27,26 @@ type member struct {
 	steps sync.Mutex
 	// founds is true while this host is about to found the partition, restless while the member is on its way somewhere.
 	founds, restless atomic.Bool
+	// rest is Host.unrests, and one, as it was before a step that found nothing to do here until something happens; 0: never.
+	rest atomic.Uint64
+	// leaders counts the changes of who leads; led is leaders, and one, as of which somebody is known to.
+	leaders, led atomic.Uint64
+	// served is the term in which this member served last.
+	served    atomic.Uint64
+	isolation isolation
+	recovery  recovery
+	flushed   atomic.Uint64 // what was applied when the truncation last looked at the member, successfully
+	watched   bool          // only the loop that ticks knows: it is on its list
 
 	mu        sync.Mutex
 	part      *partition.Partition
 	transport *mesh.RaftTransport
-	failure   error  // opening failed: shown in the status, not tried again
+	failure   error  // opening failed: shown in the status; revive may try again
 	complete  bool   // as last reported to Events.HealthChanged
 	unborn    string // why the partition is not founded yet; "" when it is
+	majority  majority
+
+	revivals revivals // only under steps
 }
 
 // memberDocuments gives a partition its documents and the engine's sync in one.
@@ -56,21 +69,29 @@ func (m *member) hasData() (bool, error) { return partition.HasData(m.log, m.doc
 // open starts the Raft member.
 func (m *member) open() error {
 	h := m.host
-	reason, err := h.safeModeReason(m.id)
+	reason, err := m.loadIsolation()
 	if err != nil {
 		return err
 	}
-	transport := mesh.NewRaftTransport(h.net, m.id, h.serverID, mesh.RaftOptions{})
+	if err := m.loadRecovery(); err != nil {
+		return err
+	}
+	returned, err := h.hasLeft(m.id)
+	if err != nil {
+		return err
+	}
+	transport := mesh.NewRaftTransport(h.net, m.id, h.serverID, mesh.RaftOptions{Clock: h.opts.Clock})
 	p, err := partition.Open(partition.Options{
 		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs}, Transport: transport,
-		Timing: h.opts.Timing.partition(), Liveness: h.live, Campaigns: h.campaigns, Limits: h.opts.Limits.partition(len(h.cluster().Partitions)), SafeMode: reason, Logger: h.log,
-		Trailing: h.opts.Limits.TrailingLogs, Threshold: h.opts.Limits.MarkerEvery,
+		Clock: h.opts.Clock, Timing: h.opts.Timing.partition(), Liveness: h.live, Campaigns: h.campaigns, Keeper: h.keeper, Limits: h.opts.Limits.partition(len(h.cluster().Partitions)), SafeMode: reason, Logger: h.log,
+		Returned: returned, Trailing: h.opts.Limits.TrailingLogs, Threshold: h.opts.Limits.MarkerEvery,
 		Events: partition.Events{
 			Leader:  func(leader raft.ServerID, term uint64) { h.leaderChanged(m.id, leader, term) },
 			Serving: func(epoch uint64, r partition.Refusal) { h.servingChanged(m.id, epoch, r) },
 			Lost:    func(l partition.Loss) { h.lost(m.id, l) },
 			Hole:    func() { h.noteHealth(m, m.docs.Status()) },
 			Failed:  func(err error) { h.memberFailed(m, err) },
+			Roused:  func() { h.roused.add(m) },
 		},
 	})
 	if err != nil {
@@ -82,7 +103,12 @@ func (m *member) open() error {
 	m.mu.Lock()
 	m.part, m.transport = p, transport
 	m.mu.Unlock()
+	if p.Awake() {
+		h.roused.add(m) // it was before it could be seen to run
+	}
+	m.showAgain(p)
 	h.noteHealth(m, m.docs.Status())
+	h.repair.Wake(m.id)
 	if h.isDraining() {
 		p.Drain()
 	}
@@ -108,13 +134,21 @@ func (m *member) stop() error {
 
 // step brings the member one step closer to what the cluster file wants of it. The steward calls it again and again; it
 // returns quickly when there is nothing to do.
-func (m *member) step(ctx context.Context, desired partition.Desired, listed bool) (err error) {
+// It is told what the cluster file wants as of, at the earliest, a count of Host.unrests.
+func (m *member) step(ctx context.Context, desired partition.Desired, listed bool, unrests uint64) (err error) {
 	if !m.steps.TryLock() {
 		return nil // the last step is still under way
 	}
 	defer m.steps.Unlock()
-	moved := true
-	defer func() { m.restless.Store(moved || err != nil) }()
+	moved, settled := true, false
+	defer func() {
+		m.restless.Store(moved || err != nil)
+		rest := uint64(0)
+		if settled && !moved && err == nil {
+			rest = unrests + 1
+		}
+		m.rest.Store(rest)
+	}()
 	data, err := m.hasData()
 	m.mu.Lock()
 	p, failure := m.part, m.failure
@@ -122,8 +156,19 @@ func (m *member) step(ctx context.Context, desired partition.Desired, listed boo
 		m.unborn = ""
 	}
 	m.mu.Unlock()
-	if err != nil || failure != nil {
+	if err != nil {
 		return err
+	}
+	if failure == nil && p != nil {
+		failure = p.Failure()
+	}
+	if failure != nil {
+		return m.revive(failure)
+	}
+	if p != nil {
+		if err := m.recovered(p); err != nil {
+			return err
+		}
 	}
 	switch {
 	case p == nil && !listed && !data:
@@ -141,8 +186,11 @@ func (m *member) step(ctx context.Context, desired partition.Desired, listed boo
 		return nil
 	case !listed:
 		return m.leave(ctx, p, desired)
+	case p.Founding() == 0 && !p.Leads():
+		return m.recognize(ctx, p)
 	}
-	moved, err = m.lead(ctx, p, desired)
+	moved, settled, err = m.lead(ctx, p, desired)
+	settled = settled && data && m.recovery.lost.Load() == nil
 	return err
 }
 
@@ -170,10 +218,11 @@ func (m *member) start() error {
 	return err
 }
 
-// lead takes the next membership step, if this member leads, and reports whether there was one.
-func (m *member) lead(ctx context.Context, p *partition.Partition, desired partition.Desired) (moved bool, err error) {
+// lead takes the next membership step, if this member leads, and reports whether there was one, and else whether there is none
+// before something happens.
+func (m *member) lead(ctx context.Context, p *partition.Partition, desired partition.Desired) (moved, settled bool, err error) {
 	if !p.Leads() {
-		return false, nil
+		return false, true, nil
 	}
 	peers := m.host.peersOf(m)
 	mayTransfer := m.host.transferring.TryLock()
@@ -183,8 +232,13 @@ func (m *member) lead(ctx context.Context, p *partition.Partition, desired parti
 	}
 	if step.Kind != partition.StepNone {
 		m.host.log.Info("membership step", "partition", m.id, "step", step.String(), "error", err)
+		text := step.String()
+		if err != nil {
+			text += ": " + err.Error()
+		}
+		m.host.note(&m.id, "membership", text)
 	}
-	return step.Kind != partition.StepNone, err
+	return step.Kind != partition.StepNone, step.Settled, err
 }
 
 // join asks the partition's leader, if one is known, for a marker to start from. It returns true when the member was
@@ -238,7 +292,7 @@ func (m *member) foundedTwice(p *partition.Partition) bool {
 	if own == 0 {
 		return false
 	}
-	host, other := m.host.reports.foreign(m.id, own)
+	host, other := m.host.reports.foreign(m.id, own, p.Supersedes)
 	if host == "" {
 		return false
 	}
@@ -251,7 +305,7 @@ func (m *member) foundedTwice(p *partition.Partition) bool {
 func (m *member) leave(ctx context.Context, p *partition.Partition, desired partition.Desired) error {
 	leader, _ := p.Leader()
 	if leader == m.host.serverID {
-		_, err := m.lead(ctx, p, desired)
+		_, _, err := m.lead(ctx, p, desired)
 		return err
 	}
 	if leader == "" {
@@ -276,7 +330,29 @@ func (m *member) leave(ctx context.Context, p *partition.Partition, desired part
 			m.id, partition.HostOf(leader), reply.Founding, reply.Applied, p.Founding(), applied)
 	}
 	m.host.log.Info("member removed, dropping its data", "partition", m.id, "leader", leader)
+	if err := m.host.noteLeft(m.id); err != nil {
+		return err
+	}
 	return m.host.drop(m)
+}
+
+// recognize handles a member that holds a log of which it has applied nothing, and does not know which group it is of: a leader
+// that serves tells.
+func (m *member) recognize(ctx context.Context, p *partition.Partition) error {
+	leader, _, serving := m.host.reports.leader(m.id, time.Now())
+	if !serving || leader == m.host.serverID {
+		return nil
+	}
+	var reply joinReply
+	if err := m.host.callHost(ctx, partition.HostOf(leader), callJoin, m.id, joinRequest{ID: string(m.host.serverID)}, &reply); err != nil {
+		return err
+	}
+	known, err := p.Recognize(reply.Founding)
+	if known {
+		m.host.log.Info("member recognizes its group", "partition", m.id, "leader", leader, "founding", fmt.Sprintf("%016x", reply.Founding))
+		poke(m.host.reportPoke)
+	}
+	return err
 }
 
 // waitsFor says why a partition is not founded yet, for an error's text.
@@ -290,4 +366,15 @@ func (m *member) waitsFor() string {
 		return ""
 	}
 	return ": " + m.unborn
+}
+
+func leftKey(id uint32) string { return fmt.Sprintf("left/%d", id) }
+
+// noteLeft records durably, before a partition's data goes, that this host was a member of it: what it voted for and
+// acknowledged under its server id is about to be forgotten (partition.Options.Returned). The record stays for good.
+func (h *Host) noteLeft(id uint32) error { return h.docs.SetMeta(leftKey(id), []byte{1}) }
+
+func (h *Host) hasLeft(id uint32) (bool, error) {
+	_, left, err := h.docs.Meta(leftKey(id))
+	return left, err
 }

@@ -12,12 +12,15 @@ type Metrics struct {
 	Operations map[string]OperationMetrics
 
 	Leaderships   uint64 // terms in which a member of this host began to serve
+	Candidacies   uint64 // attempts of members that run here to be elected; those that were refused count, hand-overs do not
 	LostWith      uint64 // leaderships that ended with writes in flight
 	Catastrophes  uint64 // documents that got a CatastrophicFailure event
 	AlreadyThere  uint64 // appends acknowledged because they had taken effect before
 	MarkersTaken  uint64 // markers received in place of entries
 	Divergences   uint64 // documents found to differ between members that cover the same indexes
 	ConfigChanges uint64 // configurations taken over
+	Forwarded     uint64 // operations sent to the hosts that lead (Options.Forward)
+	ForwardServed uint64 // operations of other hosts' callers done here; they count in Operations too
 
 	Log       EngineMetrics
 	Documents EngineMetrics
@@ -77,13 +80,22 @@ type LinkMetrics struct {
 // RepairMetrics counts anti-entropy's work.
 type RepairMetrics struct {
 	Compares, Lists, Pulls uint64 // requests sent
-	Differences            uint64 // comparisons at one index that found a difference
+	Differences            uint64 // buckets reported to differ between members that cover the same indexes
+	BucketsDifferent       uint64 // the same as each comparison found it, before anything was looked into: 0 on sound disks
 	DocumentsIn, EntriesIn uint64 // imported
 	ImportedBytes          uint64 // of the bases and deltas imported
-	BytesIn                uint64 // on the wire, of this host's requests and the answers to them
-	Served, BytesOut       uint64 // requests of other hosts, and the bytes of the answers
-	HolesClosed            uint64
-	Errors                 uint64
+	AlreadyHad             uint64 // entries that came although they were here
+	BytesIn                uint64 // of this host's requests and the answers to them: of comparisons, listings and pulls together
+
+	CompareBytes, ListBytes, PullBytes uint64
+
+	MostInFlight     uint64 // bytes that this host reserved for answers at the most
+	Served, BytesOut uint64 // requests of other hosts, and the bytes of the answers
+	HolesClosed      uint64
+
+	ScrubbedBuckets, ScrubbedBytes           uint64 // read and verified
+	DamageFound, DamageHealed, DamageWaiting uint64 // buckets; waiting ones have no member to heal from now
+	Errors                                   uint64
 }
 
 // operation numbers the operations that are measured.

@@ -50,10 +50,27 @@ func (h *Host) Delete(ctx context.Context, key Key) error {
 	return err
 }
 
-// do evaluates and proposes an operation at this host's member of the key's partition.
+// epochKey is the key of an epoch in a context.
+type epochKey struct{}
+
+// InEpoch makes a context whose writes take effect in one leadership of a partition only, that which Lease returned as
+// Epoch: when this host has lost it, and perhaps won another one since, they are refused with an *EpochError or a
+// *NotLeaderError. What an application decided in one leadership can not slip into the next one (design §9). Each command
+// carries the epoch it was evaluated in, and the state machine refuses it when a later leader has begun.
+func InEpoch(ctx context.Context, epoch uint64) context.Context {
+	return context.WithValue(ctx, epochKey{}, epoch)
+}
+
+// do measures a write.
 func (h *Host) do(ctx context.Context, kind operation, op partition.Operation) (head int64, err error) {
 	start := time.Now()
 	defer func() { h.meter.observe(kind, time.Since(start), err) }()
+	op.Epoch, _ = ctx.Value(epochKey{}).(uint64)
+	return h.write(ctx, kind, op)
+}
+
+// writeHere evaluates and proposes an operation at this host's member of the key's partition.
+func (h *Host) writeHere(ctx context.Context, op partition.Operation) (head int64, err error) {
 	if err := op.Key.Validate(); err != nil {
 		return 0, err
 	}
@@ -63,6 +80,7 @@ func (h *Host) do(ctx context.Context, kind operation, op partition.Operation) (
 		return 0, err
 	}
 	head, err = p.Do(ctx, op)
+	h.repairPace.write(time.Now())
 	return head, h.translate(id, err)
 }
 
@@ -104,17 +122,24 @@ func (h *Host) usable() error {
 
 // translate turns a partition's refusal into the façade's errors. Loss of leadership is never a sequence mismatch.
 func (h *Host) translate(id uint32, err error) error {
+	if err == nil {
+		return nil
+	}
+	h.suspect(err)
 	var refused *partition.NotServingError
 	var ambiguous *partition.AmbiguousError
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &refused):
 		switch refused.Reason {
 		case partition.NotLeader:
+			if m := h.member(id); m != nil && m.outnumbered() != "" {
+				return &SafeModeError{Partition: id, Reason: m.outnumbered()}
+			}
 			return h.notLeader(id, refused.Epoch)
 		case partition.InSafeMode:
 			return &SafeModeError{Partition: id, Reason: refused.Detail}
+		case partition.OtherEpoch:
+			return &EpochError{Partition: id, Epoch: refused.Epoch}
 		}
 		reason := refused.Reason.String()
 		if refused.Detail != "" {
@@ -139,36 +164,54 @@ func (h *Host) translate(id uint32, err error) error {
 // Get returns the document: the snapshot, if there is one, and every delta after it merged as RFC 7396 says. Errors:
 // *NotFoundError, *NotJSONError, and those of every read: *NotLeaderError, *UnavailableError, *SafeModeError.
 func (h *Host) Get(ctx context.Context, key Key, opts ...ReadOption) (Document, error) {
-	return h.read(ctx, opGet, key, opts, readDocument)
+	return h.query(ctx, query{kind: opGet, key: key}, opts)
 }
 
 // HeadPatch returns the merge of the redos of every delta that ends after `after`: what a reader at that seq misses. Errors:
 // *HorizonError (compaction dropped some of them), *FutureError, and those of Get.
 func (h *Host) HeadPatch(ctx context.Context, key Key, after int64, opts ...ReadOption) (Document, error) {
-	return h.read(ctx, opHeadPatch, key, opts, func(ctx context.Context, v *store.View, key Key) (Document, error) {
-		return readHeadPatch(ctx, v, key, after)
-	})
+	return h.query(ctx, query{kind: opHeadPatch, key: key, seq: after}, opts)
 }
 
 // Rewind returns the merge of the undos, newest first, of every delta that ends after `to`: applied to the document it
 // brings it back there. Errors: *HorizonError, *FutureError, and those of Get.
 func (h *Host) Rewind(ctx context.Context, key Key, to int64, opts ...ReadOption) (Document, error) {
-	return h.read(ctx, opRewind, key, opts, func(ctx context.Context, v *store.View, key Key) (Document, error) {
-		return readRewind(ctx, v, key, to)
-	})
+	return h.query(ctx, query{kind: opRewind, key: key, seq: to}, opts)
 }
 
-func (h *Host) read(ctx context.Context, kind operation, key Key, opts []ReadOption, merge func(context.Context, *store.View, Key) (Document, error)) (d Document, err error) {
+// query is one read of a document.
+type query struct {
+	kind  operation // opGet, opHeadPatch or opRewind
+	key   Key
+	seq   int64 // HeadPatch: after; Rewind: to
+	level Consistency
+}
+
+// query measures a read.
+func (h *Host) query(ctx context.Context, q query, opts []ReadOption) (d Document, err error) {
 	start := time.Now()
-	defer func() { h.meter.observe(kind, time.Since(start), err) }()
-	view, staleness, err := h.view(ctx, key, opts)
+	defer func() { h.meter.observe(q.kind, time.Since(start), err) }()
+	q.level = resolveRead(h.opts.Consistency, opts).consistency
+	return h.read(ctx, q)
+}
+
+// readHere merges what this host's member of the key's partition holds.
+func (h *Host) readHere(ctx context.Context, q query) (d Document, err error) {
+	view, staleness, err := h.view(ctx, q.key, []ReadOption{WithConsistency(q.level)})
 	if err != nil {
 		return Document{}, err
 	}
 	defer view.Close()
-	d, err = merge(ctx, view, key)
+	switch q.kind {
+	case opHeadPatch:
+		d, err = readHeadPatch(ctx, view, q.key, q.seq)
+	case opRewind:
+		d, err = readRewind(ctx, view, q.key, q.seq)
+	default:
+		d, err = readDocument(ctx, view, q.key)
+	}
 	d.Staleness = staleness
-	return d, h.translate(h.partitionOf(key), err)
+	return d, h.translate(h.partitionOf(q.key), err)
 }
 
 // view opens a consistent view of one document at the asked consistency; staleness is nil for linearizable reads.
@@ -181,37 +224,66 @@ func (h *Host) view(ctx context.Context, key Key, opts []ReadOption) (*store.Vie
 	if err != nil {
 		return nil, nil, err
 	}
+	if !m.docs.Complete() {
+		h.repair.Want(id, key) // what is here may be old, or a part
+	}
 	view, err := m.docs.View(key)
-	if err != nil {
-		var missing *NotFoundError
-		if errors.As(err, &missing) && !m.docs.Status().Complete {
-			h.repair.Want(id, key)
+	if staleness == nil && !m.docs.Complete() {
+		if err == nil {
+			view.Close()
 		}
+		return nil, nil, m.incomplete()
+	}
+	if err != nil {
 		return nil, nil, h.translate(id, err)
 	}
 	return view, staleness, nil
 }
 
+// incomplete refuses a linearizable read of a member from which a scrub has taken something since it was found to serve: what
+// is not here any more may have been acknowledged.
+func (m *member) incomplete() error {
+	return &UnavailableError{Partition: m.id, Reason: partition.Incomplete.String()}
+}
+
 // readable returns this host's member of a partition once its documents may be read at the asked consistency.
 func (h *Host) readable(ctx context.Context, id uint32, opts []ReadOption) (*member, *Staleness, error) {
 	level := resolveRead(h.opts.Consistency, opts).consistency
-	p, err := h.serving(id)
-	if level == ReadStale && errors.As(err, new(*EngineFailedError)) {
-		p, err = h.running(id) // what is readable may be read: the failure is of writing
+	if level == ReadStale {
+		return h.readableStale(ctx, id)
 	}
+	p, err := h.serving(id)
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := p.Read(ctx, partition.Level(level))
-	if err != nil {
+	if _, err := p.Read(ctx, partition.Level(level)); err != nil {
 		return nil, nil, h.translate(id, err)
 	}
 	m := h.member(id)
 	if m == nil {
 		return nil, nil, h.notLeader(id, 0)
 	}
-	if level != ReadStale {
-		return m, nil, nil
+	return m, nil, nil
+}
+
+// readableStale needs nothing but the documents: they may be read on a host whose storage failed, which is about writing, and
+// of a member that does not run.
+func (h *Host) readableStale(ctx context.Context, id uint32) (*member, *Staleness, error) {
+	if err := h.usable(); err != nil && !errors.As(err, new(*EngineFailedError)) {
+		return nil, nil, err
+	}
+	m := h.member(id)
+	if m == nil {
+		return nil, nil, h.notLeader(id, 0)
+	}
+	p := m.running()
+	if p == nil {
+		s := m.docs.Status()
+		return m, &Staleness{Index: s.Applied, Age: AgeUnknown, Complete: s.Complete}, ctx.Err()
+	}
+	s, err := p.Read(ctx, partition.Stale)
+	if err != nil {
+		return nil, nil, h.translate(id, err)
 	}
 	return m, &Staleness{Index: s.Index, Age: s.Age, Complete: s.Complete}, nil
 }
@@ -269,9 +341,17 @@ func (h *Host) inventory(ctx context.Context, id uint32, space string, opts []Re
 		yield(Info{}, err)
 		return false
 	}
+	checked := staleness != nil
+	check := func() error { // once what is listed is fixed
+		if checked || m.docs.Complete() {
+			checked = true
+			return nil
+		}
+		return m.incomplete()
+	}
 	for info, err := range m.docs.Inventory(space) {
 		if err == nil {
-			err = ctx.Err()
+			err = errors.Join(ctx.Err(), check())
 		}
 		if err != nil {
 			yield(Info{}, h.translate(id, err))
@@ -282,6 +362,10 @@ func (h *Host) inventory(ctx context.Context, id uint32, space string, opts []Re
 			Generation: head.Generation, Staleness: staleness}, nil) {
 			return false
 		}
+	}
+	if err := check(); err != nil {
+		yield(Info{}, err)
+		return false
 	}
 	return true
 }

@@ -7,7 +7,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/adamantdb/adamant/antientropy"
 	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/internal/clock"
 	"github.com/adamantdb/adamant/mesh"
 	"github.com/adamantdb/adamant/partition"
 	"github.com/adamantdb/adamant/store"
@@ -65,6 +67,11 @@ type Options struct {
 	Log LogKind
 	// Consistency of reads that do not ask for another one. Default ReadLease.
 	Consistency Consistency
+	// Forward lets operations on documents that another host leads go to that host, in place of a NotLeaderError: a write at
+	// most once, and both only after waiting up to four heartbeats for a leader while there is none. A write whose answer is
+	// lost on the way is an AmbiguousError. Lists (Log, Inventory) are not forwarded, nor are operations and answers of more than
+	// 8 MB. Forwarding overrides it for one call.
+	Forward bool
 
 	Limits Limits
 	Timing Timing
@@ -88,6 +95,9 @@ type Options struct {
 	// Network makes another network than the real one, for simulations. Default: links over TCP, or none for a
 	// single-host cluster.
 	Network func(mesh.Identity) mesh.Network
+	// Clock is what leases and promises are measured by, for simulations. It must not be stepped. Default: one that goes on
+	// while the machine is suspended, where the system has such a clock (docs/leadership.md).
+	Clock func() time.Time
 	// FS replaces the operating system's file system, for simulations.
 	FS vfs.FS
 }
@@ -104,18 +114,19 @@ type Limits struct {
 	// InFlight bounds the proposals of one partition that wait for their commit; at most 256. Default: the partition's share
 	// of 4096, from 64 to 256. Raft allocates memory for so many with each batch.
 	InFlight int
-	// TrailingLogs is how many entries stay in a log behind its marker. A member that misses more than these becomes
+	// TrailingLogs is how many commands, about, stay in a log behind its marker, and always more entries than InFlight; an entry has
+	// one command or, of what was written at the same time, several. A member that misses more than these becomes
 	// sick and is healed by anti-entropy. More than InFlight. Default 2048.
 	TrailingLogs uint64
-	// MarkerEvery is after how many applied entries a log gets its next marker and is truncated. Default 1024.
+	// MarkerEvery is after how many applied commands a log gets its next marker and is truncated. Default 1024.
 	MarkerEvery uint64
 }
 
 // Timing holds a host's durations. The zero value of a field means its default. All hosts of a cluster must agree on Lease,
 // and should on the rest: a host whose leases outlast another's promises says so in its history.
 type Timing struct {
-	// Heartbeat is how long a follower waits, once to twice, before it misses its leader; it governs how long a fail-over
-	// takes. Default 400 ms.
+	// Heartbeat is how long a follower waits before it misses its leader, and up to four times as long while beats come
+	// irregularly (docs/leadership.md); it governs how long a fail-over takes. Default 350 ms.
 	Heartbeat time.Duration
 	// Election is how long a candidate waits, once to twice, before it tries again. Default: Heartbeat.
 	Election time.Duration
@@ -132,8 +143,8 @@ type Timing struct {
 	HandOver time.Duration
 	// Poll is the pause between two looks at the cluster file. Default 2 s.
 	Poll time.Duration
-	// AntiEntropy is the pause between two comparisons of a healthy partition with a peer; sick ones do not wait for it.
-	// Default 5 s.
+	// AntiEntropy is the pause between two comparisons of a healthy partition with a peer while something is applied to it;
+	// 300 times as long while nothing is. Sick ones do not wait for it. Default 1 s.
 	AntiEntropy time.Duration
 }
 
@@ -143,7 +154,33 @@ type Repair struct {
 	BytesPerSecond int64
 	// MemoryBytes bounds the data held for repair at a time. Default 64 MiB.
 	MemoryBytes int64
+	// ServeBytesPerSecond bounds what is sent to hosts that heal. Default 0: no bound.
+	ServeBytesPerSecond int64
+	// Foreground is the share of the time that is left to other work where hosts that heal are served while writes come, in
+	// [0, 0.95]. Default 0.5.
+	Foreground float64
+	// Deadline is for how long after it became sick a member may be healed: repair then pulls what is missing no faster than
+	// that takes, but at least 1 MiB/s, and within BytesPerSecond. Default 0: as soon as can be.
+	Deadline time.Duration
+	// Compression says when documents are compressed on their way here: when that was measured to bring them sooner
+	// (CompressAuto, the default), never, or always when it makes them smaller.
+	Compression Compression
+	// ScrubDeadline is the time in which everything that the host holds is read once and verified. Default a week;
+	// negative: only what somebody met damage in is read.
+	ScrubDeadline time.Duration
+	// ScrubBytesPerSecond bounds what that reads, also when it misses the deadline by it. Default 8 MiB.
+	ScrubBytesPerSecond int64
 }
+
+// Compression says when repair compresses what it pulls.
+type Compression = antientropy.Compression
+
+// The choices of Repair.Compression.
+const (
+	CompressAuto   = antientropy.CompressAuto
+	CompressOff    = antientropy.CompressOff
+	CompressAlways = antientropy.CompressAlways
+)
 
 // defaultHost is the name of the host of a cluster of one.
 const defaultHost = "local"
@@ -195,7 +232,12 @@ func (o *Options) validateSizes(p *problems) {
 	p.between("LogMemoryBytes", o.LogMemoryBytes, 0, 1<<32)
 	p.between("HeadCache", int64(o.HeadCache), 0, 1<<30)
 	p.between("Repair.BytesPerSecond", o.Repair.BytesPerSecond, 0, 1<<50)
+	p.between("Repair.ScrubBytesPerSecond", o.Repair.ScrubBytesPerSecond, 0, 1<<50)
 	p.between("Repair.MemoryBytes", o.Repair.MemoryBytes, 0, 1<<40)
+	p.between("Repair.ServeBytesPerSecond", o.Repair.ServeBytesPerSecond, 0, 1<<50)
+	p.check(o.Repair.Foreground >= 0 && o.Repair.Foreground <= 0.95, "Repair.Foreground is %v: want a share in [0, 0.95]", o.Repair.Foreground)
+	p.check(o.Repair.Deadline >= 0, "Repair.Deadline is %v: want a positive duration, or 0 for none", o.Repair.Deadline)
+	p.check(o.Repair.Compression <= CompressAlways, "Repair.Compression is %v: want CompressAuto, CompressOff or CompressAlways", o.Repair.Compression)
 }
 
 func (l Limits) validate(p *problems) {
@@ -249,11 +291,15 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.Limits, o.Timing = o.Limits.withDefaults(), o.Timing.withDefaults()
 	orDefault(&o.Repair.MemoryBytes, 64<<20)
+	orDefault(&o.Repair.Foreground, 0.5)
 	orDefault(&o.CacheBytes, 64<<20)
 	orDefault(&o.LogMemoryBytes, 64<<20)
 	orDefault(&o.HeadCache, 65536)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.New()
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -273,7 +319,7 @@ func (l Limits) withDefaults() Limits {
 }
 
 func (t Timing) withDefaults() Timing {
-	orDefault(&t.Heartbeat, 400*time.Millisecond)
+	orDefault(&t.Heartbeat, 350*time.Millisecond)
 	orDefault(&t.Election, t.Heartbeat)
 	orDefault(&t.Lease, t.Heartbeat)
 	orDefault(&t.ClockDrift, 0.05)
@@ -281,7 +327,7 @@ func (t Timing) withDefaults() Timing {
 	orDefault(&t.TruncationTick, time.Second)
 	orDefault(&t.HandOver, 5*time.Second)
 	orDefault(&t.Poll, 2*time.Second)
-	orDefault(&t.AntiEntropy, 5*time.Second)
+	orDefault(&t.AntiEntropy, time.Second)
 	return t
 }
 

@@ -310,3 +310,35 @@ func TestReadsNameWhatIsNotJSON(t *testing.T) {
 		t.Errorf("a base that is not JSON: %v", err)
 	}
 }
+
+// TestStaleReadOfAMemberThatDoesNotRun: what is stored can be read, and says that nobody knows how old it is.
+func TestStaleReadOfAMemberThatDoesNotRun(t *testing.T) {
+	c := newTestCluster(t, 3, 1, 3, nil)
+	c.ready()
+	c.fill(0, 1, 1)
+	c.healthy()
+	h := c.host("h2")
+	stale := WithConsistency(ReadStale)
+	c.wait("the document", func() error {
+		_, err := h.Get(testContext(t), testKey(0), stale)
+		return err
+	})
+	m := h.member(0)
+	m.steps.Lock() // the steward starts what does not run
+	defer m.steps.Unlock()
+	if err := m.stop(); err != nil {
+		t.Fatal(err)
+	}
+	d, err := h.Get(testContext(t), testKey(0), stale)
+	if err != nil || d.Head != 1 || d.Staleness == nil || d.Staleness.Age != AgeUnknown || d.Staleness.Index == 0 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if _, err := h.Get(testContext(t), testKey(0)); err == nil {
+		t.Fatal("a member that does not run serves")
+	}
+	for i, err := range h.Inventory(testContext(t), Scope{}, stale) {
+		if err != nil || i.Staleness == nil {
+			t.Fatalf("%+v, %v", i, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -164,24 +165,50 @@ const freshFor = 2 * time.Second
 
 // reportTable keeps the newest report of every other host.
 type reportTable struct {
+	heartbeat time.Duration
+
 	mu         sync.Mutex
 	byHost     map[string]hostReport
 	complained map[string]string // hosts whose timing was complained about, with their incarnation
 }
 
 type hostReport struct {
+	id          raft.ServerID
 	incarnation string
 	process     uint64
 	number      uint64
 	version     uint64
 	received    time.Time
 	members     map[uint32]memberReport
+
+	breaks int       // in a row: returns of a host that had not been here for long
+	steady time.Time // from when on it counts as here to stay; zero: from the beginning
+}
+
+// Leaderships are not given back to a host for its preference before it has been back for calm heartbeats; twice as many each
+// time that it goes within forgiven heartbeats of that, up to 32 times as many.
+const (
+	calm      = 25
+	forgiven  = 1500
+	maxBreaks = 6
+)
+
+// settle says from when on a host counts as here to stay whose newest report has come.
+func (t *reportTable) settle(old hostReport, same bool, now time.Time) (breaks int, steady time.Time) {
+	if old.incarnation == "" || same && now.Sub(old.received) < freshFor {
+		return old.breaks, old.steady // new here, or never gone
+	}
+	breaks = 1
+	if old.breaks > 0 && now.Sub(old.steady) < forgiven*t.heartbeat {
+		breaks = min(old.breaks+1, maxBreaks)
+	}
+	return breaks, now.Add(calm * t.heartbeat << (breaks - 1))
 }
 
 // errBase refuses a report that builds upon one that was not taken: the sender sends everything.
 var errBase = errors.New("the report builds upon one that is not known here")
 
-// take stores a report and returns whether a leader, an incarnation or a health flag in it is news. A report of one
+// take stores a report and returns whether a leader, its term, a founding, an incarnation or a health flag in it is news. A report of one
 // incarnation is not believed while another one of the same host is heard of: two processes claim one name then, and the
 // later one must not pass for the earlier one's successor (errConflict).
 func (t *reportTable) take(host string, r report, now time.Time) (news bool, err error) {
@@ -197,13 +224,14 @@ func (t *reportTable) take(host string, r report, now time.Time) (news bool, err
 	case same && r.Number < old.number:
 		return false, nil // overtaken on the way
 	}
-	h := hostReport{incarnation: r.Incarnation, process: r.Process, number: r.Number, version: r.Version, received: now, members: old.members}
+	h := hostReport{id: raft.ServerID(mesh.Identity{Host: host, Incarnation: r.Incarnation}.ID()), incarnation: r.Incarnation, process: r.Process, number: r.Number, version: r.Version, received: now, members: old.members}
 	if r.Base == 0 {
 		h.members = make(map[uint32]memberReport, len(r.Members))
 	}
+	h.breaks, h.steady = t.settle(old, same, now)
 	for _, m := range r.Members {
 		o := old.members[m.Partition]
-		news = news || o.Flags != m.Flags || o.Leader != m.Leader
+		news = news || o.Flags != m.Flags || o.Leader != m.Leader || o.Epoch != m.Epoch || o.Founding != m.Founding
 		h.members[m.Partition] = m
 	}
 	news = news || old.incarnation != h.incarnation || r.Base == 0 && len(old.members) != len(h.members)
@@ -217,25 +245,51 @@ func (t *reportTable) take(host string, r report, now time.Time) (news bool, err
 // errConflict: two processes report under one name.
 var errConflict = errors.New("another incarnation of this host was heard of just now")
 
-// foreign looks for a member of a partition that belongs to another founding than own; "" when there is none.
-func (t *reportTable) foreign(id uint32, own uint64) (host string, founding uint64) {
+// founding is what a host last reported as the founding of its member of a partition; 0: none, or unknown.
+func (t *reportTable) founding(id uint32, host string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byHost[host].members[id].Founding
+}
+
+// foreign looks for a member of a partition that belongs to another founding than own, and not to one that this group has given
+// up; "" when there is none.
+func (t *reportTable) foreign(id uint32, own uint64, givenUp func(founding uint64) bool) (host string, founding uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for host, h := range t.byHost {
-		if m, ok := h.members[id]; ok && m.Founding != 0 && m.Founding != own {
+		if m, ok := h.members[id]; ok && m.Founding != 0 && m.Founding != own && !givenUp(m.Founding) {
 			return host, m.Founding
 		}
 	}
 	return "", 0
 }
 
+// disagree lists the live members that report safe mode when mine is false, or none when it is true; mine holds the partitions
+// that matter.
+func (t *reportTable) disagree(mine map[uint32]bool, now time.Time) (list []wardCall) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for host, h := range t.byHost {
+		if now.Sub(h.received) >= freshFor {
+			continue
+		}
+		for id, m := range h.members {
+			if on, ok := mine[id]; ok && on != (m.Flags&flagSafeMode != 0) {
+				list = append(list, wardCall{id, host})
+			}
+		}
+	}
+	return list
+}
+
 // behind lists the live members of a partition on other hosts that have applied less than index.
 func (t *reportTable) behind(id uint32, index uint64, now time.Time) (list []raft.ServerID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for host, h := range t.byHost {
+	for _, h := range t.byHost {
 		if m, ok := h.members[id]; ok && m.Applied < index && now.Sub(h.received) < freshFor {
-			list = append(list, raft.ServerID(host+"@"+h.incarnation))
+			list = append(list, h.id)
 		}
 	}
 	return list
@@ -258,34 +312,53 @@ func (t *reportTable) servers() []raft.ServerID {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	list := make([]raft.ServerID, 0, len(t.byHost))
-	for host, h := range t.byHost {
-		list = append(list, raft.ServerID(host+"@"+h.incarnation))
+	for _, h := range t.byHost {
+		list = append(list, h.id)
 	}
 	return list
 }
 
-// peers lists the members of a partition on other hosts, by server id.
-func (t *reportTable) peers(id uint32, now time.Time) map[raft.ServerID]partition.Peer {
+// succeeded returns a function that says whether a server is an earlier incarnation of a host: its disk is gone for good.
+func (t *reportTable) succeeded() func(server string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := make(map[raft.ServerID]partition.Peer)
+	newest := make(map[string]string, len(t.byHost))
 	for host, h := range t.byHost {
+		newest[host] = h.incarnation
+	}
+	return func(server string) bool {
+		host, incarnation, ok := strings.Cut(server, "@")
+		now, known := newest[host]
+		return ok && known && now != incarnation
+	}
+}
+
+// peers lists the members of a partition on other hosts, by server id.
+func (t *reportTable) peers(id uint32, now time.Time) map[raft.ServerID]partition.Peer {
+	out := make(map[raft.ServerID]partition.Peer)
+	t.eachPeer(id, now, func(p partition.Peer) { out[p.ID] = p })
+	return out
+}
+
+// eachPeer visits the members of a partition on other hosts; visit must not ask the table.
+func (t *reportTable) eachPeer(id uint32, now time.Time, visit func(partition.Peer)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range t.byHost {
 		m, ok := h.members[id]
 		if !ok {
 			continue
 		}
-		sid := raft.ServerID(host + "@" + h.incarnation)
-		out[sid] = partition.Peer{ID: sid, Alive: now.Sub(h.received) < freshFor, Ready: m.Flags&flagReady != 0,
-			Complete: m.Flags&flagComplete != 0, Draining: m.Flags&flagDraining != 0, Applied: m.Applied, Founding: m.Founding}
+		visit(partition.Peer{ID: h.id, Alive: now.Sub(h.received) < freshFor, Ready: m.Flags&flagReady != 0,
+			Complete: m.Flags&flagComplete != 0, Draining: m.Flags&flagDraining != 0, Unsteady: now.Before(h.steady), Applied: m.Applied, Founding: m.Founding})
 	}
-	return out
 }
 
 // leader returns who is believed to lead a partition: a host that says it serves, else the newest leader anybody names.
 func (t *reportTable) leader(id uint32, now time.Time) (leader raft.ServerID, epoch uint64, serving bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for host, h := range t.byHost {
+	for _, h := range t.byHost {
 		m, ok := h.members[id]
 		if !ok || now.Sub(h.received) >= freshFor {
 			continue
@@ -293,7 +366,7 @@ func (t *reportTable) leader(id uint32, now time.Time) (leader raft.ServerID, ep
 		serves := m.Flags&flagServing != 0
 		name := raft.ServerID(m.Leader)
 		if serves {
-			name = raft.ServerID(host + "@" + h.incarnation)
+			name = h.id
 		}
 		if name == "" || m.Epoch < epoch || m.Epoch == epoch && serving && !serves {
 			continue
@@ -308,5 +381,5 @@ func (t *reportTable) alive(id raft.ServerID, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h, ok := t.byHost[partition.HostOf(id)]
-	return ok && now.Sub(h.received) < freshFor && string(id) == partition.HostOf(id)+"@"+h.incarnation
+	return ok && now.Sub(h.received) < freshFor && id == h.id
 }

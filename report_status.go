@@ -24,10 +24,11 @@ func (h *Host) Status() Status {
 		s.ConfigRejected, s.ConfigError = uint64(w.Rejected), w.Problem
 	}
 	if err := h.failed(); err != nil {
-		s.Failed = err.Error()
+		s.Failed, s.SafeMode = err.Error(), "a durable step failed"
 	}
 	s.Draining = h.isDraining()
 	s.Peers = h.peerStatus()
+	s.Scrub = h.scrubTotals()
 	repairs := h.repairStatus()
 	for _, m := range h.allMembers() {
 		s.Partitions = append(s.Partitions, h.partitionStatus(m, repairs[m.id]))
@@ -51,7 +52,11 @@ func (h *Host) partitionStatus(m *member, repair *RepairStatus) PartitionStatus 
 	r := m.docs.Range()
 	s := PartitionStatus{ID: m.id, First: fmt.Sprintf("%016x", r.First), Last: fmt.Sprintf("%016x", r.Last), Role: RoleNone,
 		Applied: docs.Applied, Ahead: docs.Ahead, Complete: docs.Complete, Coverage: interval.Set(m.docs.Coverage()).String(), Holes: docs.Holes.String(),
-		Documents: docs.Documents, Bytes: docs.Bytes, Root: rootText(summary.Root()), RootIndex: index, Repair: repair}
+		Documents: docs.Documents, Bytes: docs.Bytes, Root: rootText(summary.Root()), RootIndex: index, Repair: repair, Scrub: h.scrubStatus(m.id)}
+	q := m.isolation.load()
+	if s.Restoring = q.Restore; q.on() {
+		s.Divergences = q.Reports
+	}
 	p := m.running()
 	if p == nil {
 		if err := m.failed(); err != nil {
@@ -72,6 +77,9 @@ func (h *Host) partitionStatus(m *member, repair *RepairStatus) PartitionStatus 
 		s.NotServing = st.Failure.Error()
 	}
 	s.LastIndex, s.Commit, s.SafeMode = st.LastIndex, st.Commit, st.SafeMode
+	if s.SafeMode == "" {
+		s.SafeMode = m.outnumbered()
+	}
 	if s.Commit > st.Applied {
 		s.Lag = s.Commit - st.Applied
 	}

@@ -3,6 +3,7 @@ package adamant
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -45,7 +46,10 @@ func TestReportsCarryWhatChanged(t *testing.T) {
 	// send makes a report of the present members; lost: it or its answer does not arrive.
 	send := func(lost, answerLost bool) *report {
 		t.Helper()
-		r := report{Incarnation: "i", Members: append([]memberReport(nil), members...)}
+		r := report{Incarnation: "i", Members: slices.Clone(members)}
+		if rows := sent.reported(); slices.Equal(rows, members) {
+			r.Members = rows // as Host.report does
+		}
 		sent.next(&r)
 		p := sent.prepare("b", r)
 		err := errors.New("lost")
@@ -107,4 +111,57 @@ func TestReportsCarryWhatChanged(t *testing.T) {
 	send(false, false)
 	send(false, false)
 	agree()
+}
+
+// TestHostsThatComeAndGo are not given leadership back at once: later, the more often they do.
+func TestHostsThatComeAndGo(t *testing.T) {
+	const heartbeat = 100 * time.Millisecond
+	table := reportTable{heartbeat: heartbeat}
+	now := time.Now()
+	process, number := uint64(1), uint64(0)
+	hear := func(after time.Duration) bool {
+		t.Helper()
+		now, number = now.Add(after), number+1
+		r := report{Incarnation: "1", Process: process, Number: number, Members: []memberReport{{Partition: 0}}}
+		if _, err := table.take("a", r, now); err != nil {
+			t.Fatal(err)
+		}
+		return !table.peers(0, now)["a@1"].Unsteady
+	}
+	for range 3 {
+		if !hear(freshFor / 2) {
+			t.Fatal("a host that was never gone")
+		}
+	}
+	wait := func(want time.Duration) {
+		t.Helper()
+		for waited := time.Duration(0); ; waited += heartbeat {
+			if steady := hear(heartbeat); steady || waited > 2*want {
+				if waited < want-2*heartbeat || waited > want {
+					t.Fatalf("steady after %s, want %s", waited, want)
+				}
+				return
+			}
+		}
+	}
+	if hear(2 * freshFor) {
+		t.Fatal("a host that was silent")
+	}
+	wait(calm * heartbeat)
+	process, number = 2, 0
+	if hear(heartbeat) {
+		t.Fatal("a host that was restarted")
+	}
+	wait(2 * calm * heartbeat)
+	for range 10 {
+		hear(2 * freshFor)
+	}
+	wait(calm * heartbeat << (maxBreaks - 1))
+	for range 2 * forgiven * int(heartbeat) / int(freshFor) {
+		hear(freshFor / 2)
+	}
+	if hear(2 * freshFor) {
+		t.Fatal("a host that was silent")
+	}
+	wait(calm * heartbeat) // long ago
 }

@@ -23,64 +23,27 @@ func (h *Host) Locate(key Key) Location {
 	return l
 }
 
-// Routing lists where every partition is led, by partition.
-func (h *Host) Routing() []Location {
-	c := h.cluster()
-	table := make([]Location, 0, len(c.Partitions))
-	for _, p := range c.Partitions {
-		table = append(table, h.locate(p.ID))
-	}
-	return table
-}
-
 func (h *Host) locate(id uint32) Location {
 	l := Location{Partition: id, Local: h.member(id) != nil}
 	if d, ok := h.desired(id); ok {
 		l.Members = slices.Concat(d.Voters, d.Replicas)
 	}
-	leader, epoch := h.leaderOf(id)
+	leader, epoch, _ := h.leaderOf(id, time.Now())
 	l.Epoch = epoch
 	if leader != "" {
 		l.Leader = partition.HostOf(leader)
-		l.Addr = h.cluster().Hosts[l.Leader].Addr
+		entry := h.cluster().Hosts[l.Leader]
+		l.Addr, l.HTTP = entry.Addr, entry.HTTP
 	}
 	return l
-}
-
-// leaderOf names a partition's leader: what this host's own member knows, or else the newest that other hosts reported.
-func (h *Host) leaderOf(id uint32) (raft.ServerID, uint64) {
-	reported, reportedEpoch, serving := h.reports.leader(id, time.Now())
-	if m := h.member(id); m != nil {
-		if p := m.running(); p != nil {
-			if leader, term := p.Leader(); leader != "" && (term >= reportedEpoch || !serving) {
-				return leader, term
-			}
-		}
-	}
-	return reported, reportedEpoch
 }
 
 func (h *Host) notLeader(id uint32, epoch uint64) error {
 	l := h.locate(id)
 	if l.Leader == h.name { // it was, a moment ago, or is about to be
-		l.Leader, l.Addr = "", ""
+		l.Leader, l.Addr, l.HTTP = "", "", ""
 	}
-	return &NotLeaderError{Partition: id, Leader: l.Leader, Addr: l.Addr, Epoch: max(l.Epoch, epoch)}
-}
-
-// routeChanged wakes everybody who waits for the routing table to change.
-func (h *Host) routeChanged() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	close(h.route)
-	h.route = make(chan struct{})
-}
-
-// RoutingChanged returns a channel that is closed when the routing table next changes.
-func (h *Host) RoutingChanged() <-chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.route
+	return &NotLeaderError{Partition: id, Leader: l.Leader, Addr: l.Addr, HTTP: l.HTTP, Epoch: max(l.Epoch, epoch)}
 }
 
 // WaitReady blocks until every partition of the cluster file has a leader that serves, as far as this host knows, and
@@ -171,6 +134,7 @@ func (h *Host) Drain(ctx context.Context) error {
 	h.mu.Lock()
 	h.draining = true
 	h.mu.Unlock()
+	h.routeChanged()
 	if left := h.handOver(ctx); left > 0 {
 		return fmt.Errorf("drain: %w", &UnavailableError{Partition: h.firstLed(), Reason: fmt.Sprintf("%d partitions are still led here, no other complete voter took them", left), Err: ctx.Err()})
 	}

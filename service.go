@@ -14,13 +14,18 @@ import (
 )
 
 // The calls between hosts that belong to no Raft group (mesh.ServiceHost). The first byte of a payload names the call;
-// reports have their own codec because they are frequent, the rest is JSON because it is rare.
+// what is frequent has its own codec, the rest is JSON because it is rare.
 const (
 	callReport byte = 1 // a report; empty reply
 	callProbe  byte = 2 // what do you hold of this partition? → probeReply
 	callBeat   byte = 4 // liveness.Beat → liveness.Answer
 	callNotes  byte = 5 // what is committed; empty reply
 	callJoin   byte = 3 // a leader is asked for a marker to start from: joinRequest → joinReply
+	callWard   byte = 6 // this is what I know of the partition's divergence: wardRequest → wardReply
+	callKeep   byte = 7 // an operator chose your version: keepRequest → keepReply
+	callShow   byte = 8 // how do you hold this document? showRequest → showReply
+	// callForward: do this operation for a caller of mine, for you lead: forwarded → forwardReply.
+	callForward byte = 9
 )
 
 // hostCallTimeout bounds one call between hosts.
@@ -47,8 +52,8 @@ type joinReply struct {
 	Applied  uint64 `json:"applied"`
 }
 
-// serveHost answers the calls of other hosts. Reports, beats and notes are taken on the link's own goroutine, which is quick; the others
-// may touch disks and get a goroutine of the host's bounded pool.
+// serveHost answers the calls of other hosts. Reports, beats and notes are taken on the link's own goroutine, which is quick; forwarded
+// operations have a bound of their own, and the others, which may touch disks, get a goroutine of the host's bounded pool.
 func (h *Host) serveHost(from mesh.Identity, r mesh.Request, reply func([]byte, error)) {
 	if len(r.Payload) == 0 {
 		reply(nil, fmt.Errorf("empty call"))
@@ -69,6 +74,9 @@ func (h *Host) serveHost(from mesh.Identity, r mesh.Request, reply func([]byte, 
 	case callNotes:
 		reply(nil, h.noted(from, body))
 		return
+	case callForward:
+		h.serveForward(body, reply)
+		return
 	}
 	h.pool.run(func() {
 		answer, err := h.answerHost(from, call, r.Partition, body)
@@ -86,16 +94,29 @@ func (h *Host) answerHost(from mesh.Identity, call byte, id uint32, body []byte)
 	case callProbe:
 		return h.probed(id)
 	case callJoin:
-		var req joinRequest
-		if err := json.Unmarshal(body, &req); err != nil {
-			return nil, fmt.Errorf("join request: %w", err)
-		}
-		if partition.HostOf(raft.ServerID(req.ID)) != from.Host {
-			return nil, fmt.Errorf("join request for %q from host %q", req.ID, from.Host)
-		}
-		return h.joined(id, req)
+		return answered(body, func(req joinRequest) (any, error) {
+			if partition.HostOf(raft.ServerID(req.ID)) != from.Host {
+				return nil, fmt.Errorf("join request for %q from host %q", req.ID, from.Host)
+			}
+			return h.joined(id, req)
+		})
+	case callWard:
+		return answered(body, func(req wardRequest) (any, error) { return h.warded(from, id, req) })
+	case callKeep:
+		return answered(body, func(req keepRequest) (any, error) { return h.kept(h.context, id, req) })
+	case callShow:
+		return answered(body, func(req showRequest) (any, error) { return h.shown(id, req) })
 	}
 	return nil, fmt.Errorf("unknown call %d", call)
+}
+
+// answered decodes a request and answers it.
+func answered[T any](body []byte, answer func(T) (any, error)) (any, error) {
+	var req T
+	if err := json.Unmarshal(body, &req); err != nil {
+		return nil, fmt.Errorf("%T: %w", req, err)
+	}
+	return answer(req)
 }
 
 // probed says what this host holds of a partition.

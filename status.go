@@ -37,6 +37,9 @@ type Status struct {
 	// Draining is true once leaderships are being given away for good.
 	Draining bool `json:"draining,omitempty"`
 
+	// Scrub is what the background verification has done since the start.
+	Scrub *ScrubTotals `json:"scrub,omitempty"`
+
 	Peers      []PeerStatus      `json:"peers"`             // by name, without this host
 	Partitions []PartitionStatus `json:"partitions"`        // members of this host, by id
 	History    []Notice          `json:"history,omitempty"` // the newest notable events, oldest first
@@ -81,6 +84,10 @@ type PartitionStatus struct {
 
 	// SafeMode is why this partition serves stale reads only; "" when it does not.
 	SafeMode string `json:"safeMode,omitempty"`
+	// Divergences are what the members reported, while that is why.
+	Divergences []Divergence `json:"divergences,omitempty"`
+	// Restoring is the host whose version an operator chose to keep, while this member heals from it.
+	Restoring string `json:"restoring,omitempty"`
 
 	Documents int64  `json:"documents"`
 	Bytes     int64  `json:"bytes"`     // of bases and deltas
@@ -89,6 +96,27 @@ type PartitionStatus struct {
 
 	Members []MemberStatus `json:"members"`
 	Repair  *RepairStatus  `json:"repair,omitempty"` // nil when nothing is being repaired
+	Scrub   *ScrubStatus   `json:"scrub,omitempty"`  // nil before it is known
+}
+
+// ScrubTotals is what a host's background verification has done since the start.
+type ScrubTotals struct {
+	Buckets int64 `json:"buckets"` // read and verified
+	Bytes   int64 `json:"bytes"`
+	Found   int64 `json:"found"`          // damaged buckets
+	Healed  int64 `json:"healed"`         // of these
+	Kept    int64 `json:"kept,omitempty"` // damaged buckets that wait for a complete member to heal from, and lost nothing yet
+	// OldestPass is when the member whose newest whole pass is the oldest finished it; zero while one has finished none.
+	OldestPass time.Time `json:"oldestPass,omitzero"`
+}
+
+// ScrubStatus is how far the verification of one member is.
+type ScrubStatus struct {
+	BucketsDone int       `json:"bucketsDone"` // of 256, in this pass
+	Began       time.Time `json:"began"`       // this pass, by the plan
+	Finished    time.Time `json:"finished,omitzero"`
+	Kept        int       `json:"kept,omitempty"`    // damaged buckets, as in ScrubTotals
+	Healing     int       `json:"healing,omitempty"` // damaged buckets that are being healed
 }
 
 // MemberStatus is a member of a partition as another one of its members sees it. Progress is known for members that
@@ -115,16 +143,65 @@ type RepairStatus struct {
 	Bytes          int64     `json:"bytes"`     // received so far
 	BytesPerSecond float64   `json:"bytesPerSecond"`
 	Started        time.Time `json:"started"`
-	Sources        []string  `json:"sources,omitempty"` // host names it pulls from
-	LastError      string    `json:"lastError,omitempty"`
+	Sources        []string  `json:"sources,omitempty"`   // host names it pulls from
+	LastError      string    `json:"lastError,omitempty"` // the last thing that went wrong; others may have gone well since
+
+	Imported   int64         `json:"imported"`             // bytes of snapshots and deltas taken in so far
+	BytesTotal int64         `json:"bytesTotal,omitempty"` // about what Imported will be in the end; 0 when not known
+	Remaining  time.Duration `json:"remaining,omitempty"`  // about; 0 when not known
+}
+
+// RepairTotals are sums over the members of a host that are being repaired. They are repaired in an order: the partition with
+// the fewest whole members first.
+type RepairTotals struct {
+	Partitions     int           `json:"partitions"`
+	Waiting        int           `json:"waiting"` // of them, those that nothing is pulled for at the moment
+	BucketsDone    int           `json:"bucketsDone"`
+	BucketsTotal   int           `json:"bucketsTotal"`
+	Imported       int64         `json:"imported"`
+	BytesTotal     int64         `json:"bytesTotal"` // of those of which it is known
+	BytesPerSecond float64       `json:"bytesPerSecond"`
+	Remaining      time.Duration `json:"remaining,omitempty"` // about, for all of them; 0 when not known
+}
+
+// Repair adds up the repairs under way; nil when there are none.
+func (s *Status) Repair() *RepairTotals {
+	t := &RepairTotals{}
+	for i := range s.Partitions {
+		r := s.Partitions[i].Repair
+		if r == nil {
+			continue
+		}
+		t.Partitions++
+		if len(r.Sources) == 0 {
+			t.Waiting++
+		}
+		t.BucketsDone += r.BucketsDone
+		t.BucketsTotal += r.BucketsTotal
+		t.Imported += r.Imported
+		t.BytesTotal += r.BytesTotal
+		t.BytesPerSecond += r.BytesPerSecond
+		t.Remaining = max(t.Remaining, r.Remaining)
+	}
+	if t.Partitions == 0 {
+		return nil
+	}
+	if left := t.BytesTotal - t.Imported; left > 0 && t.BytesPerSecond > 0 { // one after the other, with what all of them have
+		t.Remaining = max(t.Remaining, time.Duration(min(float64(left)/t.BytesPerSecond, 1e6)*float64(time.Second)))
+	}
+	return t
 }
 
 // Notice is one remarkable event of a host's recent past: safe mode, divergence, holes, lost leaderships, refused files.
 type Notice struct {
-	Time      time.Time `json:"time"`
+	Time      time.Time `json:"time"` // of this host's wall clock; each is later than the one before
+	Host      string    `json:"host"`
 	Partition *uint32   `json:"partition,omitempty"` // nil when it concerns the whole host
-	Kind      string    `json:"kind"`                // "safe-mode", "divergence", "hole", "healed", "leadership", "config", "peer", "failure"
-	Text      string    `json:"text"`
+	Epoch     uint64    `json:"epoch,omitempty"`     // Raft's term there
+	// Kind is "leader" (of the partition, as this host learned it), "leadership" (this host's own), "membership", "safe-mode",
+	// "divergence", "hole", "healed", "catastrophe", "config", "peer", "recovery", "corruption", "disk" or "failure".
+	Kind string `json:"kind"`
+	Text string `json:"text"`
 }
 
 // Totals are sums over a host's members.

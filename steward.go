@@ -14,28 +14,43 @@ import (
 )
 
 const (
-	// stewardEvery is how often the steward looks at members on their way, and stewardWhole at all of them.
+	// stewardEvery is how often the steward looks at members on their way, stewardWhole at all that may have something to do, and each
+	// stewardAll times at those, too, that have not.
 	stewardEvery = 150 * time.Millisecond
 	stewardWhole = 2 * time.Second
-	// reportEvery is how often a host reports when nothing has changed, and reportGap the least time between two reports.
+	stewardAll   = 8
+	// reportEvery is how often a host reports when nothing has changed, and reportGap the least time between two reports. All of
+	// every member is looked at when there is news, and each reportWhole.
 	reportEvery = 500 * time.Millisecond
 	reportGap   = 20 * time.Millisecond
+	reportWhole = 4 * time.Second
 	// stewardWorkers bounds how many members take a step at once.
 	stewardWorkers = 16
 )
 
 // steward is the loop that keeps the host's members what the cluster file wants them to be. Members on their way are looked
-// at often, all others now and then and when there is news.
+// at often, others now and then and when there is news.
 func (h *Host) steward(ctx context.Context) {
 	ticker := time.NewTicker(stewardEvery)
 	defer ticker.Stop()
 	var whole time.Time
-	for {
-		all := time.Since(whole) >= stewardWhole
-		if all {
+	for rounds := 0; ; {
+		look := lookRestless
+		if time.Since(whole) >= stewardWhole {
 			whole = time.Now()
+			if look = lookUnsettled; rounds%stewardAll == 0 {
+				look = lookAll
+			}
+			rounds++
 		}
-		h.stewardOnce(ctx, all)
+		h.stewardOnce(ctx, look)
+		if look != lookRestless && h.failed() == nil {
+			for _, m := range h.allMembers() {
+				if m.mayBeOutnumbered() {
+					h.lookMajority(m)
+				}
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -46,8 +61,27 @@ func (h *Host) steward(ctx context.Context) {
 	}
 }
 
-// stewardOnce lets members take a step, all or the restless ones; at most stewardWorkers at once, and none waits for another.
-func (h *Host) stewardOnce(ctx context.Context, all bool) {
+// stewardLook says which members the steward lets take a step.
+type stewardLook uint8
+
+const (
+	lookRestless  stewardLook = iota // those on their way
+	lookUnsettled                    // those, too, that may have something to do
+	lookAll
+)
+
+func (l stewardLook) at(m *member, unrests uint64) bool {
+	switch l {
+	case lookRestless:
+		return m.restless.Load()
+	case lookUnsettled:
+		return m.rest.Load() != unrests+1
+	}
+	return true
+}
+
+// stewardOnce lets members take a step; at most stewardWorkers at once, and none waits for another.
+func (h *Host) stewardOnce(ctx context.Context, look stewardLook) {
 	if h.failed() != nil {
 		return
 	}
@@ -59,10 +93,14 @@ func (h *Host) stewardOnce(ctx context.Context, all bool) {
 		}
 	}
 	var members []*member
+	unrests := h.unrests.Load() // before what it is the count of
 	for _, m := range h.allMembers() {
-		if all || m.restless.Load() {
+		if look.at(m, unrests) {
 			members = append(members, m)
 		}
+	}
+	if len(members) == 0 {
+		return
 	}
 	wanted := h.allDesired()
 	work := make(chan *member)
@@ -71,7 +109,7 @@ func (h *Host) stewardOnce(ctx context.Context, all bool) {
 		wg.Go(func() {
 			for m := range work {
 				desired, ok := wanted[m.id]
-				if err := m.step(ctx, desired, ok && lists(desired, h.name)); err != nil && ctx.Err() == nil {
+				if err := m.step(ctx, desired, ok && lists(desired, h.name), unrests); err != nil && ctx.Err() == nil {
 					h.log.Debug("step", "partition", m.id, "error", err)
 				}
 			}
@@ -127,30 +165,37 @@ func (h *Host) probe(ctx context.Context, id uint32, desired partition.Desired) 
 func (h *Host) reporter(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var last time.Time
+	var last, whole time.Time
+	poked := true
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		case <-h.reportPoke:
+			poked = true
 			if gap := reportGap - time.Since(last); gap > 0 {
 				timer.Reset(gap)
 				continue
 			}
 		}
 		last = time.Now()
-		h.sendReports()
+		if poked = poked || last.Sub(whole) >= reportWhole; poked {
+			whole = last
+		}
+		h.sendReports(poked)
+		poked = false
 		timer.Reset(reportEvery)
 	}
 }
 
-func (h *Host) sendReports() {
+// sendReports reports to all other hosts; with poked, what can not be seen at a glance may have changed.
+func (h *Host) sendReports(poked bool) {
 	others := h.otherHosts()
 	if len(others) == 0 || h.failed() != nil { // a host that stopped is as good as dead to the others
 		return
 	}
-	r := h.report()
+	r := h.report(poked)
 	for _, host := range others {
 		payload := append([]byte{callReport}, h.sent.prepare(host, r).encode()...)
 		p := h.net.Start(mesh.Target{Host: host}, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Urgent, Payload: payload, Timeout: hostCallTimeout})
@@ -167,6 +212,8 @@ type sentReports struct {
 	process uint64
 	number  uint64
 	rows    map[uint32]sentRow
+	last    []memberReport    // of the newest report; nobody changes it
+	newest  uint64            // number of the last report that brought news
 	whole   uint64            // hosts that have not taken this one get everything
 	taken   map[string]uint64 // by host
 }
@@ -176,12 +223,23 @@ type sentRow struct {
 	changed uint64 // number of the first report that said so
 }
 
+// reported returns the rows of the newest report, by partition; nobody changes them.
+func (s *sentReports) reported() []memberReport {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
 // next numbers a report and notes what in it is new.
 func (s *sentReports) next(r *report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.number++
 	r.Process, r.Number = s.process, s.number
+	if len(r.Members) > 0 && len(s.last) == len(r.Members) && &s.last[0] == &r.Members[0] {
+		return // the very same
+	}
+	s.last, s.newest = r.Members, s.number
 	fresh := len(r.Members) != len(s.rows)
 	for _, m := range r.Members {
 		_, known := s.rows[m.Partition]
@@ -207,6 +265,9 @@ func (s *sentReports) prepare(host string, r report) *report {
 	}
 	all := r.Members
 	r.Base, r.Members = base, nil
+	if base >= s.newest {
+		return &r
+	}
 	for _, m := range all {
 		if s.rows[m.Partition].changed > base {
 			r.Members = append(r.Members, m)
@@ -227,38 +288,59 @@ func (s *sentReports) answered(host string, number uint64, err error) {
 	}
 }
 
-// report describes this host's members.
-func (h *Host) report() report {
+// report describes this host's members. Without poked, those are left as they were reported last that have applied nothing since
+// and miss as much or as little: whatever else changes in a row pokes the reporter.
+func (h *Host) report(poked bool) report {
 	r := report{Incarnation: h.incarnation, Version: h.cluster().Version, Lease: uint64(h.opts.Timing.Lease.Microseconds())}
-	draining := h.isDraining()
-	for _, m := range h.allMembers() {
-		row := memberReport{Partition: m.id}
-		status := m.docs.Status()
-		row.Applied = status.Applied
-		if status.Complete {
-			row.Flags |= flagComplete
+	members := h.allMembers()
+	last := h.sent.reported()
+	if poked || len(last) != len(members) {
+		last = nil
+		r.Members = make([]memberReport, len(members))
+	} else {
+		r.Members = last
+	}
+	shared, draining := last != nil, h.isDraining()
+	for i, m := range members {
+		if last != nil && last[i].Partition == m.id && last[i].Applied == m.docs.Applied() && (last[i].Flags&flagComplete != 0) == m.docs.Complete() {
+			continue
 		}
-		h.noteHealth(m, status)
-		if p := m.running(); p != nil {
-			if data, err := m.hasData(); err == nil && data {
-				row.Flags |= flagReady
-			}
-			s := p.Brief()
-			row.Epoch, row.Leader, row.Founding = s.Term, string(s.Leader), s.Founding
-			if s.Serving == partition.Serves {
-				row.Flags |= flagServing
-			}
-			if s.SafeMode {
-				row.Flags |= flagSafeMode
-			}
-			if draining {
-				row.Flags |= flagDraining
-			}
+		if shared { // with reports that are on their way
+			r.Members, shared = slices.Clone(last), false
 		}
-		r.Members = append(r.Members, row)
+		r.Members[i] = h.reportMember(m, draining)
 	}
 	h.sent.next(&r)
 	return r
+}
+
+func (h *Host) reportMember(m *member, draining bool) memberReport {
+	row := memberReport{Partition: m.id}
+	status := m.docs.Status()
+	row.Applied = status.Applied
+	if status.Complete {
+		row.Flags |= flagComplete
+	}
+	h.noteHealth(m, status)
+	p := m.running()
+	if p == nil {
+		return row
+	}
+	if data, err := m.hasData(); err == nil && data {
+		row.Flags |= flagReady
+	}
+	s := p.Brief()
+	row.Epoch, row.Leader, row.Founding = s.Term, string(s.Leader), s.Founding
+	if s.Serving == partition.Serves {
+		row.Flags |= flagServing
+	}
+	if s.SafeMode {
+		row.Flags |= flagSafeMode
+	}
+	if draining {
+		row.Flags |= flagDraining
+	}
+	return row
 }
 
 // takeReport stores another host's report and tells whoever waits for such news.
@@ -276,6 +358,8 @@ func (h *Host) takeReport(from mesh.Identity, r report) error {
 		h.note(nil, "peer", text)
 	}
 	if news {
+		h.unrests.Add(1)
+		h.warden.reported()
 		h.routeChanged()
 		poke(h.stewardPoke)
 	}
@@ -304,11 +388,15 @@ func (h *Host) truncation(ctx context.Context) {
 		var wg sync.WaitGroup
 		for _, m := range h.allMembers() {
 			p := m.running()
-			if p == nil {
+			applied := m.docs.Applied()
+			if p == nil || applied == m.flushed.Load() {
 				continue
 			}
 			wg.Go(func() {
-				if err := p.Truncate(ctx); err != nil && ctx.Err() == nil {
+				err := p.Truncate(ctx)
+				if err == nil {
+					m.flushed.Store(applied)
+				} else if ctx.Err() == nil {
 					h.log.Debug("truncation", "partition", m.id, "error", err)
 				}
 			})

@@ -1,0 +1,269 @@
+package adamant
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/adamantdb/adamant/antientropy"
+)
+
+// Divergence is a contradiction between two members of a partition, or between a member and the log: both cannot come from one
+// history. It is never merged; the whole partition serves stale reads only until an operator has chosen (design §10).
+type Divergence struct {
+	Host   string `json:"host"`           // the member that noticed
+	Peer   string `json:"peer,omitempty"` // the member it contradicts; "" when that is the log
+	Bucket uint8  `json:"bucket"`
+	// Index is where the sums of two complete members differ; 0 when a repair or the log met the contradiction.
+	Index     uint64             `json:"index,omitempty"`
+	Documents []DivergedDocument `json:"documents,omitempty"` // as far as they could be named; at most 64
+	Truncated bool               `json:"truncated,omitempty"` // there was no room to name all of them
+	Time      time.Time          `json:"time"`                // when it was first noticed
+}
+
+// DivergedDocument is one document of a divergence.
+type DivergedDocument struct {
+	Key    string `json:"key,omitempty"` // "space/key"; "" when only the peer has it and its name could not be learned
+	Hash   string `json:"hash"`          // 16 hex digits
+	Seq    int64  `json:"seq"`           // where, as far as one seq can say it; −1: not known
+	Reason string `json:"reason"`
+}
+
+func (d *DivergedDocument) String() string {
+	name := d.Key
+	if name == "" {
+		name = "the document of hash " + d.Hash
+	}
+	if d.Seq >= 0 {
+		name = fmt.Sprintf("%s at seq %d", name, d.Seq)
+	}
+	return name + ": " + d.Reason
+}
+
+// String names the members and the first documents.
+func (d *Divergence) String() string {
+	var b strings.Builder
+	if d.Peer == "" {
+		fmt.Fprintf(&b, "the log contradicts what host %s stores", d.Host)
+	} else {
+		fmt.Fprintf(&b, "hosts %s and %s contradict each other", d.Host, d.Peer)
+	}
+	if d.Index > 0 {
+		fmt.Fprintf(&b, " at index %d", d.Index)
+	}
+	fmt.Fprintf(&b, " in bucket %d", d.Bucket)
+	const shown = 8
+	for i := range d.Documents[:min(len(d.Documents), shown)] {
+		b.WriteString("; ")
+		b.WriteString(d.Documents[i].String())
+	}
+	if more := len(d.Documents) - shown; more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
+	}
+	if d.Truncated {
+		b.WriteString(" and others")
+	}
+	return b.String()
+}
+
+// divergenceFrom gives what the repair loop found its public form.
+func divergenceFrom(host string, d *antientropy.Divergence, now time.Time) Divergence {
+	out := Divergence{Host: host, Peer: d.Peer, Bucket: d.Bucket, Index: d.Index, Time: now}
+	for _, doc := range d.Documents {
+		named := DivergedDocument{Hash: fmt.Sprintf("%016x", doc.Hash), Seq: doc.Seq, Reason: doc.Reason}
+		if doc.Key != (Key{}) {
+			named.Key = doc.Key.String()
+		}
+		out.Documents = append(out.Documents, named)
+	}
+	return out
+}
+
+// Bounds of what is kept of one partition's divergence, and taken from another host.
+const (
+	mostDivergences       = 64
+	mostDivergedDocuments = 64  // of one divergence
+	mostDivergedInAll     = 512 // of all of them
+	mostDivergedText      = 256 // bytes of a host's name or a reason
+)
+
+// quarantine is what the members of a partition tell each other about its divergence. The higher epoch wins everywhere, so
+// members that were away catch up, whoever tells them.
+//
+//	epoch 0      1 ──reports are added──▸ 1      2               3
+//	  fine ──▸ diverged                      ──▸ ended [keep h] ──▸ diverged again …
+//
+// Only an operator ends it. With Keep every other member discards its version of what the reports name before it takes the end
+// over. Nothing is discarded that might be the last of its kind: the kept host itself makes the end, while it is complete; the
+// others take it over only from a host that holds the kept version whole; and of two ends that were made apart, neither counts.
+type quarantine struct {
+	Epoch   uint64       `json:"epoch"` // odd: safe mode
+	Keep    string       `json:"keep,omitempty"`
+	Reports []Divergence `json:"reports,omitempty"`
+
+	// Restore is this member's own: it has discarded its version, or is about to, and heals from this host, or from others
+	// that have.
+	Restore string `json:"restore,omitempty"`
+}
+
+func (q *quarantine) on() bool { return q.Epoch%2 == 1 }
+
+// with adds a divergence, which begins a quarantine unless one is under way. news is false when nothing of it is new.
+func (q quarantine) with(d Divergence) (next quarantine, news bool) {
+	if !q.on() {
+		q = quarantine{Epoch: q.Epoch + 1, Restore: q.Restore}
+	}
+	q.Reports = slices.Clone(q.Reports)
+	i := slices.IndexFunc(q.Reports, func(r Divergence) bool { return r.Host == d.Host && r.Peer == d.Peer && r.Bucket == d.Bucket })
+	if i < 0 {
+		if len(q.Reports) == mostDivergences {
+			return q, false
+		}
+		documents := d.Documents
+		d.Documents = nil
+		q.Reports = append(q.Reports, d)
+		q.name(len(q.Reports)-1, documents)
+		return q, true
+	}
+	if d.Time.Before(q.Reports[i].Time) {
+		q.Reports[i].Time = d.Time
+	}
+	news = d.Truncated && !q.Reports[i].Truncated
+	q.Reports[i].Truncated = q.Reports[i].Truncated || d.Truncated
+	return q, q.name(i, d.Documents) || news
+}
+
+// name adds documents to a report, as far as there is room. A report that lacks some says so: an operator's choice must not
+// pass for one about those that are named only.
+func (q *quarantine) name(i int, documents []DivergedDocument) (news bool) {
+	r := &q.Reports[i]
+	r.Documents = slices.Clone(r.Documents)
+	all := 0
+	for k := range q.Reports {
+		all += len(q.Reports[k].Documents)
+	}
+	for _, d := range documents {
+		known := slices.ContainsFunc(r.Documents, func(k DivergedDocument) bool { return k.Hash == d.Hash && k.Key == d.Key })
+		switch {
+		case known:
+		case len(r.Documents) < mostDivergedDocuments && all < mostDivergedInAll:
+			r.Documents, all, news = append(r.Documents, d), all+1, true
+		case !r.Truncated:
+			r.Truncated, news = true, true
+		}
+	}
+	return news
+}
+
+// merge takes in another member's state. changed is false when it says nothing new.
+func (q quarantine) merge(theirs quarantine) (next quarantine, changed bool) {
+	switch {
+	case theirs.Epoch > q.Epoch:
+		theirs.Restore = q.Restore
+		return theirs, true
+	case theirs.Epoch < q.Epoch || !q.on() && q.Keep == theirs.Keep:
+		return q, false
+	case !q.on(): // two operators chose, and each may have been followed by some
+		q.Epoch, q.Keep, changed = q.Epoch+1, "", true
+	}
+	for _, r := range theirs.Reports {
+		var news bool
+		q, news = q.with(r)
+		changed = changed || news
+	}
+	return q, changed
+}
+
+// ended is the state after an operator's choice; keep may be "".
+func (q quarantine) ended(keep string) quarantine {
+	q.Epoch++
+	q.Keep = keep
+	if keep == "" {
+		q.Reports = nil
+	}
+	q.Restore = ""
+	return q
+}
+
+// reason says why writes are refused, "" when they are not.
+func (q *quarantine) reason() string {
+	if !q.on() || len(q.Reports) == 0 {
+		return ""
+	}
+	s := q.Reports[0].String()
+	if more := len(q.Reports) - 1; more > 0 {
+		s += fmt.Sprintf("; and %s more", plural(more, "report"))
+	}
+	return s
+}
+
+// discards lists what a member gives up, by bucket: the documents that are named, or, when a report of the bucket names none, or
+// not all of them for sure, the whole bucket.
+func (q *quarantine) discards(bucketOf func(Key) uint8) map[uint8]discard {
+	out := map[uint8]discard{}
+	for i := range q.Reports {
+		r := &q.Reports[i]
+		d := out[r.Bucket]
+		if r.Truncated || len(r.Documents) == 0 || len(r.Documents) == mostDivergedDocuments {
+			d.whole = true
+		}
+		for _, doc := range r.Documents {
+			key, err := ParseKey(doc.Key)
+			if err != nil || bucketOf(key) != r.Bucket {
+				d.whole = true
+				continue
+			}
+			if !slices.Contains(d.keys, key) {
+				d.keys = append(d.keys, key)
+			}
+		}
+		out[r.Bucket] = d
+	}
+	return out
+}
+
+type discard struct {
+	whole bool
+	keys  []Key
+}
+
+var errQuarantine = errors.New("malformed state of a divergence")
+
+// decodeQuarantine reads what another host sent, or what was stored.
+func decodeQuarantine(b []byte) (quarantine, error) {
+	var q quarantine
+	if err := json.Unmarshal(b, &q); err != nil {
+		return quarantine{}, fmt.Errorf("%w: %w", errQuarantine, err)
+	}
+	return q, q.check()
+}
+
+// check bounds what another host may make this one remember.
+func (q *quarantine) check() error {
+	if q.Epoch > 1<<53 || len(q.Keep) > mostDivergedText || len(q.Restore) > mostDivergedText || len(q.Reports) > mostDivergences || q.on() && q.Keep != "" {
+		return fmt.Errorf("%w: epoch %d, %d reports", errQuarantine, q.Epoch, len(q.Reports))
+	}
+	all := 0
+	for i := range q.Reports {
+		r := &q.Reports[i]
+		all += len(r.Documents)
+		if len(r.Host) > mostDivergedText || len(r.Peer) > mostDivergedText || len(r.Documents) > mostDivergedDocuments || all > mostDivergedInAll {
+			return fmt.Errorf("%w: report %d", errQuarantine, i)
+		}
+		for k := range r.Documents {
+			d := &r.Documents[k]
+			if d.Key != "" {
+				if _, err := ParseKey(d.Key); err != nil {
+					return fmt.Errorf("%w: %w", errQuarantine, err)
+				}
+			}
+			if len(d.Hash) > 16 || len(d.Reason) > mostDivergedText {
+				return fmt.Errorf("%w: document %d of report %d", errQuarantine, k, i)
+			}
+		}
+	}
+	return nil
+}

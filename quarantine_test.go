@@ -1,0 +1,212 @@
+package adamant
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func testReport(host, peer string, bucket uint8, keys ...string) Divergence {
+	d := Divergence{Host: host, Peer: peer, Bucket: bucket, Time: time.Unix(int64(bucket), 0).UTC()}
+	for _, k := range keys {
+		d.Documents = append(d.Documents, DivergedDocument{Key: k, Hash: fmt.Sprintf("%016x", len(k)), Seq: 1, Reason: "different"})
+	}
+	return d
+}
+
+// facts is what counts of a state: reports are a set.
+func facts(q quarantine) string {
+	var list []string
+	for _, r := range q.Reports {
+		names := []string{}
+		for _, d := range r.Documents {
+			names = append(names, d.Key)
+		}
+		slices.Sort(names)
+		list = append(list, fmt.Sprint(r.Host, r.Peer, r.Bucket, names))
+	}
+	slices.Sort(list)
+	return fmt.Sprint(q.Epoch, q.Keep, list)
+}
+
+// TestQuarantineConverges: whatever five members notice and whatever operators choose, in whatever order they hear of each other,
+// they end in one state, and none follows two ends of one epoch.
+func TestQuarantineConverges(t *testing.T) {
+	names := []string{"h1", "h2", "h3", "h4", "h5"}
+	for seed := range uint64(2000) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		members := make([]quarantine, len(names))
+		hear := func(to, from int) {
+			before := members[to]
+			next, changed := before.merge(members[from])
+			if !changed && facts(next) != facts(before) {
+				t.Fatalf("seed %d: %s became %s, which is said to be no change", seed, facts(before), facts(next))
+			}
+			if next.Epoch < before.Epoch || next.Epoch == before.Epoch && !next.on() && next.Keep != before.Keep {
+				t.Fatalf("seed %d: %s followed by %s", seed, facts(before), facts(next))
+			}
+			members[to] = next
+		}
+		for range 40 {
+			i, j := r.IntN(len(names)), r.IntN(len(names))
+			switch q := members[i]; r.IntN(8) {
+			case 0:
+				members[i], _ = q.with(testReport(names[i], names[j], uint8(r.IntN(3)), fmt.Sprintf("game/%d", r.IntN(3))))
+			case 1:
+				if q.on() {
+					members[i] = q.ended(pick(r.IntN(2) == 0, names[i], ""))
+				}
+			default:
+				hear(i, j)
+			}
+		}
+		for range 4 {
+			for i := range names {
+				for j := range names {
+					hear(i, j)
+				}
+			}
+		}
+		for i := range names {
+			if facts(members[i]) != facts(members[0]) {
+				t.Fatalf("seed %d: %s and %s", seed, facts(members[0]), facts(members[i]))
+			}
+		}
+	}
+}
+
+// TestTwoEndsAreNone: two operators choose different hosts at once. Neither choice may make anybody discard what only the other
+// one has kept.
+func TestTwoEndsAreNone(t *testing.T) {
+	q, _ := quarantine{}.with(testReport("h1", "h2", 3, "game/a"))
+	one, two := q.ended("h1"), q.ended("h2")
+	a, changedA := one.merge(two)
+	b, changedB := two.merge(one)
+	if !changedA || !changedB || !a.on() || a.Epoch != 3 || facts(a) != facts(b) || len(a.Reports) != 1 {
+		t.Errorf("%s, %s", facts(a), facts(b))
+	}
+	// Each knew of something else when it chose. The next choice is about both.
+	q, _ = quarantine{}.with(testReport("h3", "h2", 4, "game/b"))
+	two = q.ended("h2")
+	a, _ = one.merge(two)
+	b, _ = two.merge(one)
+	if !a.on() || len(a.Reports) != 2 || facts(a) != facts(b) {
+		t.Errorf("%s, %s", facts(a), facts(b))
+	}
+}
+
+func TestQuarantineIsBounded(t *testing.T) {
+	var q quarantine
+	var keys []string
+	for i := range 100 {
+		keys = append(keys, fmt.Sprintf("game/%03d", i))
+	}
+	for host := range 9 {
+		for bucket := range 20 {
+			q, _ = q.with(testReport(fmt.Sprint(host), "p", uint8(bucket), keys...))
+		}
+	}
+	all := 0
+	for _, r := range q.Reports {
+		all += len(r.Documents)
+	}
+	if len(q.Reports) != mostDivergences || all != mostDivergedInAll || len(q.Reports[0].Documents) != mostDivergedDocuments {
+		t.Errorf("%d reports with %d documents", len(q.Reports), all)
+	}
+	if err := q.check(); err != nil {
+		t.Error(err)
+	}
+	if again, news := q.with(testReport("0", "p", 0, keys...)); news || !reflect.DeepEqual(again, q) {
+		t.Error("what is known is news")
+	}
+	if s := q.reason(); len(s) > 2000 || !strings.Contains(s, "game/000") || !strings.Contains(s, "63 reports more") {
+		t.Error(s)
+	}
+}
+
+// TestDiscards: a bucket goes whole unless its documents are all known by name.
+func TestDiscards(t *testing.T) {
+	three := func(Key) uint8 { return 3 }
+	for _, tc := range []struct {
+		reports []Divergence
+		whole   bool
+		keys    int
+	}{
+		{[]Divergence{testReport("h1", "h2", 3, "game/a", "game/b"), testReport("h2", "h1", 3, "game/b")}, false, 2},
+		{[]Divergence{testReport("h1", "h2", 3)}, true, 0},
+		{[]Divergence{testReport("h1", "h2", 3, "game/a"), testReport("h2", "h1", 3)}, true, 1},
+		{[]Divergence{testReport("h1", "h2", 3, "game/a", "")}, true, 1},
+		{[]Divergence{testReport("h1", "h2", 3, make([]string, mostDivergedDocuments)...)}, true, 0},
+		{[]Divergence{testReport("h1", "h2", 4, "game/a")}, true, 0}, // not of this bucket
+	} {
+		q := quarantine{Epoch: 2, Reports: tc.reports}
+		d := q.discards(three)
+		if got := d[tc.reports[0].Bucket]; len(d) != 1 || got.whole != tc.whole || len(got.keys) != tc.keys {
+			t.Errorf("%+v: %+v", tc.reports, d)
+		}
+	}
+}
+
+// TestReportWithoutRoomDiscardsItsBucket: when there was no room for all documents of a report, what is not named would stay as
+// it is. That holds on a host that was told of the report, too.
+func TestReportWithoutRoomDiscardsItsBucket(t *testing.T) {
+	const each = mostDivergedDocuments - 1
+	var q quarantine
+	for bucket := range mostDivergedInAll/each + 1 {
+		d := Divergence{Host: "a", Peer: "b", Bucket: uint8(bucket)}
+		for n := range each {
+			d.Documents = append(d.Documents, DivergedDocument{Key: fmt.Sprintf("space/doc-%d-%d", bucket, n), Hash: fmt.Sprintf("%016x", bucket<<8|n), Seq: -1, Reason: "r"})
+		}
+		q, _ = q.with(d)
+	}
+	var other quarantine
+	other, _ = other.with(Divergence{Host: "a", Peer: "b", Bucket: mostDivergedInAll / each, Documents: q.Reports[mostDivergedInAll/each].Documents})
+	told, changed := other.merge(q)
+	if again, news := told.merge(q); !changed || news || !reflect.DeepEqual(again, told) {
+		t.Error("told of it twice, it is news twice, or never")
+	}
+	bucketOf := func(k Key) uint8 {
+		var b, n int
+		_, _ = fmt.Sscanf(k.Key, "doc-%d-%d", &b, &n)
+		return uint8(b)
+	}
+	for _, state := range []quarantine{q, told} {
+		list := state.discards(bucketOf)
+		for bucket, d := range list {
+			if d.whole != (len(d.keys) < each) {
+				t.Errorf("bucket %d: %d of %d documents are discarded, whole %t", bucket, len(d.keys), each, d.whole)
+			}
+		}
+		if len(list) != mostDivergedInAll/each+1 {
+			t.Errorf("%d buckets", len(list))
+		}
+	}
+}
+
+func FuzzDecodeQuarantine(f *testing.F) {
+	q, _ := quarantine{}.with(testReport("h1", "h2", 3, "game/a"))
+	b, err := json.Marshal(q)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte(`{"epoch":2,"keep":"h1","restore":"h2"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		q, err := decodeQuarantine(b)
+		if err != nil {
+			return
+		}
+		next, _ := q.merge(quarantine{Epoch: 1})
+		next, _ = next.with(testReport("h1", "h2", 3, "game/a"))
+		if err := next.check(); err != nil {
+			t.Error(err)
+		}
+		_ = next.reason()
+		_ = next.discards(func(Key) uint8 { return 0 })
+	})
+}

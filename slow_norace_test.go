@@ -1,0 +1,5 @@
+//go:build !race
+
+package adamant
+
+const slowBuild = false
