@@ -50,6 +50,11 @@ func (c *clientFlags) connect(cmd *cobra.Command) (*httpapi.Client, context.Cont
 // asking builds a command that asks a running host.
 func asking(cmd *cobra.Command, do func(ctx context.Context, c *httpapi.Client, cmd *cobra.Command, args []string) error) *cobra.Command {
 	var flags clientFlags
+	return askingWith(&flags, cmd, do)
+}
+
+// askingWith is asking for a command that looks at the flags itself.
+func askingWith(flags *clientFlags, cmd *cobra.Command, do func(ctx context.Context, c *httpapi.Client, cmd *cobra.Command, args []string) error) *cobra.Command {
 	flags.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		client, ctx, cancel, err := flags.connect(cmd)

@@ -84,7 +84,7 @@ func TestUsageErrors(t *testing.T) {
 		{"status", "--http", "nowhere"}, {"doc", "get"}, {"doc", "get", "nokey"}, {"doc", "get", "games/g", "--consistency", "x"},
 		{"doc", "create", "games/g"}, {"doc", "create", "games/g", "--redo", "{"}, {"doc", "append", "games/g", "--redo", "{}", "--file", "x"},
 		{"doc", "compact", "games/g"}, {"doc", "list", "--partition", "x"}, {"partition", "transfer", "x", "h1"}, {"partition", "safe-mode", "1"},
-		{"partition", "safe-mode", "1", "--clear", "--reason", "x"}, {"routing", "nokey"}, {"version", "x"},
+		{"partition", "safe-mode", "1", "--clear", "--reason", "x"}, {"status", "--watch", "--json"}, {"safemode", "compare"}, {"safemode", "clear", "x"}, {"safemode", "show", "x"}, {"routing", "nokey"}, {"routing", "games/g1", "--follow"}, {"version", "x"},
 	} {
 		r := command(t, "not json", args...)
 		if r.code != exitUsage || !strings.Contains(r.errs, "--help") || r.out != "" {
@@ -229,7 +229,11 @@ func TestServeAndDocuments(t *testing.T) {
 
 	do("", "status").want(t, 0, "2 members: 2 leading, 2 serving", "")
 	do("", "status", "--json").want(t, 0, `"role": "leader"`, "")
+	do("", "history", "--partition", "1").want(t, 0, "partition 1 epoch 2: leadership: serving in term 2", "")
+	do("", "history", "--json").want(t, 0, `"partition":1,"epoch":2,"kind":"leadership"`, "")
+	do("", "history", "--partition", "-1").want(t, exitUsage, "", "want a partition's number")
 	do("", "routing").want(t, 0, "local", "")
+	do("", "routing", "--json").want(t, 0, `"whole":true`, "")
 	do("", "routing", "games/g1").want(t, 0, "is in bucket", "")
 	do("", "partition", "safe-mode", "0", "--reason", "a look").want(t, 0, "safe mode on", "")
 	do("", "partition", "safe-mode", "1", "--reason", "a look").want(t, 0, "safe mode on", "")

@@ -13,12 +13,12 @@ import (
 )
 
 func newConfig() *cobra.Command {
-	return group("config", "Make, check and plan cluster files",
-		`  adamant config generate --cluster prod-1 --host h1=10.0.0.1:7400,a --host h2=10.0.0.2:7400,b --host h3=10.0.0.3:7400,c \
-    --tls-cert host.pem --tls-key host.key --tls-ca ca.pem --gossip-key > cluster.json
+	return group("config", "Make, check and plan cluster files, and certificates for their hosts",
+		`  adamant config generate --cluster prod-1 --host h1=10.0.0.1:7400,a --host h2=10.0.0.2:7400,b --host h3=10.0.0.3:7400,c --out cluster.json
+  adamant config certificates cluster.json
   adamant config validate cluster.json
   adamant config plan cluster.json --add-host h4=10.0.0.4:7400,a`,
-		newConfigGenerate(), newConfigValidate(), newConfigPlan())
+		newConfigGenerate(), newConfigCertificates(), newConfigValidate(), newConfigPlan())
 }
 
 // parseHosts reads NAME=ADDR or NAME=ADDR,ZONE.
@@ -26,14 +26,15 @@ func parseHosts(list []string) (map[string]config.Host, error) {
 	hosts := map[string]config.Host{}
 	for _, text := range list {
 		name, rest, ok := strings.Cut(text, "=")
-		addr, zone, _ := strings.Cut(rest, ",")
+		addr, rest, _ := strings.Cut(rest, ",")
+		zone, http, _ := strings.Cut(rest, ",")
 		if !ok || name == "" || addr == "" {
-			return nil, usageError{fmt.Errorf("host %q: want NAME=ADDR or NAME=ADDR,ZONE", text)}
+			return nil, usageError{fmt.Errorf("host %q: want NAME=ADDR, NAME=ADDR,ZONE or NAME=ADDR,ZONE,HTTP", text)}
 		}
 		if _, twice := hosts[name]; twice {
 			return nil, usageError{fmt.Errorf("host %q is given twice", name)}
 		}
-		hosts[name] = config.Host{Addr: addr, Zone: zone}
+		hosts[name] = config.Host{Addr: addr, Zone: zone, HTTP: http}
 	}
 	return hosts, nil
 }

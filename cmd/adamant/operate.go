@@ -5,50 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"github.com/adamantdb/adamant"
 	"github.com/adamantdb/adamant/internal/httpapi"
 )
-
-func newRouting() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "routing [SPACE/KEY]",
-		Short: "Show which host leads each partition, or where a document lives",
-		Example: `  adamant routing
-  adamant routing games/g1`,
-		Args: arguments(cobra.MaximumNArgs(1)),
-	}
-	return asking(cmd, func(ctx context.Context, c *httpapi.Client, cmd *cobra.Command, args []string) error {
-		var table []adamant.Location
-		if len(args) > 0 {
-			key, err := keyOf(args[0])
-			if err != nil {
-				return err
-			}
-			l, err := c.Locate(ctx, key)
-			if err != nil {
-				return err
-			}
-			table = []adamant.Location{l}
-			fmt.Fprintf(cmd.OutOrStdout(), "document %s is in bucket %d\n", key, l.Bucket)
-		} else {
-			var err error
-			if table, err = c.Routing(ctx); err != nil {
-				return err
-			}
-		}
-		tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(tw, "partition\tleader\taddress\tterm\tmembers")
-		for _, l := range table {
-			fmt.Fprintf(tw, "%d\t%s\t%s\t%d\t%s\n", l.Partition, dash(l.Leader), dash(l.Addr), l.Epoch, strings.Join(l.Members, ", "))
-		}
-		return tw.Flush()
-	})
-}
 
 func newPartition() *cobra.Command {
 	return group("partition", "Operate one partition", `  adamant partition transfer 12 h3

@@ -88,7 +88,7 @@ deltas is safe); 4 nothing happened, trying again or at another host may help.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newDemo(), newConfig(), newServe(), newStatus(), newRouting(), newPartition(), newDrain(), newDoc(), newVersion())
+	root.AddCommand(newDemo(), newConfig(), newServe(), newStatus(), newHistory(), newRouting(), newPartition(), newSafemode(), newRecover(), newDrain(), newDoc(), newVersion())
 	return root
 }
 

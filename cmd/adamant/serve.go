@@ -17,15 +17,16 @@ import (
 
 // serveOptions are the flags of serve.
 type serveOptions struct {
-	host      adamant.Options
-	http      string
-	httpTLS   httpapi.TLSFiles
-	logLevel  string
-	logFormat string
-	logEngine string
-	reads     string
-	handOver  time.Duration
-	listening func(net.Addr) // told where the HTTP endpoint listens; may be nil
+	host          adamant.Options
+	http          string
+	httpTLS       httpapi.TLSFiles
+	logLevel      string
+	logFormat     string
+	logEngine     string
+	reads         string
+	handOver      time.Duration
+	exitOnFailure bool
+	listening     func(net.Addr) // told where the HTTP endpoint listens; may be nil
 }
 
 func newServe() *cobra.Command {
@@ -54,12 +55,14 @@ certificate, its key and a client authority are given.`,
 	f.IntVar(&o.host.Partitions, "partitions", 0, "partitions of a cluster of one host, fixed when the directory is made (default 8)")
 	f.StringVar(&o.logEngine, "log-engine", adamant.LogPebble.String(), "engine of the Raft logs, fixed when the directory is made: pebble or bolt")
 	f.StringVar(&o.reads, "consistency", adamant.ReadLease.String(), "of reads that name none: lease, quorum or stale")
+	f.BoolVar(&o.host.Forward, "forward", false, "send operations on documents that another host leads there, in place of an error that names it")
 	f.BoolVar(&o.host.ForceBootstrap, "force-bootstrap", false, "found partitions although listed hosts cannot be asked whether they hold data")
 	f.DurationVar(&o.handOver, "hand-over", 5*time.Second, "how long to try to hand leaderships over before stopping")
 	f.StringVar(&o.http, "http", defaultHTTP, `address of the HTTP endpoint, or unix:PATH; "" for none`)
 	f.StringVar(&o.httpTLS.Cert, "http-cert", "", "certificate of the HTTP endpoint")
 	f.StringVar(&o.httpTLS.Key, "http-key", "", "its key")
 	f.StringVar(&o.httpTLS.ClientCA, "http-client-ca", "", "authority of the clients that are let in")
+	f.BoolVar(&o.exitOnFailure, "exit-on-failure", false, "end when a write or fsync failed for good, in place of serving stale reads until it is restarted")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -78,7 +81,12 @@ func serve(ctx context.Context, o serveOptions, logs io.Writer) (err error) {
 	defer stop(nil)
 	o.host.Logger = logger
 	o.host.Timing.HandOver = o.handOver
-	o.host.Events.Failed = func(err error) { stop(fmt.Errorf("storage failed: %w", err)) }
+	o.host.Events.Failed = func(err error) {
+		logger.Error("storage failed: this host serves stale reads only", "error", err)
+		if o.exitOnFailure {
+			stop(fmt.Errorf("storage failed: %w", err))
+		}
+	}
 	// The endpoint first: an address that is refused should not cost the others a change of leaders.
 	var listener net.Listener
 	if o.http != "" {

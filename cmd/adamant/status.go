@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -17,16 +18,24 @@ import (
 )
 
 func newStatus() *cobra.Command {
-	var asJSON bool
+	var asJSON, follow bool
+	var flags clientFlags
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show what a running host knows of itself and its cluster",
 		Long:  "status asks a running host and prints its peers, its members of partitions with their health, and what happened lately.",
 		Example: `  adamant status
+  adamant status --watch
   adamant status --http unix:/run/adamant.sock --json | jq '.partitions[] | select(.complete | not)'`,
 		Args: noArguments,
 	}
-	asking(cmd, func(ctx context.Context, c *httpapi.Client, cmd *cobra.Command, _ []string) error {
+	askingWith(&flags, cmd, func(ctx context.Context, c *httpapi.Client, cmd *cobra.Command, _ []string) error {
+		if follow && asJSON {
+			return usageError{errors.New("give either --watch or --json")}
+		}
+		if follow {
+			return watch(cmd, &flags, watchEvery)
+		}
 		s, raw, err := c.Status(ctx)
 		if err != nil {
 			return err
@@ -36,6 +45,7 @@ func newStatus() *cobra.Command {
 		}
 		return printStatus(cmd.OutOrStdout(), &s, time.Now())
 	})
+	cmd.Flags().BoolVar(&follow, "watch", false, "show how repairs go on until interrupted: bars on a terminal, lines elsewhere")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the JSON of GET /v1/status")
 	return cmd
 }

@@ -64,6 +64,8 @@ func TestDocumentsOverHTTP(t *testing.T) {
 		{func() error { return c.Delete(ctx, game) }, "delete games/g1"},
 		{func() error { return c.Transfer(ctx, 3, "h2") }, "transfer 3 h2"},
 		{func() error { return c.SetSafeMode(ctx, 3, "look at it") }, `safemode 3 "look at it"`},
+		{func() error { _, err := c.ClearSafeMode(ctx, 3, "h2"); return err }, `clear 3 "h2"`},
+		{func() error { _, err := c.Compare(ctx, 3, game); return err }, `compare 3 games/g1`},
 		{func() error { return c.Drain(ctx) }, "drain"},
 	} {
 		if err := step.do(); err != nil || h.lastCall() != step.call {
@@ -96,7 +98,7 @@ func TestInventoryAndRouting(t *testing.T) {
 		t.Errorf("got %v, the host saw %q", got, h.lastCall())
 	}
 	table, err := c.Routing(t.Context())
-	if err != nil || len(table) != 1 || table[0].Leader != "h1" {
+	if err != nil || len(table.Routes) != 1 || table.Routes[0].Leader != "h1" || !table.Whole {
 		t.Errorf("routing: %+v, %v", table, err)
 	}
 	if l, err := c.Locate(t.Context(), game); err != nil || l.Bucket != 7 {
@@ -145,10 +147,11 @@ func TestErrorsKeepTheirTypeAndNumber(t *testing.T) {
 		{&adamant.HistoryError{Key: game, History: 0}, 422, KindHistory, 734263},
 		{&adamant.TooLargeError{Key: game, What: "delta", Size: 9, Limit: 8}, 413, KindTooLarge, adamant.CodeTooLarge},
 		{&adamant.InvalidError{Key: game, Reason: "append of an empty list"}, 400, KindInvalid, adamant.CodeInvalid},
-		{&adamant.NotLeaderError{Partition: 3, Leader: "h9", Addr: "10.0.0.9:7400", Epoch: 5}, 421, KindNotLeader, adamant.CodeNotLeader},
+		{&adamant.NotLeaderError{Partition: 3, Leader: "h9", Addr: "10.0.0.9:7400", HTTP: "10.0.0.9:7480", Epoch: 5}, 421, KindNotLeader, adamant.CodeNotLeader},
 		{&adamant.AmbiguousError{Partition: 3, Key: game, Reason: "leadership lost"}, 504, KindAmbiguous, adamant.CodeAmbiguous},
 		{&adamant.UnavailableError{Partition: 3, Reason: "no lease"}, 503, KindUnavailable, adamant.CodeUnavailable},
 		{&adamant.SafeModeError{Partition: 3, Reason: "divergence"}, 503, KindSafeMode, adamant.CodeSafeMode},
+		{&adamant.EpochError{Partition: 3, Epoch: 9}, 409, KindEpoch, adamant.CodeEpoch},
 	} {
 		h := newFakeHost("h1")
 		h.fail = fmt.Errorf("wrapped: %w", tc.err)
@@ -213,6 +216,10 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"GET", doc + "/headpatch", "", 400, `parameter \"after\"`},
 		{"GET", doc + "/rewind?to=9999999999999999999", "", 400, `parameter \"to\"`},
 		{"GET", "/v1/inventory?partition=x", "", 400, "not a number"},
+		{"GET", "/v1/history?partition=x", "", 400, "not a number"},
+		{"GET", "/v1/history?since=yesterday", "", 400, "RFC 3339"},
+		{"GET", "/v1/history?wait=-1s", "", 400, "want a duration"},
+		{"GET", "/v1/history?follow=true", "", 400, "unknown parameter"},
 		{"GET", "/v1/routing?key=nokey", "", 400, "no slash"},
 		{"POST", doc, "", 400, "body"},
 		{"POST", doc, "{}", 400, `delta without \"seqBegin\"`},
@@ -236,6 +243,10 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"POST", "/v1/partitions/x/transfer", `{"host":"h2"}`, 400, "not a number"},
 		{"POST", "/v1/partitions/3/transfer", `{}`, 400, `\"host\" is missing`},
 		{"POST", "/v1/partitions/9/safemode", `{"reason":"x"}`, 404, "not a member"},
+		{"GET", "/v1/partitions/9/safemode", ``, 404, "not a member"},
+		{"POST", "/v1/partitions/9/safemode/clear", `{}`, 404, "not a member"},
+		{"POST", "/v1/partitions/3/safemode/clear", `{"kept":"h2"}`, 400, `unknown key`},
+		{"GET", "/v1/partitions/3/versions?key=x", ``, 400, "no slash"},
 		{"POST", "/v1/partitions/3/safemode", `{}`, 400, `\"reason\" is missing`},
 	} {
 		h := newFakeHost("h1")
@@ -296,6 +307,16 @@ func TestClientFollowsTheLeader(t *testing.T) {
 	alone := start(t, Options{}, follower)
 	if err := alone.Delete(t.Context(), game); !reflect.DeepEqual(err, follower.fail) {
 		t.Errorf("without the leader's endpoint: %v", err)
+	}
+	// The leader's address came with the answer. In the clear it is not followed to another machine.
+	addr := c.endpoints[1].addr
+	follower.fail = &adamant.NotLeaderError{Partition: 3, Leader: "h2", Addr: "10.0.0.2:7400", HTTP: addr, Epoch: 4}
+	if err := alone.Replace(t.Context(), game, 1, []byte("{}")); err != nil || leader.lastCall() != "replace games/g1 1 {}" {
+		t.Errorf("%v, the leader saw %q", err, leader.lastCall())
+	}
+	follower.fail = &adamant.NotLeaderError{Partition: 3, Leader: "h2", HTTP: "192.0.2.1:7480"}
+	if err := alone.Delete(t.Context(), game); !reflect.DeepEqual(err, follower.fail) {
+		t.Errorf("an address elsewhere: %v", err)
 	}
 }
 
@@ -476,5 +497,31 @@ func TestReferenceMatchesTheRoutes(t *testing.T) {
 	}
 	if len(served) < 15 || !reflect.DeepEqual(served, documented) {
 		t.Errorf("served %v\ndocumented %v", served, documented)
+	}
+}
+
+// TestSafeModeAtAMember: an endpoint whose host is not a member of the partition is passed over.
+func TestSafeModeAtAMember(t *testing.T) {
+	other, member := newFakeHost("h1"), newFakeHost("h2")
+	other.status.Partitions = nil
+	member.status.Partitions[0].SafeMode = "two histories"
+	member.status.Partitions[0].Divergences = []adamant.Divergence{{Host: "h2", Peer: "h3", Bucket: 7}}
+	c := start(t, Options{}, other, member)
+	s, err := c.SafeMode(t.Context(), 3)
+	if err != nil || s.Host != "h2" || s.Reason != "two histories" || !reflect.DeepEqual(s.Divergences, member.status.Partitions[0].Divergences) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	waiting, err := c.ClearSafeMode(t.Context(), 3, "h2")
+	if err != nil || len(waiting) != 1 || member.lastCall() != `clear 3 "h2"` {
+		t.Errorf("%v, %v, the host saw %q", waiting, err, member.lastCall())
+	}
+	if cmp, err := c.Compare(t.Context(), 3, game); err != nil || cmp.FirstSeq != 5 {
+		t.Errorf("%+v, %v", cmp, err)
+	}
+	if _, err := c.SafeMode(t.Context(), 9); err == nil || !strings.Contains(err.Error(), "not a member") {
+		t.Errorf("partition without a member: %v", err)
+	}
+	if list := c.Statuses(t.Context()); len(list) != 2 || list[1].Status.Host != "h2" || list[0].Err != nil {
+		t.Errorf("%+v", list)
 	}
 }

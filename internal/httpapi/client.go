@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -15,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/adamantdb/adamant"
@@ -24,7 +24,7 @@ import (
 const maxAnswer = 1 << 30
 
 // Client talks to the endpoints of one or more hosts of a cluster. When one answers that another host leads, and that
-// host is among the endpoints, the client asks it. It is safe for concurrent use.
+// host is among the endpoints or its address came with the answer, the client asks it. It is safe for concurrent use.
 type Client struct {
 	// Patience is for how long an operation on a document is repeated that was refused before anything happened because
 	// leadership was moving: no leader known, or one that does not serve yet. Set it before the first call; 0 is not at
@@ -32,6 +32,10 @@ type Client struct {
 	Patience time.Duration
 
 	endpoints []*endpoint
+	tls       *tls.Config
+
+	mu    sync.Mutex
+	named map[string]*endpoint // those that hosts gave the address of
 }
 
 type endpoint struct {
@@ -57,7 +61,7 @@ func NewClient(addrs []string, files *ClientTLS) (*Client, error) {
 			return nil, err
 		}
 	}
-	c := &Client{}
+	c := &Client{tls: tlsConfig}
 	for _, addr := range addrs {
 		e, err := newEndpoint(addr, tlsConfig)
 		if err != nil {
@@ -144,7 +148,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	err := c.attempt(ctx, method, path, body, out)
 	var elsewhere *adamant.NotLeaderError
 	if errors.As(err, &elsewhere) && elsewhere.Leader != "" {
-		if e := c.find(ctx, elsewhere.Leader); e != nil {
+		if e := c.leader(ctx, elsewhere); e != nil {
 			return e.call(ctx, method, path, body, out)
 		}
 	}
@@ -185,6 +189,39 @@ func (c *Client) attempt(ctx context.Context, method, path string, body []byte, 
 		}
 	}
 	return err
+}
+
+// maxNamed bounds the endpoints that are kept because hosts gave their addresses.
+const maxNamed = 1024
+
+// leader returns the endpoint of the host that leads: one of the client's own, or one at the address that came with the
+// answer. Without TLS that has to be a loopback address: whoever is told to send documents elsewhere in the clear does not.
+func (c *Client) leader(ctx context.Context, n *adamant.NotLeaderError) *endpoint {
+	for _, e := range c.endpoints {
+		if n.HTTP != "" && e.addr == n.HTTP {
+			return e
+		}
+	}
+	if e := c.find(ctx, n.Leader); e != nil || n.HTTP == "" {
+		return e
+	}
+	if host, _, err := net.SplitHostPort(n.HTTP); err != nil || c.tls == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.named[n.HTTP]
+	if e == nil && len(c.named) < maxNamed {
+		var err error
+		if e, err = newEndpoint(n.HTTP, c.tls); err != nil {
+			return nil
+		}
+		if c.named == nil {
+			c.named = map[string]*endpoint{}
+		}
+		c.named[n.HTTP] = e
+	}
+	return e
 }
 
 // find returns the endpoint of the host with a name; nil when no endpoint that answers has it.
@@ -255,6 +292,7 @@ func (e *endpoint) send(ctx context.Context, method, path string, body []byte) (
 	if json.Unmarshal(data, &failure) != nil || failure.Kind == "" {
 		return nil, fmt.Errorf("host at %s answers %s, which is not Adamant's", e.addr, resp.Status)
 	}
+	failure.status = resp.StatusCode
 	return nil, failure.Typed()
 }
 
@@ -358,125 +396,4 @@ func (c *Client) Log(ctx context.Context, key adamant.Key, consistency string) i
 // Inventory iterates over the documents that the first reachable host serves; space and partition may be "".
 func (c *Client) Inventory(ctx context.Context, space, partition, consistency string) iter.Seq2[Info, error] {
 	return stream[Info](ctx, c, withQuery("/v1/inventory", "space", space, "partition", partition, "consistency", consistency))
-}
-
-// Status returns what the first reachable host knows, and the same as it was sent.
-func (c *Client) Status(ctx context.Context) (adamant.Status, json.RawMessage, error) {
-	var raw json.RawMessage
-	var s adamant.Status
-	if err := c.call(ctx, http.MethodGet, "/v1/status", nil, &raw); err != nil {
-		return s, nil, err
-	}
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return s, nil, fmt.Errorf("status: %w", err)
-	}
-	return s, raw, nil
-}
-
-// Locate asks where a document lives.
-func (c *Client) Locate(ctx context.Context, key adamant.Key) (adamant.Location, error) {
-	var l adamant.Location
-	return l, c.call(ctx, http.MethodGet, withQuery("/v1/routing", "key", key.String()), nil, &l)
-}
-
-// Routing asks for the whole routing table.
-func (c *Client) Routing(ctx context.Context) ([]adamant.Location, error) {
-	var table struct{ Partitions []adamant.Location }
-	err := c.call(ctx, http.MethodGet, "/v1/routing", nil, &table)
-	return table.Partitions, err
-}
-
-// Transfer hands the leadership of a partition to another host.
-func (c *Client) Transfer(ctx context.Context, partition uint32, host string) error {
-	in := struct {
-		Host string `json:"host"`
-	}{host}
-	return c.call(ctx, http.MethodPost, fmt.Sprintf("/v1/partitions/%d/transfer", partition), in, nil)
-}
-
-// SetSafeMode puts the host's member of a partition in safe mode, or takes it out when the reason is empty.
-func (c *Client) SetSafeMode(ctx context.Context, partition uint32, reason string) error {
-	in := struct {
-		Reason string `json:"reason"`
-	}{reason}
-	return c.call(ctx, http.MethodPost, fmt.Sprintf("/v1/partitions/%d/safemode", partition), in, nil)
-}
-
-// Drain has the first reachable host give its leaderships away.
-func (c *Client) Drain(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/drain", nil, nil)
-}
-
-// stream reads an answer of many lines.
-func stream[T any](ctx context.Context, c *Client, path string) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		var zero T
-		var resp *http.Response
-		err := c.patiently(ctx, func() (err error) { resp, err = c.open(ctx, path); return err })
-		if err != nil {
-			yield(zero, err)
-			return
-		}
-		defer resp.Body.Close()
-		r := bufio.NewReaderSize(resp.Body, 64<<10)
-		for {
-			line, err := readLine(r)
-			if errors.Is(err, io.EOF) && len(line) == 0 {
-				return
-			}
-			var v T
-			if err == nil {
-				v, err = decodeLine[T](line)
-			}
-			if !yield(v, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// open starts a stream, at the leader if the first endpoint names one that is among the endpoints.
-func (c *Client) open(ctx context.Context, path string) (*http.Response, error) {
-	var resp *http.Response
-	var err error
-	for _, e := range c.endpoints {
-		resp, err = e.send(ctx, http.MethodGet, path, nil)
-		var gone *UnreachableError
-		if !errors.As(err, &gone) {
-			break
-		}
-	}
-	var elsewhere *adamant.NotLeaderError
-	if errors.As(err, &elsewhere) && elsewhere.Leader != "" {
-		if e := c.find(ctx, elsewhere.Leader); e != nil {
-			return e.send(ctx, http.MethodGet, path, nil)
-		}
-	}
-	return resp, err
-}
-
-// readLine returns one line with its line feed. A stream that breaks off inside of a line is an error.
-func readLine(r *bufio.Reader) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := r.ReadSlice('\n')
-		line = append(line, part...)
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull) && len(line) < maxAnswer:
-			continue
-		case errors.Is(err, io.EOF) && len(line) > 0:
-			return nil, io.ErrUnexpectedEOF
-		}
-		return line, err
-	}
-}
-
-func decodeLine[T any](line []byte) (T, error) {
-	var v T
-	var failure Error
-	if json.Unmarshal(line, &failure) == nil && failure.Kind != "" {
-		return v, failure.Typed()
-	}
-	err := json.Unmarshal(line, &v)
-	return v, err
 }

@@ -29,6 +29,7 @@ const (
 	KindAmbiguous   Kind = "ambiguous"
 	KindUnavailable Kind = "unavailable"
 	KindSafeMode    Kind = "safeMode"
+	KindEpoch       Kind = "epoch"
 	KindClosed      Kind = "closed"
 	KindCorruption  Kind = "corruption"
 
@@ -60,6 +61,7 @@ type Details struct {
 	Partition *uint32 `json:"partition,omitempty"`
 	Leader    string  `json:"leader,omitempty"` // host name
 	Addr      string  `json:"addr,omitempty"`   // of the leader's links to other hosts, not of its HTTP endpoint
+	HTTP      string  `json:"http,omitempty"`   // of the leader's HTTP endpoint, if the cluster file says
 	Epoch     uint64  `json:"epoch,omitempty"`
 	What      string  `json:"what,omitempty"`
 	Size      int64   `json:"size,omitempty"`
@@ -152,13 +154,14 @@ func fromHost(e *Error, err error) bool {
 		ambiguous   *adamant.AmbiguousError
 		unavailable *adamant.UnavailableError
 		safeMode    *adamant.SafeModeError
+		epoch       *adamant.EpochError
 		closed      *adamant.ClosedError
 		corruption  *adamant.CorruptionError
 	)
 	switch {
 	case errors.As(err, &elsewhere):
 		e.Kind, e.status = KindNotLeader, http.StatusMisdirectedRequest
-		d.Partition, d.Leader, d.Addr, d.Epoch = &elsewhere.Partition, elsewhere.Leader, elsewhere.Addr, elsewhere.Epoch
+		d.Partition, d.Leader, d.Addr, d.HTTP, d.Epoch = &elsewhere.Partition, elsewhere.Leader, elsewhere.Addr, elsewhere.HTTP, elsewhere.Epoch
 	case errors.As(err, &ambiguous):
 		e.Kind, e.status = KindAmbiguous, http.StatusGatewayTimeout
 		d.Partition, d.Document, d.Reason = &ambiguous.Partition, ambiguous.Key.String(), ambiguous.Reason
@@ -168,6 +171,9 @@ func fromHost(e *Error, err error) bool {
 	case errors.As(err, &safeMode):
 		e.Kind, e.status = KindSafeMode, http.StatusServiceUnavailable
 		d.Partition, d.Reason = &safeMode.Partition, safeMode.Reason
+	case errors.As(err, &epoch):
+		e.Kind, e.status = KindEpoch, http.StatusConflict
+		d.Partition, d.Epoch = &epoch.Partition, epoch.Epoch
 	case errors.As(err, &closed):
 		e.Kind, e.status = KindClosed, http.StatusServiceUnavailable
 	case errors.As(err, &corruption):
@@ -204,13 +210,15 @@ func (e *Error) Typed() error {
 	case KindInvalid:
 		return &adamant.InvalidError{Key: key, Reason: d.Reason}
 	case KindNotLeader:
-		return &adamant.NotLeaderError{Partition: value(d.Partition), Leader: d.Leader, Addr: d.Addr, Epoch: d.Epoch}
+		return &adamant.NotLeaderError{Partition: value(d.Partition), Leader: d.Leader, Addr: d.Addr, HTTP: d.HTTP, Epoch: d.Epoch}
 	case KindAmbiguous:
 		return &adamant.AmbiguousError{Partition: value(d.Partition), Key: key, Reason: d.Reason}
 	case KindUnavailable:
 		return &adamant.UnavailableError{Partition: value(d.Partition), Reason: d.Reason}
 	case KindSafeMode:
 		return &adamant.SafeModeError{Partition: value(d.Partition), Reason: d.Reason}
+	case KindEpoch:
+		return &adamant.EpochError{Partition: value(d.Partition), Epoch: d.Epoch}
 	}
 	return e
 }

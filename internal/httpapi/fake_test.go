@@ -7,12 +7,15 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/adamantdb/adamant"
 )
 
 // fakeHost keeps documents as lists of deltas and records how it was asked.
 type fakeHost struct {
+	*fakeRouting
+
 	mu       sync.Mutex
 	name     string
 	fail     error // what every operation answers, if set
@@ -27,7 +30,7 @@ type fakeHost struct {
 }
 
 func newFakeHost(name string) *fakeHost {
-	h := &fakeHost{name: name, docs: map[adamant.Key][]adamant.Delta{}, entered: make(chan struct{}, 16)}
+	h := &fakeHost{name: name, fakeRouting: newFakeRouting(), docs: map[adamant.Key][]adamant.Delta{}, entered: make(chan struct{}, 16)}
 	h.status = adamant.Status{Host: name, Incarnation: "i1", Cluster: "test", Partitions: []adamant.PartitionStatus{{ID: 3, Role: adamant.RoleLeader, Leader: name, Complete: true, Serving: true}}}
 	return h
 }
@@ -164,19 +167,47 @@ func (h *fakeHost) Log(ctx context.Context, key adamant.Key, _ ...adamant.ReadOp
 func (h *fakeHost) Locate(adamant.Key) adamant.Location {
 	return adamant.Location{Partition: 3, Bucket: 7, Leader: h.name, Members: []string{h.name}, Local: true}
 }
-func (h *fakeHost) Routing() []adamant.Location { return []adamant.Location{h.Locate(adamant.Key{})} }
 func (h *fakeHost) Status() adamant.Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.status
 }
 func (h *fakeHost) Metrics() adamant.Metrics { return h.metrics }
+
+// History has two notices, an hour apart; who follows gets a third.
+func (h *fakeHost) History(ctx context.Context, q adamant.HistoryQuery) iter.Seq2[adamant.Notice, error] {
+	return func(yield func(adamant.Notice, error) bool) {
+		four := uint32(4)
+		all := []adamant.Notice{{Time: time.Unix(0, 1).UTC(), Host: "h1", Kind: "config", Text: "version 1"},
+			{Time: time.Unix(3600, 0).UTC(), Host: "h1", Partition: &four, Epoch: 7, Kind: "leader", Text: "h2 leads"}}
+		if q.Follow {
+			all = append(all, adamant.Notice{Time: time.Unix(7200, 0).UTC(), Host: "h1", Kind: "peer", Text: "h2 is gone"})
+		}
+		for _, n := range all {
+			if n.Time.After(q.Since) && (q.Partition == nil || n.Partition != nil && *n.Partition == *q.Partition) && !yield(n, nil) {
+				return
+			}
+		}
+		if q.Follow {
+			<-ctx.Done()
+			yield(adamant.Notice{}, ctx.Err())
+		}
+	}
+}
 func (h *fakeHost) Transfer(ctx context.Context, partition uint32, host string) error {
 	return h.enter(ctx, "transfer %d %s", partition, host)
 }
 func (h *fakeHost) Drain(ctx context.Context) error { return h.enter(ctx, "drain") }
 func (h *fakeHost) SetSafeMode(partition uint32, reason string) error {
 	return h.enter(context.Background(), "safemode %d %q", partition, reason)
+}
+
+func (h *fakeHost) ClearSafeMode(ctx context.Context, partition uint32, keep string) ([]string, error) {
+	return []string{"h3"}, h.enter(ctx, "clear %d %q", partition, keep)
+}
+
+func (h *fakeHost) Compare(ctx context.Context, partition uint32, key adamant.Key) (adamant.Comparison, error) {
+	return adamant.Comparison{Partition: partition, Document: key.String(), FirstSeq: 5}, h.enter(ctx, "compare %d %s", partition, key)
 }
 
 // start serves hosts over real connections and returns a client of all of them.

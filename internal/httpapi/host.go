@@ -30,10 +30,13 @@ type Documents interface {
 // Operator is what operators ask of a host.
 type Operator interface {
 	Locate(key adamant.Key) adamant.Location
-	Routing() []adamant.Location
+	WatchRouting(ctx context.Context, after adamant.RoutingVersion) (adamant.RoutingUpdate, error)
 	Status() adamant.Status
 	Metrics() adamant.Metrics
+	History(ctx context.Context, q adamant.HistoryQuery) iter.Seq2[adamant.Notice, error]
 	Transfer(ctx context.Context, partition uint32, host string) error
 	Drain(ctx context.Context) error
 	SetSafeMode(partition uint32, reason string) error
+	ClearSafeMode(ctx context.Context, partition uint32, keep string) (waiting []string, err error)
+	Compare(ctx context.Context, partition uint32, key adamant.Key) (adamant.Comparison, error)
 }

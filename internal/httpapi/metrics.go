@@ -30,7 +30,7 @@ func newDesc(name, help string, labels ...string) desc {
 
 type hostDescs struct {
 	info, failed, draining, configVersion, configRejected, peersAlive, peerRoundTrip, members, leading, serving, sick, leaderless, safeMode desc
-	leaderships, lostWith, catastrophes, alreadyThere, markers, divergences, configChanges                                                  desc
+	leaderships, candidacies, lostWith, catastrophes, alreadyThere, markers, divergences, configChanges, forwarded, forwardServed           desc
 }
 
 func newHostDescs() hostDescs {
@@ -49,18 +49,21 @@ func newHostDescs() hostDescs {
 		leaderless:     newDesc("members_leaderless", "Members that know no leader."),
 		safeMode:       newDesc("members_safe_mode", "Members in safe mode."),
 		leaderships:    newDesc("leaderships_total", "Terms in which a member of this host began to serve."),
+		candidacies:    newDesc("candidacies_total", "Attempts to be elected, those that were refused included and hand-overs not."),
 		lostWith:       newDesc("leaderships_lost_with_writes_total", "Leaderships that ended with writes in flight."),
 		catastrophes:   newDesc("catastrophic_failures_total", "Documents whose writes in flight have an unknown outcome."),
 		alreadyThere:   newDesc("appends_repeated_total", "Appends acknowledged because they had taken effect before."),
 		markers:        newDesc("markers_taken_total", "Markers received in place of log entries."),
 		divergences:    newDesc("divergences_total", "Documents that differ between members that cover the same indexes."),
 		configChanges:  newDesc("config_changes_total", "Cluster configurations taken over."),
+		forwarded:      newDesc("forwarded_total", "Operations on documents that were sent to the hosts that lead."),
+		forwardServed:  newDesc("forward_served_total", "Operations of other hosts' callers that were done here."),
 	}
 }
 
 func (d *hostDescs) list() []desc {
 	return []desc{d.info, d.failed, d.draining, d.configVersion, d.configRejected, d.peersAlive, d.peerRoundTrip, d.members, d.leading,
-		d.serving, d.sick, d.leaderless, d.safeMode, d.leaderships, d.lostWith, d.catastrophes, d.alreadyThere, d.markers, d.divergences, d.configChanges}
+		d.serving, d.sick, d.leaderless, d.safeMode, d.leaderships, d.candidacies, d.lostWith, d.catastrophes, d.alreadyThere, d.markers, d.divergences, d.configChanges, d.forwarded, d.forwardServed}
 }
 
 type partitionDescs struct {
@@ -97,7 +100,7 @@ type raftDescs struct{ appendBytes, commandBytes, snapshotBytes desc }
 
 type linkDescs struct{ bytes, frames, connects, refused, full desc }
 
-type repairDescs struct{ requests, served, differences, documents, entries, imported, bytes, holes, errors desc }
+type repairDescs struct{ requests, served, differences, different, documents, entries, imported, bytes, spent, again, holes, errors, scrubbed, scrubbedBytes, damage desc }
 
 func newCollector(host Host, version string) *collector {
 	return &collector{host: host, version: version, host_: newHostDescs(), part: newPartitionDescs(),
@@ -126,15 +129,21 @@ func newCollector(host Host, version string) *collector {
 			full:     newDesc("link_queue_full_total", "Requests that found no room in a link's queue."),
 		},
 		repair: repairDescs{
-			requests:    newDesc("repair_requests_total", "Anti-entropy requests sent.", "call"),
-			served:      newDesc("repair_served_total", "Anti-entropy requests answered."),
-			differences: newDesc("repair_differences_total", "Comparisons at one index that found a difference."),
-			documents:   newDesc("repair_documents_total", "Documents imported."),
-			entries:     newDesc("repair_entries_total", "Deltas imported."),
-			imported:    newDesc("repair_imported_bytes_total", "Bytes of the bases and deltas that repair brought."),
-			bytes:       newDesc("repair_bytes_total", "Bytes on the wire of anti-entropy's requests and answers.", "direction"),
-			holes:       newDesc("repair_holes_closed_total", "Holes closed."),
-			errors:      newDesc("repair_errors_total", "Anti-entropy requests that failed."),
+			requests:      newDesc("repair_requests_total", "Anti-entropy requests sent.", "call"),
+			served:        newDesc("repair_served_total", "Anti-entropy requests answered."),
+			differences:   newDesc("repair_differences_total", "Comparisons at one index that found a difference."),
+			different:     newDesc("repair_buckets_different_total", "Buckets that differed between members that cover the same indexes, in each comparison."),
+			documents:     newDesc("repair_documents_total", "Documents imported."),
+			entries:       newDesc("repair_entries_total", "Deltas imported."),
+			imported:      newDesc("repair_imported_bytes_total", "Bytes of the bases and deltas that repair brought."),
+			bytes:         newDesc("repair_bytes_total", "Bytes on the wire of anti-entropy's requests and answers.", "direction"),
+			spent:         newDesc("repair_call_bytes_total", "Bytes of this host's anti-entropy requests and of the answers to them.", "call"),
+			again:         newDesc("repair_already_had_total", "Deltas that came although they were here."),
+			holes:         newDesc("repair_holes_closed_total", "Holes closed."),
+			scrubbed:      newDesc("scrub_buckets_total", "Buckets read and verified."),
+			scrubbedBytes: newDesc("scrub_bytes_total", "Bytes read and verified."),
+			damage:        newDesc("scrub_damaged_buckets_total", "Buckets found damaged, and healed since.", "what"),
+			errors:        newDesc("repair_errors_total", "Anti-entropy requests that failed."),
 		},
 	}
 }
@@ -144,7 +153,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	all := append(c.host_.list(), c.part.list()...)
 	all = append(all, c.op.seconds, c.op.errors, c.engine.syncs, c.engine.written, c.engine.entries, c.engine.disk, c.engine.hits, c.engine.misses,
 		c.raft.appendBytes, c.raft.commandBytes, c.raft.snapshotBytes, c.link.bytes, c.link.frames, c.link.connects, c.link.refused, c.link.full,
-		c.repair.requests, c.repair.served, c.repair.differences, c.repair.documents, c.repair.entries, c.repair.imported, c.repair.bytes, c.repair.holes, c.repair.errors)
+		c.repair.requests, c.repair.served, c.repair.differences, c.repair.different, c.repair.documents, c.repair.entries, c.repair.imported, c.repair.bytes, c.repair.spent, c.repair.again, c.repair.holes, c.repair.errors, c.repair.scrubbed, c.repair.scrubbedBytes, c.repair.damage)
 	for _, d := range all {
 		ch <- d
 	}
@@ -199,12 +208,15 @@ func (c *collector) collectHost(e emitter, s *adamant.Status, m *adamant.Metrics
 	e.gauge(d.leaderless, float64(t.Leaderless))
 	e.gauge(d.safeMode, float64(t.SafeMode))
 	e.counter(d.leaderships, m.Leaderships)
+	e.counter(d.candidacies, m.Candidacies)
 	e.counter(d.lostWith, m.LostWith)
 	e.counter(d.catastrophes, m.Catastrophes)
 	e.counter(d.alreadyThere, m.AlreadyThere)
 	e.counter(d.markers, m.MarkersTaken)
 	e.counter(d.divergences, m.Divergences)
 	e.counter(d.configChanges, m.ConfigChanges)
+	e.counter(d.forwarded, m.Forwarded)
+	e.counter(d.forwardServed, m.ForwardServed)
 }
 
 func (c *collector) collectPartition(e emitter, p *adamant.PartitionStatus) {
@@ -241,12 +253,21 @@ func (c *collector) collectRepair(e emitter, m *adamant.RepairMetrics) {
 	e.counter(d.requests, m.Pulls, "pull")
 	e.counter(d.served, m.Served)
 	e.counter(d.differences, m.Differences)
+	e.counter(d.different, m.BucketsDifferent)
 	e.counter(d.documents, m.DocumentsIn)
 	e.counter(d.entries, m.EntriesIn)
 	e.counter(d.imported, m.ImportedBytes)
 	e.both(d.bytes, m.BytesIn, m.BytesOut)
+	e.counter(d.spent, m.CompareBytes, "compare")
+	e.counter(d.spent, m.ListBytes, "list")
+	e.counter(d.spent, m.PullBytes, "pull")
+	e.counter(d.again, m.AlreadyHad)
 	e.counter(d.holes, m.HolesClosed)
 	e.counter(d.errors, m.Errors)
+	e.counter(d.scrubbed, m.ScrubbedBuckets)
+	e.counter(d.scrubbedBytes, m.ScrubbedBytes)
+	e.counter(d.damage, m.DamageFound, "found")
+	e.counter(d.damage, m.DamageHealed, "healed")
 }
 
 // emitter sends metrics of one scrape.

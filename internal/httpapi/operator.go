@@ -23,20 +23,6 @@ func (s *Server) ready(*request) (any, error) {
 
 func (s *Server) status(*request) (any, error) { return s.host.Status(), nil }
 
-// routing answers the whole table, or one entry when a key is given.
-func (s *Server) routing(r *request) (any, error) {
-	if text := r.query.Get("key"); text != "" {
-		key, err := adamant.ParseKey(text)
-		if err != nil {
-			return nil, err
-		}
-		return s.host.Locate(key), nil
-	}
-	return struct {
-		Partitions []adamant.Location `json:"partitions"`
-	}{s.host.Routing()}, nil
-}
-
 func (s *Server) transfer(r *request) (any, error) {
 	id, err := r.partition()
 	if err != nil {
@@ -49,6 +35,29 @@ func (s *Server) transfer(r *request) (any, error) {
 	return nil, s.host.Transfer(r.Context(), id, req.Host)
 }
 
+// member is the state of this host's member of the partition of the route.
+func (s *Server) member(r *request) (adamant.PartitionStatus, string, error) {
+	id, err := r.partition()
+	if err != nil {
+		return adamant.PartitionStatus{}, "", err
+	}
+	st := s.host.Status()
+	for i := range st.Partitions {
+		if st.Partitions[i].ID == id {
+			return st.Partitions[i], st.Host, nil
+		}
+	}
+	return adamant.PartitionStatus{}, "", badRequest(http.StatusNotFound, "host %s is not a member of partition %d", st.Host, id)
+}
+
+func (s *Server) showSafeMode(r *request) (any, error) {
+	p, host, err := s.member(r)
+	if err != nil {
+		return nil, err
+	}
+	return SafeMode{Host: host, Partition: p.ID, Reason: p.SafeMode, Divergences: p.Divergences, Restoring: p.Restoring}, nil
+}
+
 func (s *Server) safeMode(r *request) (any, error) {
 	id, err := r.partition()
 	if err != nil {
@@ -58,13 +67,42 @@ func (s *Server) safeMode(r *request) (any, error) {
 	if err := r.body(&req); err != nil {
 		return nil, err
 	}
-	st := s.host.Status()
-	for i := range st.Partitions {
-		if st.Partitions[i].ID == id {
-			return nil, s.host.SetSafeMode(id, req.Reason)
-		}
+	if _, _, err := s.member(r); err != nil {
+		return nil, err
 	}
-	return nil, badRequest(http.StatusNotFound, "host %s is not a member of partition %d", st.Host, id)
+	return nil, s.host.SetSafeMode(id, req.Reason)
+}
+
+func (s *Server) clearSafeMode(r *request) (any, error) {
+	p, _, err := s.member(r)
+	if err != nil {
+		return nil, err
+	}
+	var req clearRequest
+	if err := r.body(&req); err != nil {
+		return nil, err
+	}
+	waiting, err := s.host.ClearSafeMode(r.Context(), p.ID, req.Keep)
+	if err != nil {
+		return nil, err
+	}
+	return clearAnswer{Waiting: waiting}, nil
+}
+
+func (s *Server) versions(r *request) (any, error) {
+	p, _, err := s.member(r)
+	if err != nil {
+		return nil, err
+	}
+	key, err := adamant.ParseKey(r.query.Get("key"))
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.host.Compare(r.Context(), p.ID, key)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // drain goes on after the client has gone, within its deadline: half a drain helps nobody.

@@ -33,20 +33,25 @@ func (s *Server) routes(metrics http.Handler) http.Handler {
 	mux.Handle("GET /metrics", metrics)
 
 	const document = "/v1/documents/{space}/{key}"
-	mux.Handle("GET /v1/routing", s.work(s.routing, "key"))
-	mux.Handle("GET "+document, s.work(s.get, "consistency"))
-	mux.Handle("POST "+document, s.work(s.create))
-	mux.Handle("DELETE "+document, s.work(s.delete))
-	mux.Handle("GET "+document+"/headpatch", s.work(s.headPatch, "consistency", "after"))
-	mux.Handle("GET "+document+"/rewind", s.work(s.rewind, "consistency", "to"))
-	mux.Handle("POST "+document+"/append", s.work(s.append))
-	mux.Handle("POST "+document+"/compact", s.work(s.compact))
-	mux.Handle("POST "+document+"/replace", s.work(s.replace))
+	mux.Handle("GET /v1/routing", s.routing())
+	mux.Handle("GET /v1/routing/stream", s.watch(s.routingStream, "after"))
+	mux.Handle("GET "+document, s.work(s.get, "consistency", "forward"))
+	mux.Handle("POST "+document, s.work(s.create, "forward"))
+	mux.Handle("DELETE "+document, s.work(s.delete, "forward"))
+	mux.Handle("GET "+document+"/headpatch", s.work(s.headPatch, "consistency", "forward", "after"))
+	mux.Handle("GET "+document+"/rewind", s.work(s.rewind, "consistency", "forward", "to"))
+	mux.Handle("POST "+document+"/append", s.work(s.append, "forward"))
+	mux.Handle("POST "+document+"/compact", s.work(s.compact, "forward"))
+	mux.Handle("POST "+document+"/replace", s.work(s.replace, "forward"))
 	mux.Handle("GET "+document+"/log", s.stream(s.log, "consistency"))
 	mux.Handle("GET /v1/inventory", s.stream(s.inventory, "consistency", "space", "partition"))
+	mux.Handle("GET /v1/history", s.stream(s.history, "partition", "since", "wait"))
 
 	mux.Handle("POST /v1/partitions/{id}/transfer", s.work(s.transfer))
+	mux.Handle("GET /v1/partitions/{id}/safemode", s.work(s.showSafeMode))
 	mux.Handle("POST /v1/partitions/{id}/safemode", s.work(s.safeMode))
+	mux.Handle("POST /v1/partitions/{id}/safemode/clear", s.work(s.clearSafeMode))
+	mux.Handle("GET /v1/partitions/{id}/versions", s.work(s.versions, "key"))
 	mux.Handle("POST /v1/drain", s.work(s.drain))
 	return s.known(mux)
 }
@@ -91,7 +96,7 @@ func (s *Server) answer(do action) http.Handler {
 // work wraps an action that counts as a request at work: it takes a slot, knows its parameters, and has a deadline.
 func (s *Server) work(do action, parameters ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		req, done, err := s.begin(w, r, true, parameters)
+		req, done, err := s.begin(w, r, s.slots, true, parameters)
 		if err != nil {
 			s.fail(w, err)
 			return
@@ -102,8 +107,8 @@ func (s *Server) work(do action, parameters ...string) http.Handler {
 	})
 }
 
-// begin checks the parameters, takes a slot and sets the deadline. done releases both.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, deadline bool, parameters []string) (*request, func(), error) {
+// begin checks the parameters, takes one of the slots and sets the deadline. done releases both.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, slots chan struct{}, deadline bool, parameters []string) (*request, func(), error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, nil, badRequest(http.StatusBadRequest, "query: %v", err)
@@ -121,20 +126,36 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, deadline bool, pa
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := req.forward(); err != nil {
+		return nil, nil, err
+	}
 	select {
-	case s.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
 		w.Header().Set("Retry-After", "1")
 		return nil, nil, &Error{Kind: KindBusy, Message: "too many requests at work", status: http.StatusServiceUnavailable}
 	}
 	if !deadline {
-		return req, func() { <-s.slots }, nil
+		return req, func() { <-slots }, nil
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	ctx, cancel := context.WithTimeout(req.Context(), timeout)
 	req.Request = r.WithContext(ctx)
 	r.Body = http.MaxBytesReader(w, r.Body, s.o.MaxBody)
 	req.Body = r.Body
-	return req, func() { cancel(); <-s.slots }, nil
+	return req, func() { cancel(); <-slots }, nil
+}
+
+// forward is the parameter that overrides the host's own choice whether to send operations to the leader.
+func (r *request) forward() error {
+	text := r.query.Get("forward")
+	if text == "" {
+		return nil
+	}
+	if text != "true" && text != "false" {
+		return badRequest(http.StatusBadRequest, "forward %q: want true or false", clip(text))
+	}
+	r.Request = r.WithContext(adamant.Forwarding(r.Context(), text == "true"))
+	return nil
 }
 
 func (r *request) timeout() (time.Duration, error) {
@@ -175,6 +196,20 @@ func (r *request) readOptions() ([]adamant.ReadOption, error) {
 		return nil, badRequest(http.StatusBadRequest, "%v", err)
 	}
 	return []adamant.ReadOption{adamant.WithConsistency(c)}, nil
+}
+
+// partitionParameter is an optional parameter that is a partition's number; nil without it.
+func (r *request) partitionParameter() (*uint32, error) {
+	text := r.query.Get("partition")
+	if text == "" {
+		return nil, nil
+	}
+	id, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return nil, badRequest(http.StatusBadRequest, "partition %q is not a number", clip(text))
+	}
+	id32 := uint32(id)
+	return &id32, nil
 }
 
 // seq is a required parameter that is a sequence number.

@@ -19,11 +19,16 @@ type Options struct {
 	MaxBody int64
 	// MaxRequests bounds the requests at work; health, readiness, status and metrics do not count. Default 256.
 	MaxRequests int
+	// MaxWatchers bounds the requests that wait for the routing table to change. Default 256.
+	MaxWatchers int
 	// Timeout is the deadline of an operation whose request names none; MaxTimeout is the longest one may name.
 	// Defaults 10 s and 60 s.
 	Timeout, MaxTimeout time.Duration
 	// Stall is for how long a client may keep a stream from progressing. Default 30 s.
 	Stall time.Duration
+	// KeepAlive is after how long without news a stream of the routing table has a line without any. Less than Stall. Default
+	// 10 s.
+	KeepAlive time.Duration
 	// Grace is for how long requests at work may go on after the shutdown began. Default 10 s.
 	Grace time.Duration
 	// Version is shown in the metrics.
@@ -43,9 +48,13 @@ func (o Options) withDefaults() Options {
 	if o.MaxRequests <= 0 {
 		o.MaxRequests = 256
 	}
+	if o.MaxWatchers <= 0 {
+		o.MaxWatchers = 256
+	}
 	duration(&o.Timeout, 10*time.Second)
 	duration(&o.MaxTimeout, time.Minute)
 	duration(&o.Stall, 30*time.Second)
+	duration(&o.KeepAlive, min(10*time.Second, o.Stall/2))
 	duration(&o.Grace, 10*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -59,12 +68,17 @@ type Server struct {
 	o       Options
 	slots   chan struct{} // a token per request at work
 	handler http.Handler
+
+	watchers chan struct{}   // a token per request that waits for the routing table to change
+	stopping context.Context // ends when the shutdown begins
+	stop     context.CancelFunc
 }
 
 // New returns a server for a host. It listens nowhere yet.
 func New(host Host, options Options) *Server {
 	s := &Server{host: host, o: options.withDefaults()}
-	s.slots = make(chan struct{}, s.o.MaxRequests)
+	s.slots, s.watchers = make(chan struct{}, s.o.MaxRequests), make(chan struct{}, s.o.MaxWatchers)
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newCollector(host, s.o.Version))
 	s.handler = s.guard(s.routes(promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry})))
@@ -91,11 +105,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
+	defer s.stop()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("HTTP endpoint: %w", err)
 	case <-ctx.Done():
 	}
+	s.stop()
 	grace, stop := context.WithTimeout(context.Background(), s.o.Grace)
 	defer stop()
 	err := server.Shutdown(grace)

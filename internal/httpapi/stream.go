@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"iter"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/adamantdb/adamant"
@@ -24,7 +23,7 @@ func (s *Server) log(r *request) (iter.Seq2[any, error], error) {
 		return nil, err
 	}
 	return mapped(s.host.Log(r.Context(), key, opts...), func(e adamant.LogEntry) any {
-		return LogEntry{Index: e.Index, Term: e.Term, Chain: e.Chain.String(), Delta: Delta(e.Delta)}
+		return LogEntry{Index: e.Index, Term: e.Term, Chain: e.Chain.String(), Delta: Delta(e.Delta), Staleness: e.Staleness}
 	}), nil
 }
 
@@ -33,17 +32,14 @@ func (s *Server) inventory(r *request) (iter.Seq2[any, error], error) {
 	if err != nil {
 		return nil, err
 	}
-	scope := adamant.Scope{Space: r.query.Get("space")}
-	if text := r.query.Get("partition"); text != "" {
-		id, err := strconv.ParseUint(text, 10, 32)
-		if err != nil {
-			return nil, badRequest(http.StatusBadRequest, "partition %q is not a number", clip(text))
-		}
-		id32 := uint32(id)
-		scope.Partition = &id32
+	partition, err := r.partitionParameter()
+	if err != nil {
+		return nil, err
 	}
+	scope := adamant.Scope{Space: r.query.Get("space"), Partition: partition}
 	return mapped(s.host.Inventory(r.Context(), scope, opts...), func(i adamant.Info) any {
-		return Info{Space: i.Key.Space, Key: i.Key.Key, Head: i.Head, Bytes: i.Bytes, Entries: i.Entries, LastIndex: i.LastIndex, Generation: i.Generation}
+		return Info{Space: i.Key.Space, Key: i.Key.Key, Head: i.Head, Bytes: i.Bytes, Entries: i.Entries, LastIndex: i.LastIndex, Generation: i.Generation,
+			Staleness: i.Staleness}
 	}), nil
 }
 
@@ -65,7 +61,7 @@ func mapped[T any](seq iter.Seq2[T, error], f func(T) any) iter.Seq2[any, error]
 // line, an object with the key "error", because the status is sent already.
 func (s *Server) stream(do lines, parameters ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		req, done, err := s.begin(w, r, false, parameters)
+		req, done, err := s.begin(w, r, s.slots, false, parameters)
 		if err != nil {
 			s.fail(w, err)
 			return
@@ -76,8 +72,7 @@ func (s *Server) stream(do lines, parameters ...string) http.Handler {
 			s.fail(w, err)
 			return
 		}
-		out := &lineWriter{w: w, control: http.NewResponseController(w), stall: s.o.Stall}
-		out.buffer = bufio.NewWriterSize(out, 64<<10)
+		out := newLineWriter(w, s.o.Stall)
 		for v, err := range seq {
 			if err != nil && !out.started {
 				s.fail(w, err)
@@ -101,6 +96,12 @@ type lineWriter struct {
 	stall   time.Duration
 	buffer  *bufio.Writer
 	started bool
+}
+
+func newLineWriter(w http.ResponseWriter, stall time.Duration) *lineWriter {
+	l := &lineWriter{w: w, control: http.NewResponseController(w), stall: stall}
+	l.buffer = bufio.NewWriterSize(l, 64<<10)
+	return l
 }
 
 func (l *lineWriter) start() {
@@ -128,6 +129,14 @@ func (l *lineWriter) Write(b []byte) (int, error) {
 	_ = l.control.SetWriteDeadline(time.Now().Add(l.stall))
 	_ = l.control.SetReadDeadline(time.Now().Add(2 * l.stall))
 	return l.w.Write(b)
+}
+
+// flush sends what was written so far.
+func (l *lineWriter) flush() error {
+	if err := l.buffer.Flush(); err != nil {
+		return err
+	}
+	return l.control.Flush()
 }
 
 func (l *lineWriter) end() {

@@ -97,6 +97,8 @@ type LogEntry struct {
 	Term  uint64 `json:"term"`
 	Chain string `json:"chain"` // after the delta, 32 hex digits
 	Delta Delta  `json:"delta"`
+
+	Staleness *adamant.Staleness `json:"staleness,omitempty"`
 }
 
 // Info is one line of an inventory.
@@ -108,6 +110,8 @@ type Info struct {
 	Entries    int64  `json:"entries"`
 	LastIndex  uint64 `json:"lastIndex"`
 	Generation uint64 `json:"generation"`
+
+	Staleness *adamant.Staleness `json:"staleness,omitempty"`
 }
 
 // Document is the answer to reading a document, a head patch or a rewind.
@@ -125,6 +129,20 @@ type Health struct {
 	Cluster     string `json:"cluster"`
 	OK          bool   `json:"ok"`
 	Reason      string `json:"reason,omitempty"` // why not
+}
+
+// SafeMode is the answer of GET /v1/partitions/ID/safemode.
+type SafeMode struct {
+	Host        string               `json:"host"`
+	Partition   uint32               `json:"partition"`
+	Reason      string               `json:"reason"` // "": not in safe mode
+	Divergences []adamant.Divergence `json:"divergences,omitempty"`
+	Restoring   string               `json:"restoring,omitempty"` // the host whose version this member takes over
+}
+
+// clearAnswer names the hosts that follow later.
+type clearAnswer struct {
+	Waiting []string `json:"waiting,omitempty"`
 }
 
 // appendRequest, compactRequest, ... are the bodies of the operations of their name.
@@ -174,6 +192,13 @@ func (r *safeModeRequest) UnmarshalJSON(data []byte) error {
 	if err == nil && !seen["reason"] {
 		return errors.New(`"reason" is missing; "" clears safe mode`)
 	}
+	return err
+}
+
+type clearRequest struct{ Keep string }
+
+func (r *clearRequest) UnmarshalJSON(data []byte) error {
+	_, err := decodeObject(data, map[string]any{"keep": &r.Keep})
 	return err
 }
 
