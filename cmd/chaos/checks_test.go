@@ -1,0 +1,146 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"testing"
+
+	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/internal/httpapi"
+)
+
+func testField(t *testing.T) *field {
+	t.Helper()
+	r, err := newRecord(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &field{record: r}
+}
+
+// merged is a document as the store shows it.
+func merged(d *document, after, head int64) map[string]json.RawMessage {
+	changes := map[string]json.RawMessage{}
+	for _, x := range d.deltas(after+1, head) {
+		var one struct{ Changes map[string]json.RawMessage }
+		if err := json.Unmarshal(x.Redo, &one); err != nil {
+			panic(err)
+		}
+		maps.Copy(changes, one.Changes)
+	}
+	return changes
+}
+
+func text(changes map[string]json.RawMessage) []byte {
+	b, err := json.Marshal(map[string]any{"changes": changes})
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// TestWhatReadersNotice: every way in which an answer can be wrong is a failure of its kind.
+func TestWhatReadersNotice(t *testing.T) {
+	d := &document{key: adamant.Key{Space: space, Key: "d"}, trace: madeUp(3), from: 100, limit: 50}
+	d.proposed.Store(12)
+	right := func(after, head int64) httpapi.Document {
+		return httpapi.Document{Head: head, JSON: text(merged(d, after, head))}
+	}
+	without := merged(d, 5, 10)
+	delete(without, "107")
+	other := merged(d, 5, 10)
+	other["107"] = other["108"]
+	for _, c := range []struct {
+		name string
+		s    sight
+		got  httpapi.Document
+		err  error
+		want string
+	}{
+		{"as acknowledged", sight{acked: 10, after: 5}, right(5, 10), nil, ""},
+		{"what was not acknowledged yet", sight{acked: 10, after: 5}, right(5, 12), nil, ""},
+		{"old", sight{acked: 10, after: 5}, right(5, 9), nil, "stale"},
+		{"old, and says so", sight{acked: 10, after: 5, stale: true}, right(5, 9), nil, ""},
+		{"old, by its error", sight{acked: 10, after: 10}, httpapi.Document{}, &adamant.FutureError{Seq: 10, Head: 9}, "stale"},
+		{"missing", sight{acked: 10, after: 5}, httpapi.Document{}, &adamant.NotFoundError{}, "stale"},
+		{"compacted", sight{acked: 10, after: 5}, httpapi.Document{}, &adamant.HorizonError{}, ""},
+		{"from the future", sight{acked: 10, after: 5}, right(5, 13), nil, "failure"},
+		{"one lost", sight{acked: 10, after: 5}, httpapi.Document{Head: 10, JSON: text(without)}, nil, "lost"},
+		{"one changed", sight{acked: 10, after: 5}, httpapi.Document{Head: 10, JSON: text(other)}, nil, "lost"},
+		{"one changed, in a stale read", sight{acked: 10, after: 5, stale: true}, httpapi.Document{Head: 10, JSON: text(other)}, nil, "lost"},
+		{"deleted, and back", sight{acked: 10, after: 5, deleted: true}, right(5, 10), nil, "resurrected"},
+		{"deleted, not everywhere", sight{acked: 10, after: 5, deleted: true, stale: true}, right(5, 10), nil, ""},
+	} {
+		f := testField(t)
+		f.compare(d, "h1", c.s, c.got, c.err)
+		got := ""
+		switch {
+		case f.stale.Load() > 0:
+			got = "stale"
+		case f.lost.Load() > 0:
+			got = "lost"
+		case f.resurrected.Load() > 0:
+			got = "resurrected"
+		case f.failed():
+			got = "failure"
+		}
+		if got != c.want || f.failed() != (c.want != "") {
+			t.Errorf("%s: %q, want %q: %v", c.name, got, c.want, f.failures)
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want verdict
+	}{
+		{nil, done},
+		{&adamant.NotLeaderError{}, refused},
+		{&adamant.UnavailableError{}, refused},
+		{&adamant.SafeModeError{}, refused},
+		{&httpapi.Error{Kind: httpapi.KindClosed}, refused},
+		{&httpapi.UnreachableError{Err: errors.New("refused")}, refused},
+		{&httpapi.UnreachableError{Err: context.DeadlineExceeded, Sent: true}, unknown},
+		{&adamant.AmbiguousError{}, unknown},
+		{&httpapi.Error{Kind: httpapi.KindInternal}, unknown},
+		{fmt.Errorf("append: %w", &adamant.SeqMismatchError{}), answered},
+		{&adamant.NotFoundError{}, answered},
+		{&httpapi.Error{Kind: httpapi.KindCorruption}, broken},
+		{errors.New("something else"), broken},
+	} {
+		if got := judge(c.err); got != c.want {
+			t.Errorf("%v: %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+// TestAlarms: a host whose log tells of a race or a panic fails the run.
+func TestAlarms(t *testing.T) {
+	f := testField(t)
+	f.o.Dir = t.TempDir()
+	h, err := newHost(f, "h1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range []string{"level=INFO msg=well\n", "level=INFO msg=well\nWARNING: DATA RACE\n", "panic: at the end"} {
+		if err := os.WriteFile(h.log(), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.failures = nil
+		if err := h.readLog(); err != nil || f.failed() != (i > 0) {
+			t.Errorf("%q: failed %t, %v", text, f.failed(), err)
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/internal/simdisk"
+)
+
+// aside stops a host and lets its disk be lost, once everything that is committed is held by the other voters: another copy of
+// something might be the only one, and the design promises no more. One step at a time does this. It returns nil when the
+// others are not so far in time, and the host goes on; else the machine, and done must be called.
+func (w *world) aside(s step) (m *machine, done func()) {
+	w.wiping <- struct{}{}
+	done = func() { <-w.wiping }
+	if other := w.mayBeDamaged(s.Hosts); other != "" {
+		w.note("no %s: the disk of %s may be damaged yet", s, other)
+		done()
+		return nil, nil
+	}
+	if err := w.settle(false, 5*time.Second); err != nil {
+		w.note("no %s: %v", s, err)
+		done()
+		return nil, nil
+	}
+	for _, m := range w.crash(0, s.Hosts...) {
+		err := w.othersHold(m)
+		for end := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(end); err = w.othersHold(m) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if err == nil {
+			return m, done
+		}
+		w.note("no %s: %v", s, err)
+		w.open(m)
+	}
+	done()
+	return nil, nil
+}
+
+// mayBeDamaged names another machine than those given whose disk was damaged so lately that not all of it was read since: what
+// is wrong there, or refused at its next start, would be the second copy that is lost.
+func (w *world) mayBeDamaged(hosts []string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Since(w.flipped) > 2*scrubWithin {
+		return ""
+	}
+	for name, m := range w.machines {
+		if m.damaged && !slices.Contains(hosts, name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// othersHold says which other voter of a host that is down does not hold everything that is committed. Nobody but the others can
+// commit anything meanwhile.
+func (w *world) othersHold(down *machine) error {
+	known := knowledge{committed: map[uint32]uint64{}, terms: map[uint32]uint64{}}
+	voters := w.voters(known)
+	states := w.states()
+	for id := range w.plan.Voters {
+		id, served := uint32(id), false
+		for host, incarnation := range voters[id] {
+			p, up := states[host+"@"+incarnation][id]
+			switch {
+			case host == down.name:
+			case !up:
+				return fmt.Errorf("partition %d: %s is down", id, host)
+			case len(lacking(p, known.committed[id])) > 0:
+				return fmt.Errorf("partition %d: %s lacks %s", id, host, lacking(p, known.committed[id]))
+			}
+			served = served || p.Serving && host != down.name
+		}
+		if !served {
+			return fmt.Errorf("partition %d is not served", id)
+		}
+	}
+	return nil
+}
+
+// wipe replaces a disk by an empty one.
+func (w *world) wipe(s step) {
+	m, done := w.aside(s)
+	if m == nil {
+		return
+	}
+	defer done()
+	w.replaceDisk(m)
+	time.Sleep(s.For)
+	w.open(m)
+	w.healed(15 * time.Second)
+}
+
+// replaceDisk gives a machine an empty one.
+func (w *world) replaceDisk(m *machine) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m.disk, m.damaged = simdisk.New(), false
+	w.lostDisks[m.incarnation] = true
+	w.note("%s has an empty disk", m.name)
+}
+
+// flip inverts bits of a host's files. A host that can not be opened any more gets an empty disk: its operator sees the error.
+func (w *world) flip(s step) {
+	m, done := w.aside(s)
+	if m == nil {
+		return
+	}
+	defer done()
+	if s.N > 0 {
+		w.invert(m, s.N, "")
+		time.Sleep(s.For / 4)
+	}
+	w.open(m)
+	if s.N < 0 { // tables only: what is written ahead is read by nobody before the next start
+		w.invert(m, -s.N, ".sst")
+		time.Sleep(s.For)
+	}
+	if w.healed(15*time.Second) || !w.hasNone(m) {
+		return
+	}
+	for _, m := range w.crash(0, m.name) { // its operator sees that a member can not be opened
+		w.replaceDisk(m)
+		w.open(m)
+	}
+	w.healed(15 * time.Second)
+}
+
+// hasNone reports whether a host is up with a member that does not run.
+func (w *world) hasNone(m *machine) bool {
+	h, _ := w.up(m)
+	return h != nil && slices.ContainsFunc(h.Status().Partitions, func(p adamant.PartitionStatus) bool { return p.Role == adamant.RoleNone })
+}
+
+func (w *world) invert(m *machine, bits int, in string) {
+	w.mu.Lock()
+	rng, d := rand.New(rand.NewPCG(w.rng.Uint64(), 4)), m.disk
+	m.damaged, w.flipped = true, time.Now()
+	w.mu.Unlock()
+	for range bits {
+		where, err := d.Flip(rng, in)
+		if err != nil {
+			w.complain("%s: %v", m.name, err)
+		}
+		w.note("%s: %s", m.name, where)
+	}
+}
+
+// healed waits until the cluster has nothing to heal any more, for some time; the end of the run says whether it took too long.
+func (w *world) healed(within time.Duration) bool {
+	err := w.settle(false, within)
+	if err != nil {
+		w.note("not healed yet: %v", err)
+	}
+	return err == nil
+}
+
+// restore puts back an old copy of a host's directory. It has forgotten what it has acknowledged since, so that this is survived
+// like a lost disk: once everything is on the others, too.
+func (w *world) restore(s step) {
+	m, done := w.aside(s)
+	if m == nil {
+		return
+	}
+	defer done()
+	w.mu.Lock()
+	old := w.backups[m.name]
+	if old.incarnation == m.incarnation { // the directory of a disk that was replaced is another server's, which was removed
+		m.disk = old.disk.Backup()
+		w.note("%s has an old copy of its directory", m.name)
+	}
+	w.mu.Unlock()
+	time.Sleep(s.For)
+	w.open(m)
+	w.healed(15 * time.Second)
+}
+
+// backup is a copy of a directory.
+type backup struct {
+	disk        *simdisk.Disk
+	incarnation string
+}
+
+// backUp copies every host's directory.
+func (w *world) backUp() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for n, m := range w.machines {
+		w.backups[n] = backup{m.disk.Backup(), m.incarnation}
+	}
+}
+
+// breakDisk arms a fault of a host's disk; what it stops is replaced by replaceFailed.
+func (w *world) breakDisk(s step) {
+	w.mu.Lock()
+	m := w.machines[s.Hosts[0]]
+	d, up := m.disk, m.host != nil
+	w.mu.Unlock()
+	if !up {
+		return // a Pebble that fails to open may panic on a goroutine of its own
+	}
+	// Only what Pebble writes ahead: what fails on a goroutine of its own blocks that for ever with a lock held (package store,
+	// failStop), and time would stand still.
+	where := []string{"/log/*.log", "/documents/*.log", "*.log"}[s.N%3]
+	switch s.Kind {
+	case failSync:
+		d.Arm(simdisk.FailSync, where)
+	case failIO:
+		d.Arm(simdisk.FailWrite, where)
+	case full:
+		d.Arm(simdisk.Full, where)
+	case failRead:
+		d.Arm(simdisk.FailRead, ".sst")
+	case slowDisk:
+		if *slowDisks {
+			d.Slow(time.Duration(s.N)*time.Millisecond, "")
+		}
+	}
+	time.Sleep(s.For)
+	w.mend(d)
+}
+
+// mend ends the faults of a disk.
+func (w *world) mend(d *simdisk.Disk) {
+	d.Mend()
+	if *slowDisks {
+		d.Slow(w.plan.Fsync, "")
+	}
+}
+
+// mayBeRefused reports whether a machine's disk was damaged.
+func (w *world) mayBeRefused(m *machine) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return m.damaged
+}

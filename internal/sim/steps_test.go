@@ -1,0 +1,247 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/internal/simnet"
+)
+
+// linkFault is what one step does to the network while it lasts.
+type linkFault struct {
+	alter  func(from, to string, f *simnet.Faults) (cut bool)
+	freeze string
+}
+
+// shapeNet gives the network the faults that are in force together.
+func (w *world) shapeNet() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	base := simnet.Faults{Delay: w.plan.Delay, Jitter: w.plan.Delay}
+	w.net.Set(w.plan.Hosts, func(from, to string) (simnet.Faults, bool) {
+		faults, cut := base, false
+		for f := range w.faults {
+			if f.alter != nil && f.alter(from, to, &faults) {
+				cut = true
+			}
+		}
+		return faults, cut
+	})
+	for _, h := range w.plan.Hosts {
+		frozen := false
+		for f := range w.faults {
+			frozen = frozen || f.freeze == h
+		}
+		if frozen {
+			w.net.Pause(h)
+		} else {
+			w.net.Resume(h)
+		}
+	}
+}
+
+// link has a fault in force for some time.
+func (w *world) link(lasts time.Duration, f *linkFault) {
+	set := func(on bool) {
+		w.mu.Lock()
+		if on {
+			w.faults[f] = true
+		} else {
+			delete(w.faults, f)
+		}
+		w.mu.Unlock()
+		w.shapeNet()
+	}
+	set(true)
+	time.Sleep(lasts)
+	set(false)
+}
+
+// cutting is a fault that blocks some paths.
+func cutting(blocked func(from, to string) bool) *linkFault {
+	return &linkFault{alter: func(from, to string, _ *simnet.Faults) bool { return blocked(from, to) }}
+}
+
+// run does one step at its time and undoes it.
+func (w *world) run(s step) {
+	time.Sleep(s.At)
+	w.note("+ %s", s)
+	w.do(s)
+	w.note("- %s", s)
+}
+
+func (w *world) do(s step) {
+	switch s.Kind {
+	case crash:
+		w.crashed(s)
+	case restart:
+		w.restart(s, func(*machine) {})
+	case split, oneWay, flap, slow, lossy, freeze:
+		w.breakLinks(s)
+	case wipe:
+		w.wipe(s)
+	case transfer:
+		w.transfer(s)
+	case members:
+		w.moveMember(s)
+	case badFile:
+		w.badFiles(s)
+	case failSync, failIO, full, failRead, slowDisk:
+		w.breakDisk(s)
+	case flip:
+		w.flip(s)
+	case restore:
+		w.restore(s)
+	case badSource, dying, deposed:
+		w.spoilRepair(s)
+	case stranger:
+		w.strange(s)
+	case staleFile:
+		w.staleFile(s)
+	case jump:
+		w.machines[s.Hosts[0]].clock.jump(time.Duration(s.N) * time.Millisecond)
+	default:
+		w.complain("no such step: %s", s)
+	}
+}
+
+// restart closes hosts and opens them again; meanwhile is called while they are closed.
+func (w *world) restart(s step, meanwhile func(*machine)) {
+	for m, h := range w.down(s.Hosts...) {
+		if err := h.Close(); err != nil && w.diskOf(m).Hits() == 0 {
+			w.complain("close %s: %v", m.name, err)
+		}
+		if w.diskOf(m).Hits() > 0 {
+			w.powerOff(m, 0) // an engine that failed goes on holding its directory
+		}
+		time.Sleep(s.For)
+		meanwhile(m)
+		w.open(m)
+	}
+}
+
+func (w *world) crashed(s step) {
+	for i, m := range w.crash(s.N, s.Hosts...) {
+		w.work.Go(func() {
+			time.Sleep(s.For + time.Duration(i)*s.For/4)
+			w.open(m)
+		})
+	}
+}
+
+func (w *world) breakLinks(s step) {
+	has := func(h string) bool { return slices.Contains(s.Hosts, h) }
+	switch s.Kind {
+	case split:
+		w.link(s.For, cutting(func(from, to string) bool { return has(from) != has(to) }))
+	case oneWay:
+		w.link(s.For, cutting(func(from, to string) bool { return from == s.Hosts[0] && to == s.Hosts[1] }))
+	case flap:
+		for left := s.For; left > 0; left -= 400 * time.Millisecond {
+			w.link(200*time.Millisecond, cutting(func(from, to string) bool { return has(from) != has(to) }))
+			time.Sleep(200 * time.Millisecond)
+		}
+	case slow:
+		w.link(s.For, &linkFault{alter: func(from, to string, f *simnet.Faults) bool {
+			if has(from) || has(to) {
+				f.BytesPerSec = s.N
+			}
+			return false
+		}})
+	case lossy:
+		w.link(s.For, &linkFault{alter: func(_, _ string, f *simnet.Faults) bool {
+			f.Loss, f.Duplicate, f.Reorder, f.Jitter = float64(s.N)/100, float64(s.N)/100, true, 4*f.Delay
+			return false
+		}})
+	case freeze:
+		w.link(s.For, &linkFault{freeze: s.Hosts[0]})
+	}
+}
+
+// transfer hands over to a host whatever it can take.
+func (w *world) transfer(s step) {
+	for _, h := range w.live() {
+		for _, p := range h.Status().Partitions {
+			if p.Role == adamant.RoleLeader {
+				ctx, cancel := within(s.For)
+				_ = h.Transfer(ctx, p.ID, s.Hosts[0]) // whatever becomes of it
+				cancel()
+			}
+		}
+	}
+}
+
+// moveMember gives a partition other voters; some hosts learn of it late.
+func (w *world) moveMember(s step) {
+	w.mu.Lock()
+	next := w.latest.Clone()
+	next.Version++
+	p := &next.Partitions[s.N]
+	p.Voters, p.Prefer = slices.Clone(s.Voters), s.Voters[0]
+	w.latest = next
+	w.mu.Unlock()
+	for _, h := range w.plan.Hosts {
+		if !slices.Contains(s.Hosts, h) {
+			w.give(h, next)
+		}
+	}
+	time.Sleep(s.For)
+	for _, h := range s.Hosts {
+		w.give(h, next)
+	}
+}
+
+// give has a machine's cluster file be c, unless it is newer.
+func (w *world) give(name string, c *config.Cluster) {
+	w.mu.Lock()
+	m := w.machines[name]
+	stale := m.held.Version >= c.Version
+	if !stale {
+		m.held = c
+	}
+	h := m.host
+	w.mu.Unlock()
+	if h == nil || stale {
+		return
+	}
+	if err := h.SetCluster(c); err != nil && h.Status().ConfigVersion < c.Version {
+		w.complain("%s refuses version %d: %v", name, c.Version, err)
+	}
+}
+
+// badFiles gives hosts what they must refuse: an older version with other members, and one without hosts.
+func (w *world) badFiles(s step) {
+	for _, name := range s.Hosts {
+		h, _ := w.up(w.machines[name])
+		if h == nil {
+			continue
+		}
+		old := w.plan.cluster()
+		old.Partitions[0].Voters = old.Partitions[0].Voters[:1]
+		empty := &config.Cluster{Name: "sim", Version: 1 << 30}
+		for _, bad := range []*config.Cluster{old, empty} {
+			if err := h.SetCluster(bad); err == nil {
+				w.complain("%s takes a bad configuration of version %d", name, bad.Version)
+			}
+		}
+	}
+}
+
+// staleFile restarts a host with a cluster file of long ago, as an operator who has put back an old copy: what the cluster has
+// decided since must not be undone by it.
+func (w *world) staleFile(s step) {
+	w.restart(s, func(m *machine) {
+		w.mu.Lock()
+		m.held = w.plan.cluster()
+		w.mu.Unlock()
+	})
+	time.Sleep(s.For)
+	w.mu.Lock()
+	latest := w.latest
+	w.mu.Unlock()
+	for _, h := range s.Hosts {
+		w.give(h, latest)
+	}
+}
