@@ -17,6 +17,9 @@ func TestMain(m *testing.M) {
 	if isCrew(os.Args) {
 		os.Exit(runCrew())
 	}
+	if isBurner(os.Args) {
+		os.Exit(runBurner())
+	}
 	os.Exit(m.Run())
 }
 
@@ -127,8 +130,11 @@ func TestWrongUsage(t *testing.T) {
 		"zero rounds":         {"write --rounds 0", "--rounds is 0"},
 		"writers without doc": {"write --writers 10 --documents 5", "at least one for each"},
 		"no writers at all":   {"write --writers 0 --documents 0 --size 0", "--writers is 0"},
-		"a pause":             {"failover --kill pause", `"9" (SIGKILL) or "stop"`},
-		"isolation, compared": {"failover --compare kill=9,isolate", "not by \"isolate\""},
+		"a pause of all":      {"failover --kill pause --processes=false", "all hosts would stand still"},
+		"a short pause":       {"failover --kill pause --for 1ms", "--for is 1ms"},
+		"thinks too fast":     {"quiet --think 1us", "--think is 1µs"},
+		"bored readers":       {"failover --read 1h", "--read is 1h"},
+		"by magic, compared":  {"failover --compare kill=9,magic", "not by \"magic\""},
 		"nobody takes over":   {"failover --voters 1", "at least 3"},
 		"too many are busy":   {"write --partitions 2 --busy 3", "--busy is 3"},
 		"no deltas":           {"write --deltas 0", "--deltas is 0"},
@@ -140,6 +146,10 @@ func TestWrongUsage(t *testing.T) {
 		"less than nothing":   {"repair --missing -5%", "--missing"},
 		"half of one delta":   {"repair --deltas 1 --missing 5 --kind stale", "at least 2"},
 		"a broken kind":       {"repair --kind broken", "want missing or stale or mixed"},
+		"no source":           {"repair --sources 0", "want 1 to 7"},
+		"a distant planet":    {"repair --rtt 10s", "--rtt is 10s"},
+		"a part of a design":  {"repair --design --missing 5%", "empty host"},
+		"all is one":          {"healthy --hosts 1 --voters 1", "at least 3"},
 		"repair takes time":   {"repair --duration 3s", "duration"},
 		"scale of what":       {"scale --of everything", "want write or idle"},
 	} {

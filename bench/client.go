@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/internal/lincheck"
 )
 
 // clients are writers that live apart from all hosts and outlive any of them: one for each partition. Each knows the hosts
@@ -18,19 +19,30 @@ type clients struct {
 	lines map[string]line
 	list  []*client
 
-	mu   sync.Mutex
-	gone string // the host that was taken away, "" so far
+	base       context.Context // of everything that is asked
+	giveUp     context.CancelFunc
+	begun      time.Time
+	unanswered sync.WaitGroup // attempts, those that were given up included
+
+	mu      sync.Mutex
+	gone    string // the host that was taken away, "" so far
+	back    string // the host that was taken away and is back since backAt
+	backAt  time.Time
+	unknown map[string]map[adamant.Key]bool // see unsure
 }
 
 // client writes one document, one delta after the other. Only its own goroutine uses it, but for what mu guards.
 type client struct {
-	all    *clients
-	key    adamant.Key
-	voters []string
-	host   string // leads the document, as far as is known
-	size   int
-	text   []byte
-	undo   []byte
+	all       *clients
+	key       adamant.Key
+	partition uint32
+	voters    []string
+	host      string // leads the document, as far as is known
+	asked     int    // counts the times another host was asked who leads
+	size      int
+	text      []byte
+	undo      []byte
+	seen      observed
 
 	mu    sync.Mutex
 	head  int64     // newest seq that was acknowledged
@@ -53,11 +65,12 @@ func (c cut) gap() time.Duration { return c.after.Sub(c.before) }
 
 // newClients makes one for each partition.
 func newClients(f *fleet, lines map[string]line, seed uint64) *clients {
-	all := &clients{lines: lines}
+	all := &clients{lines: lines, begun: time.Now()}
+	all.base, all.giveUp = context.WithCancel(context.Background())
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for i, n := range onePerPartition(f.cluster) {
+	for i, n := range onePerPartition(f.cluster, 1) {
 		p := f.cluster.Partitions[i]
-		c := &client{all: all, key: documentKey(n), voters: p.Voters, host: p.Voters[0], size: f.settings.Size, undo: []byte(payloadUndo)}
+		c := &client{all: all, key: documentKey(n), partition: p.ID, voters: p.Voters, host: p.Voters[0], size: f.settings.Size, undo: []byte(payloadUndo)}
 		for range c.size {
 			c.text = append(c.text, payloadLetters[rng.IntN(len(payloadLetters))])
 		}
@@ -73,7 +86,7 @@ func (c *client) delta(seq int64) adamant.Delta {
 	redo = strconv.AppendInt(redo, seq, 10)
 	redo = append(redo, ' ')
 	if fill := c.size - len(redo) - len(payloadTail) - len(payloadUndo); fill > 0 {
-		from := int(seq) % (len(c.text) - fill)
+		from := int(seq * int64(fill) % int64(len(c.text)-fill))
 		redo = append(redo, c.text[from:from+fill]...)
 	}
 	return adamant.Delta{SeqBegin: seq, SeqEnd: seq, Redo: append(redo, payloadTail...), Undo: c.undo}
@@ -105,7 +118,8 @@ func (all *clients) run(until context.Context, stop func(), think time.Duration)
 func (c *client) write(ctx context.Context, do requestKind) error {
 	seq := c.acknowledged() + 1
 	unsure := false
-	ask := func(r *request) { r.Do, r.Delta = do, c.delta(seq) }
+	delta, call := c.delta(seq), c.all.now()
+	ask := func(r *request) { r.Do, r.Delta = do, delta }
 	_, err := c.persist(ctx, ask, func(a reply) bool {
 		switch a.Code {
 		case codeBroken, adamant.CodeAmbiguous:
@@ -118,9 +132,18 @@ func (c *client) write(ctx context.Context, do requestKind) error {
 	if err != nil {
 		return err
 	}
-	c.acknowledge(seq, time.Now())
+	now := time.Now()
+	kind := lincheck.Append
+	if do == askCreate {
+		kind = lincheck.Create
+	}
+	c.seen.write(kind, seq, delta.Redo, call, int64(now.Sub(c.all.begun)))
+	c.acknowledge(seq, now)
 	return nil
 }
+
+// now is the present moment of what is observed.
+func (all *clients) now() int64 { return int64(time.Since(all.begun)) }
 
 // persist asks one host after the other until one does it.
 func (c *client) persist(ctx context.Context, fill func(*request), done func(reply) bool) (reply, error) {
@@ -129,7 +152,7 @@ func (c *client) persist(ctx context.Context, fill func(*request), done func(rep
 		gone := c.all.lost()
 		r := request{Key: c.key, Avoid: gone}
 		fill(&r)
-		a := c.all.lines[c.host].ask(ctx, r)
+		a := c.attempt(ctx, r)
 		if done(a) {
 			return a, nil
 		}
@@ -155,7 +178,7 @@ func (c *client) persist(ctx context.Context, fill func(*request), done func(rep
 
 // passing says whether another host, or the same one later, may do what this one refused.
 func passing(code int) bool {
-	return slices.Contains([]int{codeBroken, adamant.CodeNotLeader, adamant.CodeUnavailable, adamant.CodeAmbiguous, adamant.CodeClosed}, code)
+	return slices.Contains([]int{codeBroken, adamant.CodeNotLeader, adamant.CodeUnavailable, adamant.CodeAmbiguous, adamant.CodeClosed, adamant.CodeSafeMode}, code)
 }
 
 // next is the voter after the present host that is not known to be gone.
@@ -209,6 +232,13 @@ func (all *clients) lose(host string) {
 	}
 }
 
+// returned notes that the host that was taken away is back.
+func (all *clients) returned() {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.back, all.backAt, all.gone = all.gone, time.Now(), ""
+}
+
 // writes is how many were acknowledged so far.
 func (all *clients) writes() (n int64) {
 	for _, c := range all.list {
@@ -242,4 +272,8 @@ func (all *clients) cuts() (led []cut, over bool) {
 	return led, over
 }
 
-func (all *clients) close() error { return closeLines(all.lines) }
+func (all *clients) close() error {
+	all.giveUp()
+	all.unanswered.Wait()
+	return closeLines(all.lines)
+}

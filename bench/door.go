@@ -26,6 +26,10 @@ type request struct {
 	Key   adamant.Key
 	Delta adamant.Delta
 	Avoid string // a host that is gone: a leader of that name is none
+
+	After     int64               // of askHead: a seq that the caller has
+	Level     adamant.Consistency // of askHead
+	Partition uint32              // of askHead: the document's
 }
 
 type requestKind uint8
@@ -33,7 +37,9 @@ type requestKind uint8
 const (
 	askCreate requestKind = iota + 1
 	askAppend
-	askRead // everything a linearizable read finds of a document
+	askRead   // everything a linearizable read finds of a document
+	askHead   // its head and newest entry
+	askLocate // who leads, as far as this host knows
 )
 
 // reply is what came of a request.
@@ -41,8 +47,10 @@ type reply struct {
 	ID      uint64
 	Code    int // of the error, 0 for success
 	Text    string
-	Leader  string // another host that leads, with adamant.CodeNotLeader
+	Leader  string // another host that leads, with adamant.CodeNotLeader; any, of askLocate
 	Head    int64
+	Newest  string  // of askHead: the newest entry's id, "" if the caller has it
+	Epoch   uint64  // of askHead, by lease: in which it was served, 0 if another one began meanwhile
 	Entries []entry // of askRead
 }
 
@@ -62,7 +70,7 @@ const codeOther = -2
 const (
 	doorPatience = 100 * time.Millisecond
 	doorPoll     = 3 * time.Millisecond
-	askPatience  = 10 * time.Second // bounds one attempt of anything
+	askPatience  = 30 * time.Second // bounds one attempt of anything, also of what came while the host stood still
 )
 
 // at does what is asked at a host, as its own client would, but for one thing: when the host does not serve the
@@ -74,6 +82,9 @@ func (r *request) at(ctx context.Context, h *adamant.Host, name string) reply {
 	begun := time.Now()
 	for {
 		a := r.once(ctx, h)
+		if r.Do == askHead || r.Do == askLocate {
+			return a // a refusal is an answer
+		}
 		if a.Code != adamant.CodeNotLeader && a.Code != adamant.CodeUnavailable {
 			return a
 		}
@@ -103,6 +114,10 @@ func (r *request) once(ctx context.Context, h *adamant.Host) (a reply) {
 			}
 			a.Entries = append(a.Entries, entry{e.Delta.SeqBegin, e.Delta.SeqEnd, sumOf(e.Delta)})
 		}
+	case askHead:
+		err = r.readHead(ctx, h, &a)
+	case askLocate:
+		a.Leader = h.Locate(r.Key).Leader
 	default:
 		err = fmt.Errorf("unknown request %d", r.Do)
 	}
@@ -117,6 +132,34 @@ func (r *request) once(ctx context.Context, h *adamant.Host) (a reply) {
 		}
 	}
 	return a
+}
+
+// readHead reads what the caller lacks. All entries of a document set the same field, so that what is merged is the newest one.
+func (r *request) readHead(ctx context.Context, h *adamant.Host, a *reply) error {
+	var before adamant.Leadership
+	if r.Level == adamant.ReadLease {
+		var err error
+		if before, err = h.Lease(r.Partition); err != nil {
+			return err
+		}
+	}
+	d, err := h.HeadPatch(ctx, r.Key, r.After, adamant.WithConsistency(r.Level))
+	if after, failed := h.Lease(r.Partition); before.Epoch != 0 && failed == nil && after.Epoch == before.Epoch {
+		a.Epoch = before.Epoch
+	}
+	var future *adamant.FutureError
+	switch {
+	case errors.As(err, &future):
+		d.Head = future.Head // a finding
+	case errors.As(err, new(*adamant.NotFoundError)):
+		d.Head = 0
+	case err != nil:
+		return err
+	}
+	if a.Head = d.Head; d.Head > r.After {
+		a.Newest = entryID(d.JSON)
+	}
+	return nil
 }
 
 // sumOf tells deltas with different contents apart.

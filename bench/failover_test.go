@@ -34,6 +34,30 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// TestFailoverThatPasses: the host comes back, and is asked before it can know what happened.
+func TestFailoverThatPasses(t *testing.T) {
+	for name, args := range map[string][]string{
+		"a paused process": {"--kill", "pause"},
+		"cut off":          {"--kill", "isolate", "--processes=false"},
+		"not heard":        {"--kill", "isolate-out", "--processes=false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait most of the time
+			r := measured(t, slices.Concat([]string{"failover", "--hosts", "3", "--partitions", "3", "--think", "5ms", "--for", "1500ms", "--read", "50ms"}, args, brief)...)
+			for _, key := range []string{"p50Millis", "partitionsLed", "checkedWrites", "checkedReads"} {
+				if v, ok := r[key].(float64); !ok || v <= 0 {
+					t.Errorf("%s is %v", key, r[key])
+				}
+			}
+			for _, key := range []string{"lostWrites", "staleReads", "notLinearizable", "overlapMillis", "catastrophesMissing"} {
+				if v, ok := r[key].(float64); !ok || v != 0 {
+					t.Errorf("%s is %v", key, r[key])
+				}
+			}
+		})
+	}
+}
+
 func TestFailoverTable(t *testing.T) {
 	args := append([]string{"failover", "--hosts", "3", "--partitions", "2", "--processes=false", "--rounds", "2", "--compare", "kill=9,stop", "--dir", t.TempDir()}, brief...)
 	status, out, errs := bench(t, args...)

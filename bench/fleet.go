@@ -12,7 +12,7 @@ import (
 
 	"github.com/adamantdb/adamant"
 	"github.com/adamantdb/adamant/config"
-	"github.com/adamantdb/adamant/internal/loopback"
+	"github.com/adamantdb/adamant/internal/faultproxy"
 )
 
 // fleet is a trial's cluster: crews that run its hosts and writers.
@@ -20,8 +20,9 @@ type fleet struct {
 	settings settings
 	cluster  *config.Cluster
 	crews    []crew
-	orders   []openOrder    // one for each of them
-	byHost   map[string]int // which crew runs a host
+	orders   []openOrder     // one for each of them
+	byHost   map[string]int  // which crew runs a host
+	net      *faultproxy.Net // between the hosts, nil for none
 }
 
 // openPatience is how long a cluster may take until every partition is led. Crews in other processes bound it themselves:
@@ -31,12 +32,17 @@ const openPatience = 5 * time.Minute
 // plan makes a cluster for an empty directory, and its crews, which do not run it yet.
 func plan(t trial) (*fleet, error) {
 	file := filepath.Join(t.dir, "cluster.json")
-	c, err := loopback.Plan(loopback.Spec{Name: "bench", Hosts: t.settings.Hosts, Partitions: t.settings.Partitions, Voters: t.settings.Voters}, file)
+	c, err := t.shape(file)
 	if err != nil {
 		return nil, err
 	}
 	f := &fleet{settings: t.settings, cluster: c, byHost: map[string]int{}}
-	base := openOrder{ClusterFile: file, Dir: t.dir, Log: t.settings.Log, Procs: t.settings.Procs, Forget: t.settings.load == loadFill}
+	files, err := f.distance(t)
+	if err != nil {
+		return nil, err
+	}
+	base := openOrder{ClusterFile: file, ClusterFiles: files, Dir: t.dir, Log: t.settings.Log, Procs: t.settings.Procs,
+		Forget: t.settings.load == loadFill, Throttle: t.settings.Throttle}
 	if !t.settings.Processes {
 		base.Hosts = c.HostNames()
 		f.crews, f.orders = append(f.crews, &site{}), append(f.orders, base)
@@ -77,7 +83,11 @@ func (f *fleet) all(ctx context.Context, orders func(i int) order) ([]answer, er
 }
 
 func (f *fleet) close() error {
-	return each(f.crews, func(_ int, c crew) error { return c.close() })
+	err := each(f.crews, func(_ int, c crew) error { return c.close() })
+	if f.net != nil {
+		err = errors.Join(err, f.net.Close())
+	}
+	return err
 }
 
 // prepare makes the writers and their documents, each at the crew that runs the leader of its partition.
@@ -137,6 +147,22 @@ func (f *fleet) usage(ctx context.Context) (usage, error) {
 		sum = sum.add(a.Usage)
 	}
 	return sum, nil
+}
+
+// usages are the counters of each crew that is left, by its number.
+func (f *fleet) usages(ctx context.Context) (map[int]usage, error) {
+	out := map[int]usage{}
+	for i, c := range f.crews {
+		if p, ok := c.(*process); ok && p.killed {
+			continue
+		}
+		a, err := c.do(ctx, order{Do: doUsage})
+		if err != nil {
+			return nil, err
+		}
+		out[i] = a.Usage
+	}
+	return out, nil
 }
 
 // memory sums what all crews hold.

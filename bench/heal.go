@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/adamantdb/adamant"
@@ -22,24 +24,25 @@ type memberState struct {
 	Documents int64
 	Bytes     int64 // of deltas and snapshots
 	Root      string
+	SafeMode  string // why the partition is in safe mode there, "" when it is not
+	Moving    bool   // it leads, and the members are not yet those of the cluster file
 }
 
 // healReport is what a host's counters say of its repair. They count from its opening.
 type healReport struct {
-	Total     time.Duration // from the opening until all members were complete
-	Pulling   time.Duration // from the last look before anything was pulled
-	Discovery uint64        // bytes on the wire until that look
-	Repair    adamant.RepairMetrics
-	Links     adamant.LinkMetrics
+	Complete bool          // else it has imported as much as was waited for
+	Total    time.Duration // from the opening until then
+	Pulling  time.Duration // from the last look before anything was pulled
+	Repair   adamant.RepairMetrics
+	Peak     uint64 // bytes of memory at the most, beyond those of the opened host
 }
 
-// census is what a host finds when it reads what it has.
-type census struct{ Documents, Heads, Entries int64 }
-
-// How often, and for how long, a host that comes back is looked at.
+// How often, and for how long, a host that comes back is looked at. Its status, which costs more than its counters, is
+// asked for when they say that a hole was closed, and otherwise seldom.
 const (
 	healPoll     = 2 * time.Millisecond
-	healPatience = 30 * time.Minute
+	statusPoll   = 250 * time.Millisecond
+	healPatience = 2 * time.Hour
 )
 
 func (s *site) members() []memberState {
@@ -49,43 +52,63 @@ func (s *site) members() []memberState {
 		for i := range status.Partitions {
 			p := &status.Partitions[i]
 			list = append(list, memberState{Host: name, Partition: p.ID, Complete: p.Complete, Commit: p.Commit, Applied: p.Applied,
-				Documents: p.Documents, Bytes: p.Bytes, Root: p.Root})
+				Documents: p.Documents, Bytes: p.Bytes, Root: p.Root, SafeMode: p.SafeMode,
+				Moving: p.Role == adamant.RoleLeader && slices.ContainsFunc(p.Members, func(m adamant.MemberStatus) bool { return m.State != "" })})
 		}
 	}
 	return list
 }
 
-// heal opens a host and watches its repair: until every member is complete and has applied what the others had.
-func (s *site) heal(ctx context.Context, o openOrder, applied indexes) (r healReport, err error) {
+// reopen opens a host that does not run.
+func (s *site) reopen(o openOrder) (*adamant.Host, error) {
 	kind, err := adamant.ParseLogKind(o.Log)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	name := o.Hosts[0]
-	begun := time.Now()
 	h, err := adamant.Open(o.options(name, kind))
 	if err != nil {
-		return r, fmt.Errorf("host %s: %w", name, err)
+		return nil, fmt.Errorf("host %s: %w", name, err)
 	}
 	if s.hosts == nil {
 		s.hosts = map[string]*adamant.Host{}
 	}
 	s.hosts[name] = h
-	still := begun // nothing was pulled yet
+	return h, nil
+}
+
+// heal opens a host and watches its repair: until every member is complete and has applied what the others had, or until
+// it has imported so many bytes, 0 for no such bound.
+func (s *site) heal(ctx context.Context, o openOrder, applied indexes, until int64) (r healReport, err error) {
+	begun := time.Now()
+	h, err := s.reopen(o)
+	if err != nil {
+		return r, err
+	}
+	runtime.GC() // what it took to open is no part of what repair takes
+	peak := watchMemory()
+	defer func() { r.Peak = peak() }()
+	still := time.Now() // nothing was pulled yet
+	var asked time.Time
+	var closed uint64
 	for {
-		m := h.Metrics()
+		r.Repair = h.Metrics().Repair
 		now := time.Now()
-		if m.Repair.Pulls == 0 {
-			still, r.Discovery = now, m.Repair.BytesIn
+		if r.Repair.Pulls == 0 {
+			still = now
 		}
-		if healed(h.Status(), applied) {
-			m = h.Metrics()
-			r.Total, r.Pulling = time.Since(begun), time.Since(still)
-			r.Repair, r.Links = m.Repair, m.Links
+		r.Total, r.Pulling = now.Sub(begun), now.Sub(still)
+		if until > 0 && r.Repair.ImportedBytes >= uint64(until) {
 			return r, nil
 		}
-		if now.Sub(begun) > healPatience {
-			return r, fmt.Errorf("host %s is not healed after %v", name, healPatience)
+		if r.Repair.HolesClosed != closed || now.Sub(asked) > statusPoll {
+			asked, closed = now, r.Repair.HolesClosed
+			if r.Complete = healed(h.Status(), applied); r.Complete {
+				return r, nil
+			}
+		}
+		if r.Total > healPatience {
+			return r, fmt.Errorf("host %s is not healed after %v", o.Hosts[0], healPatience)
 		}
 		if err := pause(ctx, healPoll); err != nil {
 			return r, err
@@ -105,34 +128,20 @@ func healed(s adamant.Status, wanted indexes) bool {
 	return n == len(wanted)
 }
 
-// count reads every document and every delta that a host has itself.
-func (s *site) count(ctx context.Context, name string) (c census, err error) {
-	h := s.hosts[name]
-	if h == nil {
-		return c, fmt.Errorf("host %s does not run here", name)
+// repairs are the counters of each host's repair since it was opened.
+func (s *site) repairs() map[string]adamant.RepairMetrics {
+	all := map[string]adamant.RepairMetrics{}
+	for name, h := range s.hosts {
+		all[name] = h.Metrics().Repair
 	}
-	stale := adamant.WithConsistency(adamant.ReadStale)
-	for info, err := range h.Inventory(ctx, adamant.Scope{}, stale) {
-		if err != nil {
-			return c, err
-		}
-		c.Documents++
-		c.Heads += info.Head
-		for _, err := range h.Log(ctx, info.Key, stale) {
-			if err != nil {
-				return c, fmt.Errorf("document %s: %w", info.Key, err)
-			}
-			c.Entries++
-		}
-	}
-	return c, nil
+	return all
 }
 
 // churn creates each document and deletes it, so often that logs have forgotten what was before.
 func (s *site) churn(ctx context.Context, o prepareOrder) error {
 	return each(o.Documents, func(i int, p placed) error {
 		w := newWriter(s, i, o.Size, o.Seed)
-		for range 2 * forgetTrailing / (2 * churners) {
+		for range forgetTrailing { // two entries each
 			d := &document{key: documentKey(p.Number), host: p.Host}
 			if err := w.create(ctx, d); err != nil {
 				return err
@@ -152,5 +161,6 @@ func (s *site) churn(ctx context.Context, o prepareOrder) error {
 	})
 }
 
-// churners is how many documents of each partition are churned at the same time.
-const churners = 8
+// Documents that are churned are numbered from churnFirst. There is one for each partition: commands that come together would share
+// entries, and it is entries that logs forget.
+const churnFirst = 1 << 40

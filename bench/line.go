@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/gob"
+	"errors"
 	"net"
 	"sync"
 
@@ -97,8 +98,12 @@ func (w *wire) ask(ctx context.Context, r request) reply {
 	}
 }
 
+// close ends the line; one that broke is closed already.
 func (w *wire) close() error {
 	err := w.conn.Close()
 	w.read.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -31,6 +32,7 @@ type writer struct {
 	docs     []document
 	rng      *rand.Rand
 	payloads [][]byte // redos, used in turn
+	noise    []byte   // when it is set, deltas are pieces of it
 	undo     []byte
 	writes   uint64
 	retries  uint64
@@ -63,15 +65,30 @@ func newWriter(s *site, number, size int, seed uint64) *writer {
 
 // delta is the document's next one. The payloads are never changed.
 func (w *writer) delta(d *document) adamant.Delta {
-	redo := w.payloads[w.rng.IntN(len(w.payloads))]
-	return adamant.Delta{SeqBegin: d.head + 1, SeqEnd: d.head + 1, Redo: redo, Undo: w.undo}
+	redo, undo := w.payloads[w.rng.IntN(len(w.payloads))], w.undo
+	if w.noise != nil {
+		size := len(redo) + len(undo)
+		at := w.rng.IntN(len(w.noise) - size)
+		redo, undo = w.noise[at:at+len(redo)], w.noise[at+len(redo):at+size]
+	}
+	return adamant.Delta{SeqBegin: d.head + 1, SeqEnd: d.head + 1, Redo: redo, Undo: undo}
 }
+
+// noiseBytes is much more than a compressor remembers, so that it finds nothing that was there before.
+const noiseBytes = 8 << 20
 
 // prepare makes writers and creates their documents.
 func (s *site) prepare(ctx context.Context, o prepareOrder) error {
 	s.writers = nil
+	var noise []byte
+	if o.Noise {
+		noise = make([]byte, noiseBytes+o.Size)
+		_, _ = rand.NewChaCha8([32]byte(binary.LittleEndian.AppendUint64(make([]byte, 24), o.Seed))).Read(noise)
+	}
 	for i := range o.Writers {
-		s.writers = append(s.writers, newWriter(s, i, o.Size, o.Seed))
+		w := newWriter(s, i, o.Size, o.Seed)
+		w.noise = noise
+		s.writers = append(s.writers, w)
 	}
 	for i, p := range o.Documents {
 		if len(s.writers) == 0 {

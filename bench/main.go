@@ -11,6 +11,9 @@ func main() {
 	if isCrew(os.Args) {
 		os.Exit(runCrew())
 	}
+	if isBurner(os.Args) {
+		os.Exit(runBurner())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-ctx.Done()

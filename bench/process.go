@@ -26,6 +26,7 @@ type process struct {
 
 	mu     sync.Mutex // one order at a time
 	killed bool       // guarded by the caller: nobody gives it orders any more
+	still  bool       // the same
 }
 
 func startProcess() (*process, error) {
@@ -73,12 +74,28 @@ func (p *process) kill() error {
 	return p.cmd.Process.Kill()
 }
 
+// suspend keeps the process from running. Until it is resumed nobody may give it orders: they would not be answered.
+func (p *process) suspend() error {
+	p.still = true
+	return standStill(p.cmd.Process)
+}
+
+func (p *process) resume() error {
+	p.still = false
+	return goOn(p.cmd.Process)
+}
+
 // close ends the process by closing its input, after which it stops its hosts.
 func (p *process) close() error {
 	if p.killed {
 		_ = p.in.Close()
 		_ = p.cmd.Wait() // says that it was killed
 		return nil
+	}
+	if p.still { // after an error
+		if err := p.resume(); err != nil {
+			return errors.Join(err, p.in.Close(), p.cmd.Process.Kill(), p.cmd.Wait())
+		}
 	}
 	if err := p.in.Close(); err != nil {
 		return errors.Join(err, p.cmd.Process.Kill(), p.cmd.Wait())

@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/adamantdb/adamant/internal/baseline"
@@ -17,261 +16,241 @@ func repairWorkload() workload {
 		long: `repair fills a cluster, takes one host away, lets it lack documents, brings it back, and measures until all of its members
 are complete: by its own counters, which begin when it opens. With --missing all its directory is removed.
 Meanwhile the others write on, and delete what they wrote, until their logs have forgotten what it lacks, so that Raft can not
-bring it; logs are kept short for that. Rates are over the time since the first byte was pulled. The limit is the lesser of a sequential write with its sync and of a TCP stream on
-loopback, measured before the host comes back. At the end all hosts must hold the same, and the one that was repaired is read
-through.`,
+bring it; logs are kept short for that. Rates are over the time since the first byte was pulled. The limit is the lesser of a sequential
+write with its sync and of a TCP stream on loopback, measured before the host comes back. Bytes on the wire are those of repair's own
+requests and answers; discovery is what of them asked for sums and listings. At the end every document is read back on every host,
+and the run fails unless all hosts hold the same and it is what was written.
+
+Then the same is done again. With --load the other hosts are written to during another repair, at a fixed rate, as they were
+while all hosts were whole; latencies count from when a write was due. With --kills the host is killed in the middle of two more
+repairs, when it has 50 % and 99 %, and what is sent again is what the others sent beyond what they sent for the first one. There
+are no figures of a kill that came too late, because little was missing.
+
+With --design one bucket (512 documents of 1000 deltas of 64 bytes) and a part of one partition are repaired, and what the source
+design promises is printed beside it.`,
 		example: `  bench repair --docs 100000 --deltas 10 --delta-size 64
-  bench repair --missing 10 --docs 100000
-  bench repair --missing 5% --kind mixed --compare delta-size=64,4096`,
-		defaults: settings{load: loadFill, Hosts: 3, Partitions: 1, Voters: 3, Log: "pebble", Documents: 10_000, Deltas: 10, Size: 256,
-			Missing: missingAll, Kind: kindMissing},
+  bench repair --missing 10 --docs 131072 --kind stale
+  bench repair --docs 131072 --missing 10 --load 0 --kills=false
+  bench repair --compare sources=1,3 --rtt 5ms --rounds 5
+  bench repair --design --sources 4`,
+		defaults: settings{load: loadFill, Sources: 2, Hosts: 3, Partitions: 1, Voters: 3, Log: "pebble", Documents: 10_000, Deltas: 10, Size: 256,
+			Missing: missingAll, Kind: kindMissing, Load: 0.5, Calibrate: 3 * time.Second, Kills: true, Scale: 16},
 		protocol: protocol{untimed: true, rounds: 3, seed: 1},
 		flags:    repairFlags,
-		metrics: []metric{
-			{"bytesMissing", "MB missing", 1e-6}, {"bytesOnWire", "MB on the wire", 1e-6}, {"wireBytesPerByte", "wire bytes/byte", 1},
-			{"discoveryBytes", "bytes before pulling", 1}, {"documentsPulled", "documents pulled", 1}, {"entriesPulled", "entries pulled", 1},
-			{"entriesPerSecond", "entries/s", 1}, {"megabytesPerSecond", "MB/s", 1}, {"diskMegabytesPerSecond", "raw disk MB/s", 1},
-			{"loopbackMegabytesPerSecond", "raw loopback MB/s", 1}, {"fractionOfLimit", "fraction of limit", 1},
-			{"cpuSecondsPerGB", "CPU s/GB", 1}, {"pullMillis", "pulling ms", 1}, {"totalMillis", "open to complete ms", 1},
-		},
-		measure: measureRepair,
+		metrics:  append(repairMetrics(), designMetrics()...),
+		measure:  measureRepair,
 	}
 }
 
-// repairTrial is one repair of one host.
+func repairMetrics() []metric {
+	return []metric{
+		{"bytesMissing", "MB missing", 1e-6}, {"bytesOnWire", "MB on the wire", 1e-6}, {"wireBytesPerByte", "wire bytes/byte", 1},
+		{"discoveryBytes", "bytes of discovery", 1}, {"frameBytes", "bytes of frame headers", 1}, {"documentsPulled", "documents pulled", 1},
+		{"entriesPulled", "entries pulled", 1}, {"entriesAlreadyThere", "entries pulled in vain", 1},
+		{"entriesPerSecond", "entries/s", 1}, {"megabytesPerSecond", "MB/s", 1}, {"diskMegabytesPerSecond", "raw disk MB/s", 1},
+		{"loopbackMegabytesPerSecond", "raw loopback MB/s", 1}, {"fractionOfLimit", "fraction of limit", 1},
+		{"throttledFraction", "bytes/s pulled, of those configured", 1},
+		{"cpuSecondsPerGB", "CPU s/GB", 1}, {"peakExtraMemoryBytes", "MB of memory, at the most", 1.0 / (1 << 20)},
+		{"pullMillis", "pulling ms", 1}, {"totalMillis", "open to complete ms", 1},
+		{"foregroundWritesPerSecond", "foreground writes/s", 1},
+		{"foregroundP99BeforeMicros", "foreground p99 µs before", 1}, {"foregroundP99DuringMicros", "foreground p99 µs during", 1},
+		{"foregroundP99Ratio", "during/before", 1}, {"foregroundWritesDuring", "foreground writes during", 1},
+		{"megabytesPerSecondUnderLoad", "MB/s meanwhile", 1},
+		{"resentAfterKill50Bytes", "bytes sent again, killed at 50 %", 1}, {"resentAfterKill99Bytes", "bytes sent again, killed at 99 %", 1},
+		{"resentAfterKillBytes", "bytes sent again, the worse", 1}, {"resentAfterKillFraction", "of what was missing", 1},
+	}
+}
+
+// repairTrial is one cluster and the repairs of one of its hosts.
 type repairTrial struct {
 	trial
 	fleet  *fleet
-	victim string
+	victim string // the last host: see shape
+
+	want   census      // what all hosts must hold in the end, without a digest
+	lacked int         // times that the host was made to lack something
+	writes *foreground // nil without --load
 }
 
-func measureRepair(ctx context.Context, t trial) (figures, error) { return t.onCluster(ctx, t.rebuild) }
+func measureRepair(ctx context.Context, t trial) (figures, error) {
+	if t.settings.Design {
+		return t.design(ctx)
+	}
+	return t.onCluster(ctx, t.rebuild)
+}
 
-func (t trial) rebuild(ctx context.Context, f *fleet) (figures, error) {
+func (t trial) newRepair(f *fleet) *repairTrial {
 	names := f.cluster.HostNames()
-	r := &repairTrial{trial: t, fleet: f, victim: names[int(t.seed%uint64(len(names)))]}
-	missing, err := r.impair(ctx)
-	if err != nil {
+	return &repairTrial{trial: t, fleet: f, victim: names[len(names)-1]}
+}
+
+// rebuild measures one repair, and those of --kills.
+func (t trial) rebuild(ctx context.Context, f *fleet) (_ figures, err error) {
+	r := t.newRepair(f)
+	before, stale, absent := t.settings.split()
+	if err := r.make(ctx, before, stale); err != nil {
 		return nil, err
 	}
-	t.tell("measuring the limit", 0)
-	limit, err := baseline.MeasureBandwidths(t.dir)
-	if err != nil {
-		return nil, err
+	if t.settings.Load > 0 {
+		if r.writes, err = newForeground(ctx, r); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, r.writes.close()) }()
+		if err := r.writes.calibrate(ctx); err != nil {
+			return nil, err
+		}
 	}
-	t.tell("repairing", 0)
-	report, cpu, err := r.repair(ctx)
-	if err != nil {
-		return nil, err
+	out, clean, err := r.measure(ctx, stale, absent)
+	if err == nil && r.writes != nil {
+		err = r.underLoad(ctx, stale, absent, out)
 	}
-	t.tell("comparing", 0)
+	if err == nil && t.settings.Kills {
+		err = r.kills(ctx, stale, absent, clean, out)
+	}
+	return out, err
+}
+
+// repaired is what came of one repair.
+type repaired struct {
+	missing int64 // bytes
+	heal    healReport
+	served  uint64 // bytes that the other hosts sent for it
+	usage   usage
+}
+
+// measure lets the host lack something and measures its repair while nobody writes.
+func (r *repairTrial) measure(ctx context.Context, stale, absent []placed) (figures, *repaired, error) {
+	one := &repaired{}
+	var err error
+	if one.missing, err = r.lack(ctx, stale, absent); err != nil {
+		return nil, nil, err
+	}
+	r.tell("measuring the limit", 0)
+	limit, err := baseline.MeasureBandwidths(r.dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.tell("repairing", 0)
+	if err := r.repair(ctx, one); err != nil {
+		return nil, nil, err
+	}
 	if err := r.verify(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return repairFigures(missing, report, limit, cpu)
-}
-
-// impair fills the cluster and takes the host away, and with it what it is to lack. It returns how many bytes of deltas
-// the others have and it has not.
-func (r *repairTrial) impair(ctx context.Context) (missing int64, err error) {
-	before, stale, absent := r.settings.split()
-	r.tell("filling", 0)
-	if err := r.fill(ctx, before, r.settings.Deltas, r.seed); err != nil {
-		return 0, err
-	}
-	if err := r.fill(ctx, stale, r.settings.Deltas/2, r.seed+1); err != nil {
-		return 0, err
-	}
-	held, err := r.quiet(ctx)
+	out, err := repairFigures(one, limit)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
-	if err := r.fleet.lose(ctx, r.victim, killHard); err != nil {
-		return 0, err
+	if rate := r.settings.Throttle; rate > 0 {
+		out["throttledFraction"] = float64(one.heal.Repair.PullBytes) / one.heal.Pulling.Seconds() / float64(rate)
 	}
-	if err := r.fleet.replaceCrew(r.victim); err != nil {
-		return 0, err
-	}
-	if !r.settings.partial() {
-		if err := os.RemoveAll(filepath.Join(r.dir, r.victim)); err != nil {
-			return 0, err
-		}
-		return sum(held).Bytes, r.forget(ctx)
-	}
-	r.tell("writing what is missing", 0)
-	for i := range stale {
-		stale[i].Head = int64(r.settings.Deltas / 2)
-	}
-	if err := r.fill(ctx, stale, r.settings.Deltas, r.seed+2); err != nil {
-		return 0, err
-	}
-	if err := r.fill(ctx, absent, r.settings.Deltas, r.seed+3); err != nil {
-		return 0, err
-	}
-	if err := r.forget(ctx); err != nil {
-		return 0, err
-	}
-	now, err := r.quiet(ctx)
-	return sum(now).Bytes - sum(held).Bytes, err
+	return out, one, nil
 }
 
-// forget lets the logs of the hosts that are left forget what the other one missed.
-func (r *repairTrial) forget(ctx context.Context) error {
-	var list []placed
-	left := make([]int, len(r.fleet.cluster.Partitions))
-	for i := range left {
-		left[i] = churners
-	}
-	for n := r.settings.Documents; len(list) < len(left)*churners; n++ {
-		if i := r.fleet.cluster.Locate(documentKey(n).Hash()); left[i] > 0 {
-			left[i]--
-			list = append(list, placed{Number: n})
-		}
-	}
-	if err := r.fleet.spread(ctx, doChurn, list, prepareOrder{Size: minSize, Seed: r.seed}); err != nil {
+// underLoad repairs once more, while the other hosts are written to.
+func (r *repairTrial) underLoad(ctx context.Context, stale, absent []placed, out figures) error {
+	if _, err := r.lack(ctx, stale, absent); err != nil {
 		return err
 	}
-	return r.truncated(ctx)
-}
-
-// truncated waits until the hosts have made the markers that were due, which takes syncs of their documents. Whether the logs
-// then have forgotten what they should shows for certain when the host is back: its members must have holes.
-func (r *repairTrial) truncated(ctx context.Context) error {
-	const calm = 6
-	var syncs uint64
-	for same := 0; same < calm; same++ {
-		u, err := r.fleet.usage(ctx)
-		if err != nil {
-			return err
-		}
-		if u.DocumentSyncs != syncs {
-			syncs, same = u.DocumentSyncs, 0
-		}
-		if err := pause(ctx, forgetTick); err != nil {
-			return err
-		}
+	one := &repaired{}
+	r.tell("repairing under load", 0)
+	r.writes.start(ctx)
+	err := r.repair(ctx, one)
+	if err := errors.Join(err, r.writes.stop()); err != nil {
+		return err
 	}
-	return nil
+	if err := r.verify(ctx); err != nil {
+		return err
+	}
+	out["pullUnderLoadMillis"] = micros(one.heal.Pulling) / 1000
+	out["megabytesPerSecondUnderLoad"] = float64(one.heal.Repair.ImportedBytes) / 1e6 / one.heal.Pulling.Seconds()
+	return r.writes.figures(out)
 }
 
-func (r *repairTrial) fill(ctx context.Context, list []placed, deltas int, seed uint64) error {
-	return r.fleet.spread(ctx, doPrepare, list, prepareOrder{Size: r.settings.Size, Deltas: deltas, Seed: seed})
-}
-
-// repair brings the host back and returns what came of it, and the CPU time it took.
-func (r *repairTrial) repair(ctx context.Context) (healReport, usage, error) {
+// repair brings the host back and waits until it is whole.
+func (r *repairTrial) repair(ctx context.Context, one *repaired) error {
 	f := r.fleet
-	states, err := f.states(ctx)
+	wanted, err := f.applied(ctx)
 	if err != nil {
-		return healReport{}, usage{}, err
-	}
-	wanted := indexes{}
-	for id, list := range states {
-		for _, m := range list {
-			wanted[id] = max(wanted[id], m.Applied)
-		}
+		return err
 	}
 	before, err := f.usage(ctx)
 	if err != nil {
-		return healReport{}, usage{}, err
+		return err
 	}
-	i := f.byHost[r.victim]
-	o := f.orders[i]
-	o.Hosts = []string{r.victim}
-	a, err := f.crews[i].do(ctx, order{Do: doHeal, Open: o, Applied: wanted})
+	served, err := f.served(ctx, r.victim)
 	if err != nil {
-		return healReport{}, usage{}, err
+		return err
 	}
-	if got := a.Heal.Repair.HolesClosed; got < uint64(len(wanted)) {
-		return healReport{}, usage{}, fmt.Errorf("only %d of %s had holes: Raft brought the rest, which is no repair", got, quantity(len(wanted), "member"))
+	if one.heal, err = r.reopen(ctx, wanted, 0); err != nil {
+		return err
+	}
+	if got := one.heal.Repair.HolesClosed; got < uint64(len(wanted)) {
+		return fmt.Errorf("only %d of %s had holes: Raft brought the rest, which is no repair", got, quantity(len(wanted), "member"))
 	}
 	after, err := f.usage(ctx)
-	return a.Heal, after.since(before), err
+	if err != nil {
+		return err
+	}
+	one.usage = after.since(before)
+	now, err := f.served(ctx, r.victim)
+	one.served = now - served
+	return err
 }
 
-// verify finds out that all hosts hold the same, and that it is what was written.
+// reopen opens the host and watches its repair, to its end or until it has imported so many bytes.
+func (r *repairTrial) reopen(ctx context.Context, wanted indexes, until int64) (healReport, error) {
+	i := r.fleet.byHost[r.victim]
+	o := r.fleet.orders[i]
+	o.Hosts = []string{r.victim}
+	a, err := r.fleet.crews[i].do(ctx, order{Do: doHeal, Open: o, Applied: wanted, Until: until})
+	return a.Heal, err
+}
+
+// verify reads everything back everywhere: all hosts hold the same, and it is what was written.
 func (r *repairTrial) verify(ctx context.Context) error {
-	states, err := r.quiet(ctx)
+	r.tell("reading back", 0)
+	if _, err := r.quiet(ctx); err != nil {
+		return err
+	}
+	got, err := r.fleet.census(ctx)
 	if err != nil {
 		return err
 	}
-	want := int64(r.settings.Documents)
-	if got := sum(states).Documents; got != want {
-		return fmt.Errorf("%d documents on a complete host after the repair, want %d", got, want)
+	want := r.want
+	if r.writes != nil {
+		want = r.writes.addTo(want)
 	}
-	a, err := r.fleet.crews[r.fleet.byHost[r.victim]].do(ctx, order{Do: doCount, Host: r.victim})
-	if err != nil {
-		return err
-	}
-	deltas := want * int64(r.settings.Deltas)
-	if wanted := (census{want, deltas, deltas}); a.Count != wanted {
-		return fmt.Errorf("the repaired host was read as %+v, want %+v", a.Count, wanted)
+	if got.size() != want {
+		return fmt.Errorf("all hosts were read as %+v after the repair, want %+v", got.size(), want)
 	}
 	return nil
 }
 
-// quiet waits until the members of all hosts that run hold the same, and returns one of each.
-func (r *repairTrial) quiet(ctx context.Context) (map[uint32]memberState, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
-		states, err := r.fleet.states(ctx)
-		if err != nil {
-			return nil, err
-		}
-		same, differs := agreed(states)
-		if differs == nil && len(same) == len(r.fleet.cluster.Partitions) {
-			return same, nil
-		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return nil, fmt.Errorf("members do not become equal: %+v: %w", differs, err)
-		}
-	}
-}
+// headerBytes is what a frame adds to a request or an answer (docs/wire-format.md).
+const headerBytes = 32
 
-// agreed is one member of each partition, or the members of one that differ or have not applied what is committed.
-func agreed(states map[uint32][]memberState) (map[uint32]memberState, []memberState) {
-	same := make(map[uint32]memberState, len(states))
-	for id, list := range states {
-		first := list[0]
-		for _, m := range list {
-			same := m
-			same.Host, same.Commit = first.Host, first.Commit
-			if !m.Complete || same != first || m.Commit > first.Applied {
-				return nil, list
-			}
-		}
-		same[id] = first
+func repairFigures(one *repaired, limit baseline.Bandwidths) (figures, error) {
+	m, pulling := &one.heal.Repair, one.heal.Pulling
+	imported, missing := float64(m.ImportedBytes), float64(one.missing)
+	if missing <= 0 || imported == 0 || pulling <= 0 {
+		return nil, fmt.Errorf("nothing was repaired: %.0f bytes missing, %.0f imported in %v", missing, imported, pulling)
 	}
-	return same, nil
-}
-
-// sum adds members of different partitions up.
-func sum(states map[uint32]memberState) (total memberState) {
-	for _, m := range states {
-		total.Documents += m.Documents
-		total.Bytes += m.Bytes
-	}
-	return total
-}
-
-func repairFigures(missing int64, h healReport, limit baseline.Bandwidths, u usage) (figures, error) {
-	imported := float64(h.Repair.ImportedBytes)
-	if missing <= 0 || imported == 0 || h.Pulling <= 0 {
-		return nil, fmt.Errorf("nothing was repaired: %d bytes missing, %.0f imported in %v", missing, imported, h.Pulling)
-	}
-	wire, rate := float64(h.Links.BytesIn+h.Links.BytesOut), imported/1e6/h.Pulling.Seconds()
+	wire, rate := float64(m.CompareBytes+m.ListBytes+m.PullBytes), imported/1e6/pulling.Seconds()
 	out := figures{
-		"bytesMissing": float64(missing), "bytesOnWire": wire, "wireBytesPerByte": wire / float64(missing),
-		"repairBytes": float64(h.Repair.BytesIn), "discoveryBytes": float64(h.Discovery), "importedBytes": imported,
-		"documentsPulled": float64(h.Repair.DocumentsIn), "entriesPulled": float64(h.Repair.EntriesIn),
-		"entriesPerSecond": float64(h.Repair.EntriesIn) / h.Pulling.Seconds(), "megabytesPerSecond": rate,
+		"bytesMissing": missing, "bytesOnWire": wire, "wireBytesPerByte": wire / missing,
+		"discoveryBytes": float64(m.CompareBytes + m.ListBytes), "compareBytes": float64(m.CompareBytes), "listBytes": float64(m.ListBytes),
+		"frameBytes":    float64(2 * headerBytes * (m.Compares + m.Lists + m.Pulls)),
+		"importedBytes": imported, "documentsPulled": float64(m.DocumentsIn), "entriesPulled": float64(m.EntriesIn),
+		"entriesAlreadyThere": float64(m.AlreadyHad),
+		"entriesPerSecond":    float64(m.EntriesIn) / pulling.Seconds(), "megabytesPerSecond": rate,
 		"diskMegabytesPerSecond": limit.DiskMegabytesPerSecond, "loopbackMegabytesPerSecond": limit.LoopbackMegabytesPerSecond,
 		"fractionOfLimit": rate / min(limit.DiskMegabytesPerSecond, limit.LoopbackMegabytesPerSecond),
-		"pullMillis":      micros(h.Pulling) / 1000, "totalMillis": micros(h.Total) / 1000,
+		"pullMillis":      micros(pulling) / 1000, "totalMillis": micros(one.heal.Total) / 1000,
+		"peakExtraMemoryBytes": float64(one.heal.Peak), "mostInFlightBytes": float64(m.MostInFlight),
 	}
-	if u.Measured {
-		out["cpuSecondsPerGB"] = u.CPU.Seconds() / (imported / 1e9)
+	if one.usage.Measured {
+		out["cpuSecondsPerGB"] = one.usage.CPU.Seconds() / (imported / 1e9)
 	}
 	return out, nil
 }

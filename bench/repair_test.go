@@ -20,7 +20,7 @@ func TestRepair(t *testing.T) {
 		"some of both":         {[]string{"--missing", "50%", "--kind", "mixed"}, 30, 90},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := measured(t, slices.Concat([]string{"repair", "-docs", "60", "-deltas", "4", "-delta-size", "100"}, c.args)...)
+			r := measured(t, slices.Concat([]string{"repair", "-docs", "60", "-deltas", "4", "-delta-size", "100", "-load", "0", "-kills=false"}, c.args)...)
 			for _, key := range []string{"bytesMissing", "bytesOnWire", "entriesPerSecond", "megabytesPerSecond", "fractionOfLimit", "discoveryBytes",
 				"diskMegabytesPerSecond", "loopbackMegabytesPerSecond", "cpuSecondsPerGB", "pullMillis", "totalMillis"} {
 				if v, ok := r[key].(float64); !ok || v <= 0 {
@@ -44,7 +44,7 @@ func TestRepair(t *testing.T) {
 }
 
 func TestRepairTable(t *testing.T) {
-	status, out, errs := bench(t, "repair", "--docs", "20", "--rounds", "1", "--compare", "deltas=2,4", "--dir", t.TempDir())
+	status, out, errs := bench(t, "repair", "--docs", "20", "--load", "0", "--kills=false", "--rounds", "1", "--compare", "deltas=2,4", "--dir", t.TempDir())
 	if status != exitOK {
 		t.Fatalf("%d: %s", status, errs)
 	}
@@ -116,18 +116,19 @@ func TestHealed(t *testing.T) {
 
 // What came from the counters is divided by what was measured; nothing repaired is no figure.
 func TestRepairFigures(t *testing.T) {
-	h := healReport{Total: 4 * time.Second, Pulling: 2 * time.Second, Discovery: 7,
-		Repair: adamant.RepairMetrics{EntriesIn: 10, ImportedBytes: 4e6}, Links: adamant.LinkMetrics{BytesIn: 4e6, BytesOut: 1e6}}
-	f, err := repairFigures(4e6, h, baseline.Bandwidths{DiskMegabytesPerSecond: 8, LoopbackMegabytesPerSecond: 20}, usage{Measured: true, CPU: time.Second})
+	one := &repaired{missing: 4e6, usage: usage{Measured: true, CPU: time.Second}, heal: healReport{Total: 4 * time.Second, Pulling: 2 * time.Second,
+		Repair: adamant.RepairMetrics{EntriesIn: 10, ImportedBytes: 4e6, CompareBytes: 3e5, ListBytes: 2e5, PullBytes: 45e5, Compares: 1, Lists: 2, Pulls: 3}}}
+	f, err := repairFigures(one, baseline.Bandwidths{DiskMegabytesPerSecond: 8, LoopbackMegabytesPerSecond: 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]float64{"megabytesPerSecond": 2, "fractionOfLimit": 0.25, "entriesPerSecond": 5, "wireBytesPerByte": 1.25, "cpuSecondsPerGB": 250} {
+	for key, want := range map[string]float64{"megabytesPerSecond": 2, "fractionOfLimit": 0.25, "entriesPerSecond": 5, "wireBytesPerByte": 1.25, "cpuSecondsPerGB": 250,
+		"bytesOnWire": 5e6, "discoveryBytes": 5e5, "frameBytes": 12 * 32} {
 		if f[key] != want {
 			t.Errorf("%s is %v, want %v", key, f[key], want)
 		}
 	}
-	if _, err := repairFigures(0, h, baseline.Bandwidths{}, usage{}); err == nil {
+	if _, err := repairFigures(&repaired{heal: one.heal}, baseline.Bandwidths{}); err == nil {
 		t.Error("nothing was missing, and there are figures")
 	}
 }

@@ -16,7 +16,9 @@ type site struct {
 	hosts   map[string]*adamant.Host
 	writers []*writer
 	doors   []*door
-	procs   int // GOMAXPROCS to restore, 0 if it was left alone
+	losses  losses
+	retired usage // counters of hosts that were stopped
+	procs   int   // GOMAXPROCS to restore, 0 if it was left alone
 }
 
 func (s *site) open(ctx context.Context, o openOrder) error {
@@ -30,7 +32,9 @@ func (s *site) open(ctx context.Context, o openOrder) error {
 	s.hosts = map[string]*adamant.Host{}
 	var mu sync.Mutex
 	err = each(o.Hosts, func(_ int, name string) error {
-		h, err := adamant.Open(o.options(name, kind))
+		options := o.options(name, kind)
+		options.Events.CatastrophicFailure = func(c adamant.Catastrophe) { s.losses.note(name, c.Key) }
+		h, err := adamant.Open(options)
 		if err != nil {
 			return fmt.Errorf("host %s: %w", name, err)
 		}
@@ -97,6 +101,10 @@ func (s *site) openDoors() (map[string]string, error) {
 
 func (o openOrder) options(name string, kind adamant.LogKind) adamant.Options {
 	out := adamant.Options{Dir: filepath.Join(o.Dir, name), Host: name, ClusterFile: o.ClusterFile, Log: kind}
+	if own := o.ClusterFiles[name]; own != "" {
+		out.ClusterFile = own
+	}
+	out.Repair.BytesPerSecond = o.Throttle
 	if o.Forget {
 		forgetful(&out)
 	}
@@ -110,6 +118,7 @@ func (s *site) stop(name string, how func(*adamant.Host) error) error {
 		return fmt.Errorf("host %s does not run here", name)
 	}
 	delete(s.hosts, name)
+	s.retired.count(h.Metrics())
 	if err := how(h); err != nil {
 		return fmt.Errorf("host %s: %w", name, err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"runtime"
+	"runtime/metrics"
 	"time"
 
 	"github.com/adamantdb/adamant"
@@ -20,7 +21,7 @@ type usage struct {
 	DocumentSyncs, DocumentBytes uint64 // of the document engine's WAL
 	RaftBytes                    uint64 // of AppendEntries requests sent
 	LinkBytes, LinkFrames        uint64 // sent
-	Leaderships                  uint64
+	Leaderships, Candidacies     uint64
 }
 
 // memory is what a crew holds right after a garbage collection.
@@ -32,7 +33,8 @@ type memory struct {
 func (s *site) usage() usage {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	u := usage{At: time.Now(), Mallocs: m.Mallocs, MallocBytes: m.TotalAlloc}
+	u := s.retired
+	u.At, u.Mallocs, u.MallocBytes = time.Now(), m.Mallocs, m.TotalAlloc
 	for _, h := range s.hosts {
 		u.count(h.Metrics())
 	}
@@ -49,6 +51,7 @@ func (u *usage) count(m adamant.Metrics) {
 	u.LinkBytes += m.Links.BytesOut
 	u.LinkFrames += m.Links.FramesOut
 	u.Leaderships += m.Leaderships
+	u.Candidacies += m.Candidacies
 }
 
 // add sums the usage of two crews.
@@ -66,6 +69,7 @@ func (u usage) add(v usage) usage {
 	u.LinkBytes += v.LinkBytes
 	u.LinkFrames += v.LinkFrames
 	u.Leaderships += v.Leaderships
+	u.Candidacies += v.Candidacies
 	return u
 }
 
@@ -83,6 +87,7 @@ func (u usage) since(v usage) usage {
 	u.LinkBytes -= v.LinkBytes
 	u.LinkFrames -= v.LinkFrames
 	u.Leaderships -= v.Leaderships
+	u.Candidacies -= v.Candidacies
 	return u
 }
 
@@ -93,4 +98,46 @@ func measureMemory() memory {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return memory{Bytes: m.HeapAlloc + m.StackInuse, Goroutines: runtime.NumGoroutine()}
+}
+
+// memorySamples are what a process holds at any moment, garbage included: it is memory until it is collected.
+var memorySamples = [...]string{"/memory/classes/heap/objects:bytes", "/memory/classes/heap/stacks:bytes"}
+
+// memoryPoll is how often memory is looked at.
+const memoryPoll = 10 * time.Millisecond
+
+// watchMemory looks at this process' memory again and again. The function that it returns ends that and says by how much the most
+// exceeded what there was at first.
+func watchMemory() (stop func() uint64) {
+	look := func() (sum uint64) {
+		list := make([]metrics.Sample, len(memorySamples))
+		for i := range list {
+			list[i].Name = memorySamples[i]
+		}
+		metrics.Read(list)
+		for _, s := range list {
+			sum += s.Value.Uint64()
+		}
+		return sum
+	}
+	first := look()
+	end, most := make(chan struct{}), make(chan uint64)
+	go func() {
+		tick := time.NewTicker(memoryPoll)
+		defer tick.Stop()
+		peak := first
+		for {
+			select {
+			case <-tick.C:
+				peak = max(peak, look())
+			case <-end:
+				most <- max(peak, look()) - first
+				return
+			}
+		}
+	}()
+	return func() uint64 {
+		close(end)
+		return <-most
+	}
 }

@@ -20,7 +20,7 @@ type workload struct {
 }
 
 func workloads() []workload {
-	return []workload{writeWorkload(), idleWorkload(), failoverWorkload(), repairWorkload(), scaleWorkload()}
+	return []workload{writeWorkload(), idleWorkload(), failoverWorkload(), quietWorkload(), repairWorkload(), healthyWorkload(), scaleWorkload()}
 }
 
 // trial is one measurement of one variant.

@@ -20,6 +20,7 @@ type adamantSystem struct {
 	cluster  *config.Cluster
 	hosts    map[string]*adamant.Host
 	docs     []adamantDocument // by number; each belongs to its writer
+	doors    []func() error    // what ends them
 }
 
 // adamantDocument is what the only writer of a document knows of it.
@@ -50,11 +51,9 @@ func (a *adamantSystem) open(ctx context.Context, _ AddressBook) (err error) {
 	}
 	a.hosts = map[string]*adamant.Host{}
 	for _, name := range a.names {
-		h, err := adamant.Open(adamant.Options{Dir: filepath.Join(a.dir, name), Host: name, ClusterFile: a.clusterFile()})
-		if err != nil {
-			return fmt.Errorf("host %s: %w", name, err)
+		if err := a.openHost(name); err != nil {
+			return err
 		}
-		a.hosts[name] = h
 	}
 	for name, h := range a.hosts {
 		if err := h.WaitReady(ctx); err != nil {
@@ -64,6 +63,15 @@ func (a *adamantSystem) open(ctx context.Context, _ AddressBook) (err error) {
 	for n := range a.settings.Documents {
 		a.docs = append(a.docs, adamantDocument{key: documentKey(n)})
 	}
+	return nil
+}
+
+func (a *adamantSystem) openHost(name string) error {
+	h, err := adamant.Open(adamant.Options{Dir: filepath.Join(a.dir, name), Host: name, ClusterFile: a.clusterFile()})
+	if err != nil {
+		return fmt.Errorf("host %s: %w", name, err)
+	}
+	a.hosts[name] = h
 	return nil
 }
 
@@ -164,5 +172,5 @@ func (a *adamantSystem) close() error {
 	for _, h := range a.hosts {
 		hosts = append(hosts, h)
 	}
-	return each(hosts, func(_ int, h *adamant.Host) error { return h.Kill() })
+	return errors.Join(a.closeDoors(), each(hosts, func(_ int, h *adamant.Host) error { return h.Kill() }))
 }

@@ -20,6 +20,8 @@ const usageText = `peers measures Adamant beside other systems, under the same l
 
   go run . write [flags]     one system, once
   go run . compare [flags]   systems in turn, round by round, with ratios
+  go run . failover [flags]  how long writes wait when a host is gone, likewise
+  go run . rebuild [flags]   how fast a member that is replaced holds everything again, likewise
 
 "go run . VERB -h" shows the flags. Exit status: 0 success; 1 failed; 2 wrong usage.
 `
@@ -51,18 +53,22 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 
 func command(ctx context.Context, args []string, out, errs io.Writer) error {
 	if len(args) == 0 {
-		return usageError{errors.New("want a verb: write or compare")}
+		return usageError{errors.New("want a verb: write, compare, failover or rebuild")}
 	}
 	switch verb, rest := args[0], args[1:]; verb {
 	case "write":
 		return writeVerb(ctx, rest, out)
 	case "compare":
 		return compareVerb(ctx, rest, out, errs)
+	case "failover":
+		return failoverVerb(ctx, rest, out, errs)
+	case "rebuild":
+		return rebuildVerb(ctx, rest, out, errs)
 	case "help", "-h", "-help", "--help":
 		_, err := io.WriteString(out, usageText)
 		return err
 	default:
-		return usageError{fmt.Errorf("unknown verb %q: want write or compare", verb)}
+		return usageError{fmt.Errorf("unknown verb %q: want write, compare, failover or rebuild", verb)}
 	}
 }
 
@@ -81,4 +87,21 @@ func compareVerb(ctx context.Context, args []string, out, errs io.Writer) error 
 		return err
 	}
 	return deliver(p.delivery, out, printComparison, func() (*comparison, error) { return compare(ctx, p, childTrial, errs) })
+}
+
+// rebuildVerb does as compareVerb does.
+func rebuildVerb(ctx context.Context, args []string, out, errs io.Writer) error {
+	p, err := parseRebuild(args, out)
+	if err != nil {
+		return err
+	}
+	return deliver(p.delivery, out, printRebuilds, func() (*rebuildComparison, error) { return compareRebuilds(ctx, p, rebuildTrial, errs) })
+}
+
+func failoverVerb(ctx context.Context, args []string, out, errs io.Writer) error {
+	p, err := parseFailover(args, out)
+	if err != nil {
+		return err
+	}
+	return deliver(p.delivery, out, printFailovers, func() (*failoverComparison, error) { return compareFailovers(ctx, p, measureFailover, errs) })
 }

@@ -75,18 +75,26 @@ const lastWords = 4096
 // childPatience is how long a child that is asked to end may take.
 const childPatience = 30 * time.Second
 
-// childTrial measures in a process of its own: this program's write verb. When ctx ends, so does the child, whose files are
-// removed here in any case.
-func childTrial(ctx context.Context, s settings) (_ *trialResult, err error) {
+// childTrial measures in a process of its own: this program's write verb.
+func childTrial(ctx context.Context, s settings) (*trialResult, error) {
+	return childAnswer[trialResult](ctx, s.dir, func(dir string) []string {
+		s.dir = dir
+		return writeArguments(s)
+	})
+}
+
+// childAnswer is the JSON object that this program prints when it runs with some arguments, as a child with a directory of
+// its own in dir. When ctx ends, so does the child, whose files are removed here in any case.
+func childAnswer[R any](ctx context.Context, dir string, arguments func(dir string) []string) (_ *R, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	if s.dir, err = os.MkdirTemp(s.dir, "adamant-peers-"); err != nil {
+	if dir, err = os.MkdirTemp(dir, "adamant-peers-"); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
-	cmd := exec.CommandContext(ctx, self, writeArguments(s)...)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	cmd := exec.CommandContext(ctx, self, arguments(dir)...)
 	// Asked to end, the child ends its own children and removes their files.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = childPatience
@@ -96,7 +104,7 @@ func childTrial(ctx context.Context, s settings) (_ *trialResult, err error) {
 		text := complaint.Bytes()
 		return nil, errors.Join(ctx.Err(), fmt.Errorf("%w: %s", err, text[max(0, len(text)-lastWords):]))
 	}
-	r := &trialResult{}
+	r := new(R)
 	if err := json.Unmarshal(out.Bytes(), r); err != nil {
 		return nil, fmt.Errorf("answer of the child process: %w", err)
 	}

@@ -7,6 +7,8 @@
 //	go run . compare                                           # all systems in turn, with ratios: about 20 minutes
 //	go run . compare -processes -partitions 1 -writers 64,512 -procs 1,2,4 -out one.json
 //	go run . compare -systems adamant,etcd -writers 512 -rounds 7 -json
+//	go run . failover -kill 9                                  # how long writes wait when a host is gone: also stop, pause
+//	go run . rebuild -docs 10000 -deltas 20 -size 256          # a member that is replaced holds everything again
 //
 // # Systems
 //
@@ -54,17 +56,52 @@
 // median throughput under that load is best. Medians are printed with the whole spread. A raw fsync and a raw round trip
 // on loopback are measured before each trial.
 //
+// # Fail-over
+//
+// Each host has a process, and clients in this one reach them as those of other machines would: adamant by HTTP, etcd by gRPC. For
+// each partition there is a key and a writer, which waits for -attempt for one host and then asks the next one that is not known to be
+// gone; a host that is not the leader may name it (adamant) or forward (etcd). Readers read every key at every host, linearizably.
+// The host that leads is killed, closed or paused: etcd's only leader, one of several of adamant. The figure is the longest
+// time between two acknowledged writes of a key that it led, of which the second came after the loss. In the end no write may
+// be lost. To etcd a write is a transaction that replaces only what is older: an attempt that was given up may arrive late.
+//
+//   - etcd has its defaults: heartbeats every 100 ms, elections after 1000 to 2000 ms.
+//
+//   - etcd-tuned has ticks of 30 ms and elections after 300 to 600 ms.
+//
+// # Rebuild
+//
+// All hosts of a system are in one process. They are filled with entries that all differ: adamant's are the deltas of
+// documents, to etcd and raft each is a key. Then the last host is stopped, its directory removed and, where that is a step
+// of its own, its membership given up; the others have leaders. Time runs from the start of an empty host until the system
+// says that it holds what the others do; CPU is that of all hosts. Then everything is read on the new host alone: the
+// number of entries, the bytes of their values and a sum over keys and values must be those written. To be brought up by
+// the log would be another figure, so it is an error:
+//
+//   - adamant: hosts as they are by default. A member with an empty disk is sent no entries of before; its repair must have
+//     brought every one.
+//
+//   - etcd: a member is removed, another one added and started. Logs are cut short, so the leader sends its database, the
+//     receipt of which etcd counts. The member holds everything when it is at the revision of the others.
+//
+//   - raft: hashicorp/raft as above, but with a state machine that stores: a map in memory, which a snapshot writes and
+//     reads entry by entry. Every server has taken a snapshot and cut its log short. A server is removed, another one opened
+//     and added, which must have restored a snapshot.
+//
 // # Parts
 //
 // system.go says what a system is; adamant.go, etcd.go and raft.go are the three. trial.go measures one of them once, with
 // internal/baseline's raw costs beside. Its hosts are a fleet (fleet.go) of sites (site.go) that each run some of them and
-// their writers (load.go), and are called over a connection in this process or to a child (process.go). compare.go runs trials in child processes and
-// comparison.go makes ratios of them, which table.go prints. command.go, flags.go and deliver.go are the command
-// line.
+// their writers (load.go), and are called over a connection in this process or to a child (process.go). compare.go runs
+// trials in child processes and comparison.go makes ratios of them, which table.go prints. rebuild.go says what more is
+// asked of a system that is rebuilt, and measures it; rebuild_adamant.go, rebuild_etcd.go and rebuild_raft.go (with the
+// state machine of storing.go) are the three, and entries.go is what they hold. rebuild_plan.go is what is run, also in
+// child processes, and rebuild_result.go what comes of it. failover.go loses a host, failover_client.go writes and reads
+// meanwhile by what failover_system.go has of each system, and failover_plan.go and failover_result.go are likewise. command.go, flags.go and deliver.go are the command line.
 //
 // # What it does not do
 //
-// It does not tune peers, beyond choosing GOMAXPROCS. All replicas share one machine, so CPU per write is that of all of
-// them and of the writers. A closed loop slows down with the system, so its percentiles say nothing about a load that
-// arrives at a fixed rate.
+// It does not tune peers, beyond choosing GOMAXPROCS and, for a rebuild, the length of their logs, and etcd-tuned's timers. All replicas share one
+// machine, so CPU per write is that of all of them and of the writers. A closed loop slows down with the system, so its
+// percentiles say nothing about a load that arrives at a fixed rate.
 package main

@@ -27,6 +27,7 @@ type etcdSystem struct {
 	dir      string
 	members  map[int]*embed.Etcd // by host, of those that run here
 	keys     [][]byte            // by document
+	tune     func(*embed.Config) // nil to leave the settings alone
 }
 
 // prepare finds a port for each member. Nothing keeps it until the member opens.
@@ -34,7 +35,7 @@ func (e *etcdSystem) prepare(s settings, dir string, hosts []int) (AddressBook, 
 	e.settings, e.dir, e.members = s, dir, map[int]*embed.Etcd{}
 	book := AddressBook{}
 	for _, host := range hosts {
-		addr, err := freeURL()
+		addr, err := freeURL(host)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +57,7 @@ func (e *etcdSystem) open(ctx context.Context, all AddressBook) error {
 	started := make([]*embed.Etcd, len(hosts))
 	// At the same time: a member waits for the others.
 	err := each(hosts, func(i, host int) error {
-		c, err := etcdConfig(hostName(host), e.dir, all[host][0], strings.Join(cluster, ","))
+		c, err := e.config(hostName(host), all[host][0], strings.Join(cluster, ","))
 		if err != nil {
 			return err
 		}
@@ -88,14 +89,14 @@ func (e *etcdSystem) open(ctx context.Context, all AddressBook) error {
 	})
 }
 
-func etcdConfig(name, dir, peer, cluster string) (*embed.Config, error) {
+func (e *etcdSystem) config(name, peer, cluster string) (*embed.Config, error) {
 	at, err := url.Parse(peer)
 	if err != nil {
 		return nil, err
 	}
 	c := embed.NewConfig()
 	c.Name = name
-	c.Dir = filepath.Join(dir, name)
+	c.Dir = filepath.Join(e.dir, name)
 	c.LogLevel = "fatal"
 	c.QuotaBackendBytes = etcdQuota
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{*at}, []url.URL{*at}
@@ -104,18 +105,24 @@ func etcdConfig(name, dir, peer, cluster string) (*embed.Config, error) {
 	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	c.EnableGRPCGateway = false
 	c.InitialCluster = cluster
+	if e.tune != nil {
+		e.tune(c)
+	}
 	return c, nil
 }
 
-// freeURL finds a port that is free, below those that outgoing connections use.
-func freeURL() (*url.URL, error) {
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
+// freeURL finds a port for a host that is free, below those that outgoing connections use. Hosts have ports of their own to
+// choose from: those of other processes choose at the same time.
+func freeURL(host int) (*url.URL, error) {
+	const each = 1000
+	first := 20000 + host*each
+	for range each {
+		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(each))
 		if l, err := net.Listen("tcp", addr); err == nil {
 			return &url.URL{Scheme: "http", Host: addr}, l.Close()
 		}
 	}
-	return nil, errors.New("no free port on 127.0.0.1 between 20000 and 32000")
+	return nil, fmt.Errorf("no free port on 127.0.0.1 between %d and %d", first, first+each)
 }
 
 // homes are the leader for all documents, or the members in turn.

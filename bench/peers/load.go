@@ -49,15 +49,19 @@ func newWriters(s settings, o CreateOrder) []*writer {
 func newWriter(number, size int, seed uint64) *writer {
 	w := &writer{number: number, rng: rand.New(rand.NewPCG(seed, uint64(number)))}
 	for range payloadsPerWriter {
-		value := make([]byte, 0, size)
-		value = append(value, payloadHead...)
-		for len(value) < size-len(payloadTail)-len(payloadUndo) {
-			value = append(value, "abcdefghijklmnopqrstuvwxyz0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ."[w.rng.IntN(64)])
-		}
-		value = append(value, payloadTail...)
-		w.payloads = append(w.payloads, append(value, payloadUndo...))
+		w.payloads = append(w.payloads, newPayload(w.rng, size))
 	}
 	return w
+}
+
+func newPayload(rng *rand.Rand, size int) []byte {
+	value := make([]byte, 0, size)
+	value = append(value, payloadHead...)
+	for len(value) < size-len(payloadTail)-len(payloadUndo) {
+		value = append(value, "abcdefghijklmnopqrstuvwxyz0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ."[rng.IntN(64)])
+	}
+	value = append(value, payloadTail...)
+	return append(value, payloadUndo...)
 }
 
 func (w *writer) payload() []byte { return w.payloads[w.rng.IntN(len(w.payloads))] }

@@ -18,7 +18,7 @@ import (
 
 // TestMain lets child processes, of a comparison and of a trial, be this program.
 func TestMain(m *testing.M) {
-	if isSite(os.Args) || len(os.Args) > 1 && os.Args[1] == "write" {
+	if isSite(os.Args) || len(os.Args) > 1 && (os.Args[1] == "write" || os.Args[1] == "rebuild") {
 		main()
 	}
 	os.Exit(m.Run())
@@ -213,7 +213,7 @@ func TestWrongUsage(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for args, want := range map[string]string{"help": "compare", "write -h": "-gomaxprocs", "compare -help": "-systems"} {
+	for args, want := range map[string]string{"help": "rebuild", "write -h": "-gomaxprocs", "compare -help": "-systems"} {
 		if status, out, errs := peers(args); status != exitOK || !strings.Contains(out, want) || errs != "" {
 			t.Errorf("%s: status %d, output %q, errors %q", args, status, out, errs)
 		}

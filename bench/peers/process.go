@@ -19,10 +19,38 @@ const siteArgument = "site-of-peers"
 // remote is a site to call, wherever it runs.
 type remote struct {
 	*rpc.Client
-	end func() error // after the client is closed: waits until the site has stopped its hosts
+	end     func() error // after the client is closed: waits until the site has stopped its hosts
+	process *process     // of the site, nil for one in this process
+}
+
+// process is one that a site has for itself. One caller at a time.
+type process struct {
+	os            *os.Process
+	killed, still bool
+}
+
+func (p *process) kill() error {
+	p.killed = true
+	return p.os.Kill()
+}
+
+// suspend keeps the process from running until it is resumed; it answers no calls meanwhile.
+func (p *process) suspend() error {
+	p.still = true
+	return standStill(p.os)
+}
+
+func (p *process) resume() error {
+	p.still = false
+	return goOn(p.os)
 }
 
 func (r *remote) close() error {
+	if p := r.process; p != nil && p.still { // after an error
+		if err := p.resume(); err != nil {
+			return errors.Join(err, p.kill(), r.Client.Close(), r.end())
+		}
+	}
 	if err := r.Client.Close(); !errors.Is(err, rpc.ErrShutdown) { // which says that it ended before
 		return errors.Join(err, r.end())
 	}
@@ -56,13 +84,14 @@ func child(ctx context.Context) (*remote, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start a process for a host: %w", err)
 	}
+	p := &process{os: cmd.Process}
 	end := func() error {
-		if err := cmd.Wait(); err != nil {
+		if err := cmd.Wait(); err != nil && !p.killed {
 			return errors.Join(ctx.Err(), fmt.Errorf("a host's process: %w", err))
 		}
 		return nil
 	}
-	return &remote{Client: rpc.NewClient(&pipe{Reader: out, WriteCloser: in}), end: end}, nil
+	return &remote{Client: rpc.NewClient(&pipe{Reader: out, WriteCloser: in}), end: end, process: p}, nil
 }
 
 func isSite(args []string) bool { return len(args) == 2 && args[1] == siteArgument }

@@ -23,10 +23,11 @@ import (
 // with none of that (memory), where nothing is durable and nothing leaves the process. The latter is what the library itself
 // costs: no build upon it, unmodified, can be faster.
 type raftSystem struct {
-	memory bool
-	groups []*raftGroup
-	keys   []string // by document
-	group  []int    // of a document
+	memory  bool
+	machine func() raft.FSM // makes a replica's; nil for one that counts
+	groups  []*raftGroup
+	keys    []string // by document
+	group   []int    // of a document
 }
 
 // raftGroup is one partition, as far as it runs here.
@@ -38,6 +39,7 @@ type raftGroup struct {
 
 // raftServer is one replica of a group, with what was opened for it. Any of it is nil after a failed start.
 type raftServer struct {
+	machine   raft.FSM
 	raft      *raft.Raft
 	transport interface {
 		raft.Transport
@@ -57,6 +59,9 @@ const (
 )
 
 func (r *raftSystem) prepare(s settings, dir string, hosts []int) (AddressBook, error) {
+	if r.machine == nil {
+		r.machine = func() raft.FSM { return &countingMachine{} }
+	}
 	for n := range s.Documents {
 		key := documentKey(n)
 		g, _ := bits.Mul64(key.Hash(), uint64(s.Partitions))
@@ -66,7 +71,7 @@ func (r *raftSystem) prepare(s settings, dir string, hosts []int) (AddressBook, 
 		r.groups = append(r.groups, &raftGroup{home: n % s.Hosts, servers: map[int]*raftServer{}})
 	}
 	err := each(r.groups, func(n int, g *raftGroup) error {
-		if err := g.prepare(hosts, filepath.Join(dir, fmt.Sprintf("g%d", n)), r.memory); err != nil {
+		if err := g.prepare(hosts, raftDir(dir, n), r.memory, r.machine); err != nil {
 			return fmt.Errorf("group %d: %w", n, err)
 		}
 		return nil
@@ -83,9 +88,12 @@ func (r *raftSystem) prepare(s settings, dir string, hosts []int) (AddressBook, 
 	return book, nil
 }
 
-func (g *raftGroup) prepare(hosts []int, dir string, memory bool) error {
+// raftDir is the directory of a group.
+func raftDir(dir string, group int) string { return filepath.Join(dir, fmt.Sprintf("g%d", group)) }
+
+func (g *raftGroup) prepare(hosts []int, dir string, memory bool, machine func() raft.FSM) error {
 	for _, host := range hosts {
-		s, id := &raftServer{}, hostName(host)
+		s, id := &raftServer{machine: machine()}, hostName(host)
 		g.servers[host] = s
 		open := s.open
 		if memory {
@@ -176,7 +184,7 @@ func (s *raftServer) open(id raft.ServerID, dir string) (err error) {
 	s.transport = transport
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger = id, silent
-	s.raft, err = raft.NewRaft(c, &countingMachine{}, cache, logs, snapshots, s.transport)
+	s.raft, err = raft.NewRaft(c, s.machine, cache, logs, snapshots, s.transport)
 	return err
 }
 
@@ -187,7 +195,7 @@ func (s *raftServer) openMemory(id raft.ServerID, dir string) (err error) {
 	logs := raft.NewInmemStore()
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger = id, hclog.NewNullLogger()
-	s.raft, err = raft.NewRaft(c, &countingMachine{}, logs, logs, raft.NewInmemSnapshotStore(), s.transport)
+	s.raft, err = raft.NewRaft(c, s.machine, logs, logs, raft.NewInmemSnapshotStore(), s.transport)
 	return err
 }
 
@@ -232,13 +240,25 @@ func (r *raftSystem) create(ctx context.Context, document Placed, value []byte) 
 	return err
 }
 
-// write proposes a command that sets the document. To set the same value twice is to set it once, so everything is tried
-// again that another leader may cure.
+// write proposes a command that sets the document.
 func (r *raftSystem) write(ctx context.Context, document int, value []byte) (int, error) {
-	g := r.groups[r.group[document]]
-	command := raftCommand(r.keys[document], value)
-	retries, err := retry(ctx, func() (verdict, error) {
-		err := g.servers[int(g.leader.Load())].raft.Apply(command, raftTimeout).Error()
+	retries, err := r.groups[r.group[document]].propose(ctx, raftCommand(r.keys[document], value))
+	if err != nil {
+		return retries, fmt.Errorf("apply %s: %w", r.keys[document], err)
+	}
+	return retries, nil
+}
+
+// propose returns when a command is applied at the leader. To set the same value twice is to set it once, so everything is
+// tried again that another leader may cure. What the state machine refuses is an error.
+func (g *raftGroup) propose(ctx context.Context, command []byte) (int, error) {
+	return retry(ctx, func() (verdict, error) {
+		applied := g.servers[int(g.leader.Load())].raft.Apply(command, raftTimeout)
+		err := applied.Error()
+		if err == nil {
+			err, _ = applied.Response().(error)
+			return giveUp, err
+		}
 		switch {
 		case errors.Is(err, raft.ErrNotLeader):
 			if g.find() {
@@ -250,10 +270,6 @@ func (r *raftSystem) write(ctx context.Context, document int, value []byte) (int
 		}
 		return giveUp, err
 	})
-	if err != nil {
-		return retries, fmt.Errorf("apply %s: %w", r.keys[document], err)
-	}
-	return retries, nil
 }
 
 // raftCommand is the key with its length before it, and the value.

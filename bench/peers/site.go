@@ -82,6 +82,19 @@ func (s *site) Load(length time.Duration, r *LoadReport) (err error) {
 	return err
 }
 
+// Door lets clients in to a host that runs here, and says where.
+func (s *site) Door(host int, addr *string) (err error) {
+	f, ok := s.system.(fallible)
+	if !ok {
+		return fmt.Errorf("clients can not reach %s", s.settings.System)
+	}
+	*addr, err = f.door(host)
+	return err
+}
+
+// Stop closes a host that runs here in an orderly way. Door came before.
+func (s *site) Stop(host int, _ *bool) error { return s.system.(fallible).stop(host) }
+
 // Usage is the CPU time of a process until now.
 type Usage struct {
 	CPU  time.Duration

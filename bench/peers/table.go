@@ -32,8 +32,9 @@ func printComparison(out io.Writer, c *comparison) error {
 		cell(c.Baseline.LoopbackRoundTripMicros, true))
 	for _, l := range c.Loads {
 		heads := []string{"\n" + quantity(l.Writers, "writer"), "GOMAXPROCS"}
+		var keys []string
 		for _, m := range metrics() {
-			heads = append(heads, m.label)
+			heads, keys = append(heads, m.label), append(keys, m.key)
 		}
 		row(w, heads)
 		for _, v := range l.Variants {
@@ -41,10 +42,10 @@ func printComparison(out io.Writer, c *comparison) error {
 			if v.Best {
 				mark = " *"
 			}
-			row(w, append([]string{v.System, procs(v.Procs) + mark}, cells(v.Figures)...))
+			row(w, append([]string{v.System, procs(v.Procs) + mark}, cells(v.Figures, keys)...))
 		}
 		for _, r := range l.Ratios {
-			row(w, append([]string{"adamant / " + r.Peer, procs(r.Procs) + " / " + procs(r.PeerProcs)}, cells(r.Figures)...))
+			row(w, append([]string{"adamant / " + r.Peer, procs(r.Procs) + " / " + procs(r.PeerProcs)}, cells(r.Figures, keys)...))
 		}
 	}
 	return w.Flush()
@@ -52,10 +53,10 @@ func printComparison(out io.Writer, c *comparison) error {
 
 func row(w io.Writer, fields []string) { fmt.Fprintln(w, strings.Join(fields, "\t")) }
 
-func cells(figures map[string]spread) []string {
+func cells(figures map[string]spread, keys []string) []string {
 	var all []string
-	for _, m := range metrics() {
-		s, ok := figures[m.key]
+	for _, key := range keys {
+		s, ok := figures[key]
 		all = append(all, cell(s, ok))
 	}
 	return all

@@ -67,30 +67,40 @@ func versions() map[string]string {
 	return all
 }
 
-// measure runs one trial on empty disks: the load for the warm-up, then for the measured time.
-func measure(ctx context.Context, s settings) (_ *trialResult, err error) {
+// onFleet has something measured on hosts with empty disks that hold the documents, and removes them. raw is what the disk and the
+// loopback do by themselves.
+func onFleet(ctx context.Context, s settings, use func(f *fleet, raw baseline.Costs) error) (err error) {
 	dir, err := os.MkdirTemp(s.dir, "adamant-peers-")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	raw, err := baseline.Measure(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	f, err := assemble(ctx, s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
 	if err := f.open(dir); err != nil {
-		return nil, fmt.Errorf("open %s: %w", s.System, err)
+		return fmt.Errorf("open %s: %w", s.System, err)
 	}
 	if err := f.create(); err != nil {
-		return nil, err
+		return err
 	}
-	r := &trialResult{Verb: "write", machine: thisMachine(), settings: s, WarmupS: s.Warmup.Seconds(), LengthS: s.Duration.Seconds(), Costs: raw}
-	if err := r.measure(f); err != nil {
+	return use(f, raw)
+}
+
+// measure runs one trial: the load for the warm-up, then for the measured time.
+func measure(ctx context.Context, s settings) (*trialResult, error) {
+	r := &trialResult{Verb: "write", machine: thisMachine(), settings: s, WarmupS: s.Warmup.Seconds(), LengthS: s.Duration.Seconds()}
+	err := onFleet(ctx, s, func(f *fleet, raw baseline.Costs) error {
+		r.Costs = raw
+		return r.measure(f)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return r, nil
