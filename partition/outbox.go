@@ -22,7 +22,7 @@ type outbox struct {
 	mu        sync.Mutex // taken after the partition's
 	held      []together
 	entries   uint64 // that were begun so far; the last of held is of that number
-	lately    int    // bytes of the entry before
+	lately    int    // bytes of the last entry that Raft was given, as far as several commands may take them
 	releasing bool   // the goroutine of release runs, and keeps the order
 	closed    bool
 	running   sync.WaitGroup // of that goroutine
@@ -46,9 +46,13 @@ func (o *outbox) hold(c *command, after uint64) (entry uint64) {
 	if n := len(o.held); n > 0 && o.entries > after && o.held[n-1].add(c, 0) {
 		return o.entries
 	}
+	room := 0
+	if o.entries > after { // else it is one document's commands that fill entries, each with one
+		room = o.lately
+	}
 	o.entries++
 	o.held = append(o.held, together{})
-	o.held[len(o.held)-1].add(c, o.lately)
+	o.held[len(o.held)-1].add(c, room)
 	return o.entries
 }
 
@@ -71,7 +75,7 @@ func (o *outbox) run() {
 		entries := o.held
 		o.held = nil
 		for i := range entries {
-			o.lately = len(entries[i].b)
+			o.lately = min(len(entries[i].b), maxTogether)
 		}
 		o.mu.Unlock()
 		for i := range entries {

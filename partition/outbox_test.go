@@ -169,3 +169,32 @@ func TestOutboxForgetsWithTheLeadership(t *testing.T) {
 		}
 	}
 }
+
+// TestOutboxTakesLittleMoreThanItHolds: a large command leaves nothing behind for those that follow, and a document whose commands can
+// not share entries does not take the room of those that could.
+func TestOutboxTakesLittleMoreThanItHolds(t *testing.T) {
+	landing := true
+	o := outbox{landing: func() bool { return landing }, apply: func([]byte) {}}
+	small := command{Mutation: store.Mutation{Kind: store.Append, Key: store.Key{Space: "space", Key: "k"}}}
+	large := small
+	for _, size := range []int{maxTogether - 1000, 64 * maxTogether} {
+		large.Mutation.Base = make([]byte, size)
+		landing = true
+		o.put(&large, 0)
+		landing = false
+		o.release()
+		o.running.Wait()
+		landing = true
+		taken, after := 0, uint64(0)
+		for range maxInFlight {
+			after = o.put(&small, after)
+		}
+		for i := range o.held {
+			taken += cap(o.held[i].b)
+		}
+		if most := 2*maxTogether + maxInFlight*1024; taken > most {
+			t.Errorf("after an entry of %d bytes: %d bytes for %d commands of %d", size, taken, maxInFlight, small.sizeHint())
+		}
+		o.drop()
+	}
+}
