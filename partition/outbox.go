@@ -2,40 +2,43 @@ package partition
 
 import "sync"
 
-// outbox gathers commands on their way to Raft while this leader's disk works on those before them.
+// outbox gathers commands on their way to Raft while those before them are on their way to a majority.
 //
-//	disk      ├── a ──┤├─ b c d ─┤
-//	proposed    b c d   e f
+//	in the log  ├── a ──┤├─ b c d ─┤├─ e f ─┤
+//	proposed      b c d    e f
 //
-// Raft sends on what it finds queued at once, in requests of a few entries when its log does not make it wait: with many
-// writers each of those costs more than the entries in it. What comes while an fsync of this partition runs can not be durable
-// here before the next one, so it waits for that one's beginning, and goes out in one piece: in entries of several commands, if
-// it can (several.go). Followers lose at most an fsync's time by that, which their own disks need for what came before. A lone
-// write never waits.
+// Raft, the log, the links and the state machine cost by the entry and by the request, whatever is in it. So what comes while a
+// run of entries is not answered waits for that, and goes out in one piece: in entries of several commands, if it can
+// (several.go). The more there is to do, the longer a run takes and the more the next one holds, so that a busy machine works
+// less for each write. A lone write never waits; one that comes behind others waits for one run at the most.
 //
-// Always: commands are held only while a run of entries is on its way to the disk, whose landing calls release, or while the
-// goroutine of release runs.
+// Always: commands are held only while some that Raft was given are not answered, or while the goroutine of release runs.
 type outbox struct {
-	landing func() bool        // a run of entries is on its way to the disk
-	apply   func(entry []byte) // hands an entry to Raft
+	apply func(entry []byte) // hands an entry to Raft
 
-	mu        sync.Mutex // taken after the partition's
-	held      []together
-	entries   uint64 // that were begun so far; the last of held is of that number
-	lately    int    // bytes of the last entry that Raft was given, as far as several commands may take them
-	releasing bool   // the goroutine of release runs, and keeps the order
-	closed    bool
-	running   sync.WaitGroup // of that goroutine
+	mu         sync.Mutex // taken after the partition's
+	unanswered int        // commands that Raft was given
+	held       []together
+	entries    uint64 // that were begun so far; the last of held is of that number
+	lately     int    // bytes of the last entry that Raft was given, as far as several commands may take them
+	releasing  bool   // the goroutine of release runs, and keeps the order
+	closed     bool
+	running    sync.WaitGroup // of that goroutine
 }
 
-// put hands a command to Raft, now or later. Commands reach Raft in the order of put. The result is the number of the entry that it
-// will share with others, 0 if with none; after is what put said of the command before that has to precede it in the log, which may
-// not be in the same entry.
+// put hands a command to Raft, now or later. Commands reach Raft in the order of put, but for barriers, which wait for nothing:
+// what is unanswered may need one (Partition.push). The result is the number of the entry that the command will share with
+// others, 0 if with none; after is what put said of the command before that has to precede it in the log, which may not be in the
+// same entry.
 func (o *outbox) put(c *command, after uint64) (entry uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.releasing || len(o.held) > 0 || o.landing() {
+	switch {
+	case c.Barrier:
+	case o.unanswered > 0 || len(o.held) > 0:
 		return o.hold(c, after)
+	default:
+		o.unanswered = 1
 	}
 	o.apply(c.encode())
 	return 0
@@ -56,44 +59,45 @@ func (o *outbox) hold(c *command, after uint64) (entry uint64) {
 	return o.entries
 }
 
-// release has what is held handed to Raft. It is told that a run of entries has landed, by a goroutine that Raft may be
-// waiting for: another one waits for Raft, if it comes to that.
-func (o *outbox) release() {
+// answered is told that commands were applied or fenced, barriers apart. After the last of a run it has what is held handed to
+// Raft, by a goroutine of its own: the caller is one that Raft may be waiting for.
+func (o *outbox) answered(commands int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.held) == 0 || o.releasing || o.closed {
+	o.unanswered -= commands
+	if o.unanswered > 0 || len(o.held) == 0 || o.releasing || o.closed {
 		return
 	}
 	o.releasing = true
-	o.running.Go(o.run)
+	o.running.Go(o.release)
 }
 
-func (o *outbox) run() {
+// release hands over what is held, and then what came meanwhile if all of that is answered already.
+func (o *outbox) release() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for {
+	for o.unanswered == 0 && len(o.held) > 0 && !o.closed {
 		entries := o.held
 		o.held = nil
 		for i := range entries {
 			o.lately = min(len(entries[i].b), maxTogether)
+			o.unanswered += entries[i].count
 		}
 		o.mu.Unlock()
 		for i := range entries {
 			o.apply(entries[i].entry())
 		}
 		o.mu.Lock()
-		if len(o.held) == 0 || o.closed || o.landing() {
-			o.releasing = false
-			return
-		}
 	}
+	o.releasing = false
 }
 
-// drop forgets what is held, when the leadership ends that it was evaluated in: Raft has room for no more than may be in flight.
+// drop forgets what is held and what is unanswered, when the leadership ends that it was evaluated in: Raft has room for no more than
+// may be in flight, and nobody is told what becomes of it any more.
 func (o *outbox) drop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.held = nil
+	o.unanswered, o.held = 0, nil
 }
 
 // close ends the goroutine. Raft is shutting down, and takes nothing more.

@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/adamantdb/adamant/store"
@@ -97,35 +98,68 @@ func TestOutboxKeepsADocumentsCommandsApart(t *testing.T) {
 	}
 }
 
+// landing reports whether staged entries are on their way to the disk.
+func (l *watchedLog) landing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.flights) > 0
+}
+
 // TestOutboxKeepsTheOrder: appends to one document build on each other before any is applied, so commands reach Raft as they
 // were put, also while what was held is being handed over.
 func TestOutboxKeepsTheOrder(t *testing.T) {
-	landing := true
 	applied, more := make(chan string), make(chan struct{})
 	put := func(o *outbox, space string) {
 		o.put(&command{Mutation: store.Mutation{Kind: store.Delete, Key: store.Key{Space: space, Key: "k"}}}, 0)
 	}
-	o := outbox{landing: func() bool { return landing }, apply: func(entry []byte) { <-more; applied <- spaces(t, entry) }}
-	for _, c := range []string{"aaa", "bbb"} {
-		put(&o, c)
-	}
-	o.mu.Lock()
-	landing = false // under mu, as the test alone needs it
-	o.mu.Unlock()
-	o.release()
+	o := outbox{apply: func(entry []byte) { <-more; applied <- spaces(t, entry) }}
+	go put(&o, "aaa")
 	more <- struct{}{}
-	put(&o, "ccc") // while the first entry is being handed over
-	o.release()    // one at a time
-	put(&o, "ddd")
 	got := <-applied
+	put(&o, "bbb")
+	put(&o, "ccc")
+	o.answered(1)
 	more <- struct{}{}
-	if got += " " + <-applied; got != "aaabbb cccddd" {
+	put(&o, "ddd") // while the run is being handed over
+	put(&o, "eee")
+	got += " " + <-applied
+	o.answered(1) // of two
+	if n := o.waiting(); n != 2 {
+		t.Errorf("%d commands wait for a run that is not answered yet", n)
+	}
+	o.answered(1)
+	more <- struct{}{}
+	if got += " " + <-applied; got != "aaa bbbccc dddeee" {
 		t.Errorf("Raft was given %s", got)
 	}
-	o.close()
-	if o.releasing || o.waiting() > 0 {
-		t.Error("it goes on")
+	o.running.Wait()
+	o.answered(2)
+	if o.close(); o.releasing || o.waiting() > 0 || o.unanswered > 0 {
+		t.Errorf("it goes on: %+v", &o)
 	}
+}
+
+// TestOutboxLetsBarriersPass: a request that was lost is repeated along with the next entry only, and commands behind it are not it.
+func TestOutboxLetsBarriersPass(t *testing.T) {
+	var applied []bool
+	o := outbox{apply: func(entry []byte) {
+		_, barrier, err := barrierIn(entry)
+		must(t, err)
+		applied = append(applied, barrier)
+	}}
+	write := &command{Mutation: store.Mutation{Kind: store.Delete, Key: store.Key{Space: "space", Key: "k"}}}
+	for _, c := range []*command{write, write, {Barrier: true, Founding: 1}} {
+		o.put(c, 0)
+	}
+	if !slices.Equal(applied, []bool{false, true}) || o.waiting() != 1 {
+		t.Errorf("Raft was given barriers %v, %d commands wait", applied, o.waiting())
+	}
+	o.drop()
+	o.put(write, 0) // of another leadership
+	if len(applied) != 3 {
+		t.Error("a command waits for those of a leadership that is over")
+	}
+	o.close()
 }
 
 // spaces are those of the commands of an entry.
@@ -173,18 +207,15 @@ func TestOutboxForgetsWithTheLeadership(t *testing.T) {
 // TestOutboxTakesLittleMoreThanItHolds: a large command leaves nothing behind for those that follow, and a document whose commands can
 // not share entries does not take the room of those that could.
 func TestOutboxTakesLittleMoreThanItHolds(t *testing.T) {
-	landing := true
-	o := outbox{landing: func() bool { return landing }, apply: func([]byte) {}}
+	o := outbox{apply: func([]byte) {}}
 	small := command{Mutation: store.Mutation{Kind: store.Append, Key: store.Key{Space: "space", Key: "k"}}}
 	large := small
 	for _, size := range []int{maxTogether - 1000, 64 * maxTogether} {
 		large.Mutation.Base = make([]byte, size)
-		landing = true
+		o.put(&small, 0)
 		o.put(&large, 0)
-		landing = false
-		o.release()
+		o.answered(1)
 		o.running.Wait()
-		landing = true
 		taken, after := 0, uint64(0)
 		for range maxInFlight {
 			after = o.put(&small, after)
@@ -194,6 +225,9 @@ func TestOutboxTakesLittleMoreThanItHolds(t *testing.T) {
 		}
 		if most := 2*maxTogether + maxInFlight*1024; taken > most {
 			t.Errorf("after an entry of %d bytes: %d bytes for %d commands of %d", size, taken, maxInFlight, small.sizeHint())
+		}
+		if len(o.held) != maxInFlight {
+			t.Errorf("%d entries are held, want one for each command of a document", len(o.held))
 		}
 		o.drop()
 	}

@@ -272,6 +272,7 @@ func (p *Partition) complete(outcomes []outcome) {
 	if l == nil {
 		return
 	}
+	answered := 0
 	for _, o := range outcomes {
 		if o.evalTerm != l.term {
 			continue
@@ -289,6 +290,7 @@ func (p *Partition) complete(outcomes []outcome) {
 			continue
 		}
 		delete(l.waiting, o.proposal)
+		answered++
 		if pr.pd.count--; pr.pd.count == 0 {
 			delete(l.pending, pr.key)
 			pr.pd.settle()
@@ -299,6 +301,7 @@ func (p *Partition) complete(outcomes []outcome) {
 		}
 		p.finish(pr, err)
 	}
+	p.outbox.answered(answered)
 	if l.drained != nil && len(l.waiting) == 0 {
 		close(l.drained)
 		l.drained = nil

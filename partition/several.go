@@ -8,7 +8,7 @@ import (
 	"github.com/adamantdb/adamant/store"
 )
 
-// kindSeveral marks an entry of several commands, which were proposed while the leader's disk worked (outbox.go). What Raft, the log
+// kindSeveral marks an entry of several commands, which were proposed while others were on their way (outbox.go). What Raft, the log
 // and the links do for an entry they then do once for all of these.
 //
 // Always: the commands are of different documents, so that still one command is what changed a document at an index, and none is

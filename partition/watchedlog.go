@@ -19,8 +19,6 @@ type watchedLog struct {
 	store.LogGroup
 	now    clock.Clock
 	failed func(error) // stops the member before it returns: nothing enters or leaves Raft any more
-	// release is told when staged entries have become durable, or never will be; must not block. May be nil.
-	release func()
 
 	mu        sync.Mutex
 	underWay  int

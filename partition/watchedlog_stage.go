@@ -64,16 +64,6 @@ func (l *watchedLog) landed(err error) {
 	for _, w := range ready {
 		w.tell(nil)
 	}
-	if l.release != nil {
-		l.release()
-	}
-}
-
-// landing reports whether staged entries are on their way to the disk.
-func (l *watchedLog) landing() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.flights) > 0
 }
 
 // ready takes the waiters whose entries are durable. The caller holds mu.
