@@ -8,41 +8,6 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// injection is a request that this member makes up for its own Raft; done is told the outcome.
-type injection struct {
-	command any
-	done    func(any, error) // may be nil
-}
-
-// inject hands a request to Raft; false when the guard is closing.
-func (g *guard) inject(i injection) bool {
-	answer := make(chan raft.RPCResponse, 1)
-	select {
-	case g.consumer <- raft.RPC{Command: i.command, RespChan: answer}:
-	case <-g.stop:
-		return false
-	}
-	select {
-	case r := <-answer:
-		if i.done != nil {
-			i.done(r.Response, r.Error)
-		}
-		return true
-	case <-g.stop:
-		return false
-	}
-}
-
-// offerInjection queues a request unless too many wait already.
-func (g *guard) offerInjection(i injection) bool {
-	select {
-	case g.injected <- i:
-		return true
-	default:
-		return false
-	}
-}
-
 // candidacy is what a member that is no leader remembers between two ticks. Only Tick and campaign touch it, under the
 // partition's mu.
 type candidacy struct {
@@ -238,8 +203,8 @@ func (p *Partition) Noted(from raft.ServerID, n Note) {
 	if n.Index == 0 || p.raft.Load().CommitIndex() >= n.Index {
 		return
 	}
-	p.guard.offerInjection(injection{command: &raft.AppendEntriesRequest{RPCHeader: headerOf(from), Term: n.Term,
-		PrevLogEntry: n.Index, PrevLogTerm: n.IndexTerm, LeaderCommitIndex: n.Index}})
+	p.guard.inject(&raft.AppendEntriesRequest{RPCHeader: headerOf(from), Term: n.Term,
+		PrevLogEntry: n.Index, PrevLogTerm: n.IndexTerm, LeaderCommitIndex: n.Index})
 }
 
 // nourish keeps Raft from missing a leader that only the beats have heard of. The caller holds mu.
@@ -253,7 +218,7 @@ func (p *Partition) nourish(now time.Time) {
 	if leader == "" || at.IsZero() {
 		return // its own requests do
 	}
-	p.guard.offerInjection(injection{command: &raft.AppendEntriesRequest{RPCHeader: headerOf(raft.ServerID(leader)), Term: term}})
+	p.guard.inject(&raft.AppendEntriesRequest{RPCHeader: headerOf(raft.ServerID(leader)), Term: term})
 }
 
 // turn is how long this member leaves others the first try when their leader falls silent. The order differs from partition
@@ -404,11 +369,11 @@ func (p *Partition) standForElection(after uint64) bool {
 	}
 	if term < after || state == raft.Candidate {
 		nobody := raft.RequestVoteRequest{RPCHeader: p.guard.header(), Term: max(after, term+1), LeadershipTransfer: true} // whomever Raft follows
-		if !p.guard.offerInjection(injection{command: &nobody}) {
+		if !p.guard.inject(&nobody) {
 			return false
 		}
 	}
-	return p.guard.offerInjection(injection{command: &raft.TimeoutNowRequest{RPCHeader: p.guard.header()}})
+	return p.guard.inject(&raft.TimeoutNowRequest{RPCHeader: p.guard.header()})
 }
 
 // Reassure sends a follower's member a word of its own, because its host does not follow this member by the beats. It blocks

@@ -52,7 +52,7 @@ func TestCandidateHearsOfALaterTerm(t *testing.T) {
 	must(t, err)
 	g.applied("a", 2, l, long)
 	later := l.part.Status().Term + 3 // as after elections that came to nothing
-	short.part.guard.offerInjection(injection{command: &raft.RequestVoteRequest{RPCHeader: short.part.guard.header(), Term: later, LeadershipTransfer: true}})
+	short.part.guard.inject(&raft.RequestVoteRequest{RPCHeader: short.part.guard.header(), Term: later, LeadershipTransfer: true})
 	g.wait("the later term", func() bool { return short.part.Term() >= later })
 	h.isolate(g, l)
 	if next := g.serving(long, short); next != long {

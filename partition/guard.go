@@ -25,6 +25,7 @@ type Transport interface {
 var (
 	errMuted     = errors.New("this leader no longer replicates: it offered its leadership, or lost its majority")
 	errStuck     = errors.New("this leader's disk does not answer")
+	errFull      = errors.New("this member takes no more requests")
 	errStopped   = errors.New("this member stopped after a failed durable step")
 	errVetoed    = errors.New("this member does not campaign now")
 	errPromised  = errors.New("this member promised not to help another leader into office yet")
@@ -37,8 +38,8 @@ var (
 // withholds the candidacies of a sick member during its grace period, and answers markers that change nothing. Raft itself
 // knows of none of this.
 //
-// Inbound requests pass through one goroutine, one after the other, as Raft's main goroutine would take them anyway; so a
-// promise is in force before the next vote request is looked at.
+// Requests pass one after the other (door), as Raft's main goroutine would take them anyway; so a promise is in force before the
+// next vote request is looked at.
 type guard struct {
 	partition  uint32
 	inner      Transport
@@ -59,10 +60,10 @@ type guard struct {
 	inOffice   func(now time.Time) bool                        // this member leads, and its lease holds
 	vouches    func(*raft.RequestPreVoteRequest) error         // Raft here would vote for it; only with live
 	consumer   chan raft.RPC
-	injected   chan injection // requests that this member makes up for its own Raft
-	door       door           // requests of peers that a DirectTransport brought
-	direct     bool
-	stop, done chan struct{}
+	door       door
+	direct     bool           // the transport is a DirectTransport
+	forwarding sync.WaitGroup // of what another transport's Consumer brings
+	stop       chan struct{}
 	dead       atomic.Bool // nothing leaves or enters any more: a durable step failed
 
 	mu      sync.Mutex
@@ -89,42 +90,35 @@ func (g *guard) start(term uint64) {
 	if term > 0 {
 		g.promise = promise{term: term, until: now.Add(g.leaseFor)}
 	}
-	g.consumer, g.injected = make(chan raft.RPC), make(chan injection, 4)
-	g.door.ready = make(chan struct{}, 1)
+	g.consumer, g.stop = make(chan raft.RPC), make(chan struct{})
+	g.door.serve = g.deliver
 	g.ledTo = map[raft.ServerID]uint64{}
 	if d, ok := g.inner.(DirectTransport); ok {
 		g.direct = true
 		d.Direct(g.receive, g.noteAck)
+		return
 	}
-	g.stop, g.done = make(chan struct{}), make(chan struct{})
-	go g.run()
+	g.forwarding.Go(g.forward)
 }
 
 // close ends the delivery. It must be called before Raft is shut down or after; either is safe.
 func (g *guard) close() {
 	close(g.stop)
-	<-g.done
+	g.forwarding.Wait()
+	g.door.shut()
 }
 
-func (g *guard) run() {
-	defer close(g.done)
-	defer g.door.shut()
+// forward takes what a transport's Consumer brings.
+func (g *guard) forward() {
 	for {
 		select {
 		case rpc, ok := <-g.inner.Consumer():
 			if !ok {
 				return
 			}
-			if !g.deliver(inbound{rpc, func(r raft.RPCResponse) { rpc.Respond(r.Response, r.Error) }}) {
-				return
-			}
-		case <-g.door.ready:
-			if in, ok := g.door.take(); ok && !g.deliver(in) {
-				return
-			}
-		case i := <-g.injected:
-			if !g.inject(i) {
-				return
+			in := inbound{rpc: rpc, answer: func(r raft.RPCResponse) { rpc.Respond(r.Response, r.Error) }}
+			if !g.door.put(in) {
+				in.refuseOrAnswer(nil, errFull)
 			}
 		case <-g.stop:
 			return
@@ -132,42 +126,53 @@ func (g *guard) run() {
 	}
 }
 
-// deliver hands one request to Raft and its answer back; it returns false when the guard is closing.
-func (g *guard) deliver(in inbound) bool {
+// deliver hands one request to Raft and its answer back.
+func (g *guard) deliver(in inbound) {
 	rpc, received := in.rpc, g.now()
+	if in.own {
+		g.ask(rpc)
+		return
+	}
 	if resp, err, handled := g.intercept(rpc, received); handled {
 		in.refuseOrAnswer(resp, err)
-		return true
+		return
 	}
+	r, ok := g.ask(rpc)
+	if !ok {
+		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
+		return
+	}
+	if g.dead.Load() { // what Raft says now may rest on a step that never became durable
+		in.refuseOrAnswer(nil, errStopped)
+		return
+	}
+	switch req := rpc.Command.(type) {
+	case *raft.AppendEntriesRequest:
+		g.accepted(req, r, received)
+		if n := len(req.Entries); n > 0 && r.Error == nil {
+			g.acknowledge(in, r, req.Entries[n-1].Index)
+			return
+		}
+	case *raft.RequestVoteRequest:
+		g.voted(req, r, g.now())
+		g.stir()
+	}
+	in.answer(r)
+}
+
+// ask hands a request to Raft and waits for what it says; false when the guard is closing.
+func (g *guard) ask(rpc raft.RPC) (raft.RPCResponse, bool) {
 	answer := make(chan raft.RPCResponse, 1)
 	select {
 	case g.consumer <- raft.RPC{Command: rpc.Command, Reader: rpc.Reader, RespChan: answer}:
 	case <-g.stop:
-		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
-		return false
+		return raft.RPCResponse{}, false
 	}
 	select {
 	case r := <-answer:
-		if g.dead.Load() { // what Raft says now may rest on a step that never became durable
-			in.refuseOrAnswer(nil, errStopped)
-			return true
-		}
-		switch req := rpc.Command.(type) {
-		case *raft.AppendEntriesRequest:
-			g.accepted(req, r, received)
-			if n := len(req.Entries); n > 0 && r.Error == nil {
-				g.acknowledge(in, r, req.Entries[n-1].Index)
-				return true
-			}
-		case *raft.RequestVoteRequest:
-			g.voted(req, r, g.now())
-			g.stir()
-		}
-		in.answer(r)
-		return true
+		return r, true
 	case <-g.stop:
-		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
-		return false
+		return raft.RPCResponse{}, false
 	}
 }
 

@@ -14,13 +14,17 @@ type DirectTransport interface {
 		acked func(peer raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse, sent time.Time))
 }
 
-// doorSize bounds the requests of peers that wait for Raft.
-const doorSize = 64
+// doorSize bounds the requests that wait for Raft, mostOwn those among them that this member made up.
+const (
+	doorSize = 64
+	mostOwn  = 4
+)
 
-// inbound is a request of a peer and the way back to it.
+// inbound is a request and the way back to who made it.
 type inbound struct {
 	rpc    raft.RPC
 	answer func(raft.RPCResponse)
+	own    bool // this member made it up for its own Raft, and nobody waits for an answer
 }
 
 // refuseOrAnswer answers a request in Raft's place. Transports may expect a response of the right type even beside an
@@ -43,63 +47,84 @@ func (in inbound) refuseOrAnswer(resp any, err error) {
 	in.answer(raft.RPCResponse{Response: resp, Error: err})
 }
 
-// door holds requests of peers until Raft takes them. It has no memory of its own while nothing waits: most members are quiet.
+// door lets requests in one after the other. While nothing waits it has neither memory nor a goroutine: most members are
+// quiet.
 type door struct {
-	ready chan struct{} // holds a token while something waits
+	serve func(inbound) // returns when the next one may be served
 
 	mu      sync.Mutex
 	waiting []inbound
+	own     int  // of those
+	serving bool // the goroutine runs
 	left    bool // nothing comes in any more
+	running sync.WaitGroup
 }
 
 // put adds a request; false when there is no room, or nobody who would take it.
 func (d *door) put(in inbound) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.left || len(d.waiting) == doorSize {
+	if d.left || len(d.waiting) == doorSize || in.own && d.own == mostOwn {
 		return false
 	}
 	d.waiting = append(d.waiting, in)
-	d.signal()
+	if in.own {
+		d.own++
+	}
+	if !d.serving {
+		d.serving = true
+		d.running.Go(d.run)
+	}
 	return true
 }
 
-// signal puts the token back. The caller holds mu.
-func (d *door) signal() {
-	select {
-	case d.ready <- struct{}{}:
-	default:
+// run serves until nothing waits.
+func (d *door) run() {
+	for {
+		in, ok := d.take()
+		if !ok {
+			return
+		}
+		d.serve(in)
 	}
 }
 
-// take removes the first request; the caller has the token.
+// take removes the first request. Without one the goroutine is over.
 func (d *door) take() (in inbound, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.waiting) == 0 {
+	if d.serving = len(d.waiting) > 0; !d.serving {
+		d.waiting = nil
 		return in, false
 	}
 	in, d.waiting[0] = d.waiting[0], inbound{}
-	if d.waiting = d.waiting[1:]; len(d.waiting) == 0 {
-		d.waiting = nil
-	} else {
-		d.signal()
+	if in.own {
+		d.own--
 	}
+	d.waiting = d.waiting[1:]
 	return in, true
 }
 
-// shut answers what waits, and lets nothing in any more.
+// shut answers what waits, lets nothing in any more, and returns when nothing is being served.
 func (d *door) shut() {
 	d.mu.Lock()
 	waiting := d.waiting
-	d.waiting, d.left = nil, true
+	d.waiting, d.own, d.left = nil, 0, true
 	d.mu.Unlock()
 	for _, in := range waiting {
-		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
+		if !in.own {
+			in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
+		}
 	}
+	d.running.Wait()
 }
 
 // receive takes a request from a DirectTransport.
 func (g *guard) receive(rpc raft.RPC, answer func(raft.RPCResponse)) bool {
-	return g.door.put(inbound{rpc, answer})
+	return g.door.put(inbound{rpc: rpc, answer: answer})
+}
+
+// inject queues a request that this member makes up for its own Raft, unless too many of them wait already.
+func (g *guard) inject(command any) bool {
+	return g.door.put(inbound{rpc: raft.RPC{Command: command}, own: true})
 }

@@ -218,7 +218,7 @@ func (g *guard) reassure(peer raft.ServerID, term uint64) error {
 // heartbeats, and entries may be a long time coming.
 func (g *guard) newer(term, answered uint64) {
 	if g.live != nil && answered > term {
-		g.offerInjection(injection{command: &raft.RequestVoteRequest{RPCHeader: g.header(), Term: answered}})
+		g.inject(&raft.RequestVoteRequest{RPCHeader: g.header(), Term: answered})
 	}
 }
 
