@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adamantdb/adamant/store"
@@ -124,7 +125,7 @@ func (c *testCluster) sameContents() {
 // diverged makes a cluster of one partition in which one member holds another history of a document than the others, whom the
 // log agrees with. The forged member does not lead.
 func diverged(t *testing.T, hosts int, change func(*Options)) (c *testCluster, leader, forged string, key Key) {
-	c = newTestCluster(t, hosts, 1, hosts, change)
+	c = newSimCluster(t, hosts, 1, hosts, change)
 	c.ready()
 	c.fill(0, 40, 3)
 	leader, others := c.quietly()
@@ -139,7 +140,9 @@ func diverged(t *testing.T, hosts int, change func(*Options)) (c *testCluster, l
 // TestDivergence: one member holds another history of a document. Within an interval of anti-entropy the whole partition stops
 // writing, the leader too, and says which document it is about; stale reads go on, and no version is touched until an operator
 // has chosen. Then all members hold the same.
-func TestDivergence(t *testing.T) {
+func TestDivergence(t *testing.T) { synctest.Test(t, testDivergence) }
+
+func testDivergence(t *testing.T) {
 	c, leader, forged, key := diverged(t, 3, nil)
 	began := time.Now()
 	c.isolatedEverywhere(true)
@@ -263,8 +266,10 @@ func checkComparison(t *testing.T, c *testCluster, forged string, key Key) {
 }
 
 // TestLogContradictsHistory: the log is what shows that a member holds something else. Comparisons play no part.
-func TestLogContradictsHistory(t *testing.T) {
-	c := newTestCluster(t, 3, 1, 3, func(o *Options) { o.Timing.AntiEntropy = time.Hour })
+func TestLogContradictsHistory(t *testing.T) { synctest.Test(t, testLogContradictsHistory) }
+
+func testLogContradictsHistory(t *testing.T) {
+	c := newSimCluster(t, 3, 1, 3, func(o *Options) { o.Timing.AntiEntropy = time.Hour })
 	c.ready()
 	c.fill(0, 200, 3)
 	leader, others := c.quietly()
@@ -294,7 +299,9 @@ func TestLogContradictsHistory(t *testing.T) {
 
 // TestClearWithoutAChoice: what is still different is reported again. An operator may also choose the version that the log
 // contradicts: then all others take that over.
-func TestClearWithoutAChoice(t *testing.T) {
+func TestClearWithoutAChoice(t *testing.T) { synctest.Test(t, testClearWithoutAChoice) }
+
+func testClearWithoutAChoice(t *testing.T) {
 	c, leader, forged, key := diverged(t, 3, nil)
 	c.isolatedEverywhere(true)
 	if _, err := c.host(forged).ClearSafeMode(testContext(t), 0, ""); err != nil {
@@ -331,7 +338,9 @@ func TestClearWithoutAChoice(t *testing.T) {
 }
 
 // TestIncompleteVersionIsNotKept: whoever follows such a choice would discard what only it has.
-func TestIncompleteVersionIsNotKept(t *testing.T) {
+func TestIncompleteVersionIsNotKept(t *testing.T) { synctest.Test(t, testIncompleteVersionIsNotKept) }
+
+func testIncompleteVersionIsNotKept(t *testing.T) {
 	c, _, forged, _ := diverged(t, 3, nil)
 	c.isolatedEverywhere(true)
 	others := c.config.HostNames()
@@ -365,8 +374,10 @@ func TestIncompleteVersionIsNotKept(t *testing.T) {
 
 // TestDivergenceReachesWhoWasAway: a member that was down enters safe mode when it is back, and one that was down while it was
 // ended leaves it, having discarded its version.
-func TestDivergenceReachesWhoWasAway(t *testing.T) {
-	c := newTestCluster(t, 3, 1, 3, nil)
+func TestDivergenceReachesWhoWasAway(t *testing.T) { synctest.Test(t, testDivergenceReachesWhoWasAway) }
+
+func testDivergenceReachesWhoWasAway(t *testing.T) {
+	c := newSimCluster(t, 3, 1, 3, nil)
 	c.ready()
 	c.fill(0, 40, 3)
 	leader, others := c.quietly()
@@ -398,7 +409,9 @@ func TestDivergenceReachesWhoWasAway(t *testing.T) {
 // TestHealsFromTheKeptOnly: while the host that an operator chose is away, a member that has discarded its version takes nothing
 // from one that still has another, complete and alive as that is; and who was told by somebody that has nothing left discards
 // nothing.
-func TestHealsFromTheKeptOnly(t *testing.T) {
+func TestHealsFromTheKeptOnly(t *testing.T) { synctest.Test(t, testHealsFromTheKeptOnly) }
+
+func testHealsFromTheKeptOnly(t *testing.T) {
 	c, leader, forged, key := diverged(t, 3, nil)
 	c.isolatedEverywhere(true)
 	third := ""
