@@ -33,7 +33,7 @@ func TestForwardOverHTTP(t *testing.T) {
 		t.Cleanup(func() { _ = h.Kill() })
 		hosts[name] = h
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, h := range hosts {
 		if err := h.WaitReady(ctx); err != nil {

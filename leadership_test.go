@@ -122,6 +122,7 @@ func TestFailedStorageStopsTheWholeHost(t *testing.T) {
 			var on atomic.Bool
 			var failed atomic.Int32
 			c := newTestCluster(t, 3, 6, 3, func(o *Options) {
+				o.Timing.Heartbeat = time.Second // h1 is to lead when its storage fails, also on a machine that holds it up
 				if o.Host == "h1" {
 					o.FS = faultFS(engine, &on)
 					o.Events.Failed = func(error) { failed.Add(1) }
@@ -131,10 +132,13 @@ func TestFailedStorageStopsTheWholeHost(t *testing.T) {
 			c.fill(0, 60, 1)
 			c.healthy()
 			h1 := c.host("h1")
-			led := c.led("h1")
-			if len(led) == 0 {
-				t.Fatal("h1 leads nothing")
-			}
+			var led map[uint32]uint64
+			c.wait("h1 to lead something", func() error {
+				if led = c.led("h1"); len(led) == 0 {
+					return errors.New("it leads nothing")
+				}
+				return nil
+			})
 			on.Store(true)
 			c.mu.Lock()
 			delete(c.hosts, "h1") // clients turn to the others
