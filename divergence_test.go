@@ -63,6 +63,19 @@ func (c *testCluster) quietly() (leader string, others []string) {
 	return leader, others
 }
 
+// reach waits until every member has a document at a seq: what one learns of another may come before what the leader has committed.
+func (c *testCluster) reach(key Key, seq int64) {
+	c.t.Helper()
+	c.wait(fmt.Sprintf("seq %d of %s everywhere", seq, key), func() error {
+		for name, h := range c.live() {
+			if head, ok, err := h.member(0).docs.Head(key); err != nil || !ok || head.HeadSeq < seq {
+				return fmt.Errorf("%s: head %d, %v, %v", name, head.HeadSeq, ok, err)
+			}
+		}
+		return nil
+	})
+}
+
 // isolatedEverywhere waits until all members are in safe mode, or none.
 func (c *testCluster) isolatedEverywhere(on bool) {
 	c.t.Helper()
@@ -134,6 +147,7 @@ func diverged(t *testing.T, hosts int, change func(*Options)) (c *testCluster, l
 	if _, err := c.host(leader).Append(testContext(t), key, []Delta{testDelta(4, "true")}); err != nil {
 		t.Fatal(err)
 	}
+	c.reach(key, 4)
 	return c, leader, forged, key
 }
 
@@ -287,6 +301,7 @@ func testLogContradictsHistory(t *testing.T) {
 	if _, err := c.host(leader).Append(testContext(t), key, []Delta{testDelta(4, "true")}); err != nil {
 		t.Fatal(err)
 	}
+	c.reach(key, 4)
 	c.isolatedEverywhere(true)
 	checkRefusals(t, c, leader, key)
 	checkReports(t, c, forged, key)
@@ -388,6 +403,7 @@ func testDivergenceReachesWhoWasAway(t *testing.T) {
 	if _, err := c.host(leader).Append(testContext(t), key, []Delta{testDelta(4, "true")}); err != nil {
 		t.Fatal(err)
 	}
+	c.reach(key, 4)
 	c.isolatedEverywhere(true)
 	c.open(away)
 	c.isolatedEverywhere(true)
