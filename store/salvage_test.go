@@ -288,7 +288,7 @@ func TestVainCompactionsPause(t *testing.T) {
 	before, began := failures.Load(), time.Now()
 	time.Sleep(3 * retryPause)
 	more := failures.Load() - before
-	took := time.Since(began) // longer than that where the machine stood still
+	took := time.Since(began)                                          // longer than that where the machine stood still
 	if most := 2 * (took/retryPause + 1); time.Duration(more) > most { // two at a time
 		t.Errorf("%d vain compactions within %s", more, took)
 	}
