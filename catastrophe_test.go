@@ -12,7 +12,6 @@ import (
 
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/internal/simnet"
-	"github.com/adamantdb/adamant/mesh"
 )
 
 // catastrophe is a cluster of three hosts with an application on it: for each document a copy in memory at the host that leads,
@@ -38,17 +37,17 @@ type told struct {
 const catastropheDocuments = 6
 
 func newCatastrophe(t *testing.T) *catastrophe {
-	c := &catastrophe{net: simnet.New(1), told: map[told][]Catastrophe{}, doubts: map[told]int{}}
+	sim := newSimulation()
+	c := &catastrophe{net: sim.net, told: map[told][]Catastrophe{}, doubts: map[told]int{}}
 	c.net.SetFaults(simnet.Faults{Delay: 5 * time.Millisecond}) // something is in flight nearly all the time
 	hosts := map[string]config.Host{}
 	for i, name := range []string{"h1", "h2", "h3"} {
 		hosts[name] = config.Host{Addr: fmt.Sprintf("127.0.0.1:%d", 7001+i)}
 	}
-	c.testCluster = &testCluster{t: t, root: t.TempDir(), hosts: map[string]*Host{}, config: &config.Cluster{Name: "test", Version: 1, Hosts: hosts,
+	c.testCluster = &testCluster{t: t, sim: sim, hosts: map[string]*Host{}, config: &config.Cluster{Name: "test", Version: 1, Hosts: hosts,
 		Partitions: []config.Partition{{ID: 0, Voters: []string{"h1", "h2", "h3"}}}}}
 	c.change = func(o *Options) {
 		name := o.Host
-		o.Network = func(id mesh.Identity) mesh.Network { return c.net.Host(id) }
 		o.Events.CatastrophicFailure = func(e Catastrophe) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -238,7 +237,7 @@ func TestCatastrophicFailure(t *testing.T) {
 		"isolated":     func(n *simnet.Net, l, o string) { n.Cut(l, o) },
 		"answers lost": func(n *simnet.Net, l, o string) { n.CutOneWay(o, l) },
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, simulated(func(t *testing.T) {
 			c := newCatastrophe(t)
 			for i := range catastropheDocuments {
 				c.wg.Go(func() { c.write(i) })
@@ -265,6 +264,6 @@ func TestCatastrophicFailure(t *testing.T) {
 			c.wg.Wait()
 			c.healthy()
 			c.verify()
-		})
+		}))
 	}
 }

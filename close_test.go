@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 )
 
 // TestCloseServesUntilItsTurn: a host that has begun to close serves each partition until that one is handed over, and refuses
 // everything after.
-func TestCloseServesUntilItsTurn(t *testing.T) {
-	c := newTestCluster(t, 3, 12, 3, nil)
+func TestCloseServesUntilItsTurn(t *testing.T) { synctest.Test(t, testCloseServesUntilItsTurn) }
+
+func testCloseServesUntilItsTurn(t *testing.T) {
+	c := newSimCluster(t, 3, 12, 3, nil)
 	c.ready()
 	const documents = 24
 	c.fill(0, documents, 1)

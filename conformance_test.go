@@ -398,6 +398,9 @@ func (c *testCluster) runLine(key Key, l scriptLine) string {
 		if unsure && strings.HasPrefix(l.op, "create") && errors.As(err, new(*ExistsError)) {
 			err = nil // an attempt of unknown outcome has made it
 		}
+		if unsure && l.op == "delete" && errors.As(err, new(*NotFoundError)) {
+			err = nil // the same
+		}
 		unsure = unsure || errors.As(err, new(*AmbiguousError))
 		return err
 	})

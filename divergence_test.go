@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adamantdb/adamant/store"
@@ -60,6 +61,19 @@ func (c *testCluster) quietly() (leader string, others []string) {
 		return nil
 	})
 	return leader, others
+}
+
+// reach waits until every member has a document at a seq: what one learns of another may come before what the leader has committed.
+func (c *testCluster) reach(key Key, seq int64) {
+	c.t.Helper()
+	c.wait(fmt.Sprintf("seq %d of %s everywhere", seq, key), func() error {
+		for name, h := range c.live() {
+			if head, ok, err := h.member(0).docs.Head(key); err != nil || !ok || head.HeadSeq < seq {
+				return fmt.Errorf("%s: head %d, %v, %v", name, head.HeadSeq, ok, err)
+			}
+		}
+		return nil
+	})
 }
 
 // isolatedEverywhere waits until all members are in safe mode, or none.
@@ -124,7 +138,7 @@ func (c *testCluster) sameContents() {
 // diverged makes a cluster of one partition in which one member holds another history of a document than the others, whom the
 // log agrees with. The forged member does not lead.
 func diverged(t *testing.T, hosts int, change func(*Options)) (c *testCluster, leader, forged string, key Key) {
-	c = newTestCluster(t, hosts, 1, hosts, change)
+	c = newSimCluster(t, hosts, 1, hosts, change)
 	c.ready()
 	c.fill(0, 40, 3)
 	leader, others := c.quietly()
@@ -133,13 +147,16 @@ func diverged(t *testing.T, hosts int, change func(*Options)) (c *testCluster, l
 	if _, err := c.host(leader).Append(testContext(t), key, []Delta{testDelta(4, "true")}); err != nil {
 		t.Fatal(err)
 	}
+	c.reach(key, 4)
 	return c, leader, forged, key
 }
 
 // TestDivergence: one member holds another history of a document. Within an interval of anti-entropy the whole partition stops
 // writing, the leader too, and says which document it is about; stale reads go on, and no version is touched until an operator
 // has chosen. Then all members hold the same.
-func TestDivergence(t *testing.T) {
+func TestDivergence(t *testing.T) { synctest.Test(t, testDivergence) }
+
+func testDivergence(t *testing.T) {
 	c, leader, forged, key := diverged(t, 3, nil)
 	began := time.Now()
 	c.isolatedEverywhere(true)
@@ -263,8 +280,10 @@ func checkComparison(t *testing.T, c *testCluster, forged string, key Key) {
 }
 
 // TestLogContradictsHistory: the log is what shows that a member holds something else. Comparisons play no part.
-func TestLogContradictsHistory(t *testing.T) {
-	c := newTestCluster(t, 3, 1, 3, func(o *Options) { o.Timing.AntiEntropy = time.Hour })
+func TestLogContradictsHistory(t *testing.T) { synctest.Test(t, testLogContradictsHistory) }
+
+func testLogContradictsHistory(t *testing.T) {
+	c := newSimCluster(t, 3, 1, 3, func(o *Options) { o.Timing.AntiEntropy = time.Hour })
 	c.ready()
 	c.fill(0, 200, 3)
 	leader, others := c.quietly()
@@ -282,6 +301,7 @@ func TestLogContradictsHistory(t *testing.T) {
 	if _, err := c.host(leader).Append(testContext(t), key, []Delta{testDelta(4, "true")}); err != nil {
 		t.Fatal(err)
 	}
+	c.reach(key, 4)
 	c.isolatedEverywhere(true)
 	checkRefusals(t, c, leader, key)
 	checkReports(t, c, forged, key)
@@ -294,7 +314,9 @@ func TestLogContradictsHistory(t *testing.T) {
 
 // TestClearWithoutAChoice: what is still different is reported again. An operator may also choose the version that the log
 // contradicts: then all others take that over.
-func TestClearWithoutAChoice(t *testing.T) {
+func TestClearWithoutAChoice(t *testing.T) { synctest.Test(t, testClearWithoutAChoice) }
+
+func testClearWithoutAChoice(t *testing.T) {
 	c, leader, forged, key := diverged(t, 3, nil)
 	c.isolatedEverywhere(true)
 	if _, err := c.host(forged).ClearSafeMode(testContext(t), 0, ""); err != nil {
@@ -331,7 +353,9 @@ func TestClearWithoutAChoice(t *testing.T) {
 }
 
 // TestIncompleteVersionIsNotKept: whoever follows such a choice would discard what only it has.
-func TestIncompleteVersionIsNotKept(t *testing.T) {
+func TestIncompleteVersionIsNotKept(t *testing.T) { synctest.Test(t, testIncompleteVersionIsNotKept) }
+
+func testIncompleteVersionIsNotKept(t *testing.T) {
 	c, _, forged, _ := diverged(t, 3, nil)
 	c.isolatedEverywhere(true)
 	others := c.config.HostNames()
@@ -365,8 +389,10 @@ func TestIncompleteVersionIsNotKept(t *testing.T) {
 
 // TestDivergenceReachesWhoWasAway: a member that was down enters safe mode when it is back, and one that was down while it was
 // ended leaves it, having discarded its version.
-func TestDivergenceReachesWhoWasAway(t *testing.T) {
-	c := newTestCluster(t, 3, 1, 3, nil)
+func TestDivergenceReachesWhoWasAway(t *testing.T) { synctest.Test(t, testDivergenceReachesWhoWasAway) }
+
+func testDivergenceReachesWhoWasAway(t *testing.T) {
+	c := newSimCluster(t, 3, 1, 3, nil)
 	c.ready()
 	c.fill(0, 40, 3)
 	leader, others := c.quietly()
@@ -377,6 +403,7 @@ func TestDivergenceReachesWhoWasAway(t *testing.T) {
 	if _, err := c.host(leader).Append(testContext(t), key, []Delta{testDelta(4, "true")}); err != nil {
 		t.Fatal(err)
 	}
+	c.reach(key, 4)
 	c.isolatedEverywhere(true)
 	c.open(away)
 	c.isolatedEverywhere(true)
@@ -398,7 +425,9 @@ func TestDivergenceReachesWhoWasAway(t *testing.T) {
 // TestHealsFromTheKeptOnly: while the host that an operator chose is away, a member that has discarded its version takes nothing
 // from one that still has another, complete and alive as that is; and who was told by somebody that has nothing left discards
 // nothing.
-func TestHealsFromTheKeptOnly(t *testing.T) {
+func TestHealsFromTheKeptOnly(t *testing.T) { synctest.Test(t, testHealsFromTheKeptOnly) }
+
+func testHealsFromTheKeptOnly(t *testing.T) {
 	c, leader, forged, key := diverged(t, 3, nil)
 	c.isolatedEverywhere(true)
 	third := ""

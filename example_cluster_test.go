@@ -34,13 +34,14 @@ func openCluster(events func(host string) adamant.Events, voters ...string) (clu
 	}
 	hosts = map[string]*adamant.Host{}
 	for name := range cluster.Hosts {
-		h, err := adamant.Open(adamant.Options{Dir: filepath.Join(dir, name), Host: name, Cluster: cluster, Events: events(name)})
+		h, err := adamant.Open(adamant.Options{Dir: filepath.Join(dir, name), Host: name, Cluster: cluster, Events: events(name),
+			Timing: adamant.Timing{Heartbeat: time.Second}}) // leaders stay where the examples put them, however busy the machine is
 		if err != nil {
 			log.Fatal(err)
 		}
 		hosts[name] = h
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	for _, h := range hosts {
 		if err := h.WaitReady(ctx); err != nil {
 			log.Fatal(err)

@@ -24,7 +24,7 @@ func open() (*adamant.Host, context.Context, func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	if err := host.WaitReady(ctx); err != nil {
 		log.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func ExampleHost_Status() {
 		log.Fatal(err)
 	}
 	defer host.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := host.WaitReady(ctx); err != nil {
 		log.Fatal(err)

@@ -9,11 +9,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/internal/simnet"
-	"github.com/adamantdb/adamant/mesh"
 )
 
 // The failures of a coordinator, which is the Raft leader, and of the application that lives on its host (docs/leadership.md).
@@ -22,7 +22,7 @@ import (
 // readers that ask every host all the time.
 type failing struct {
 	*testCluster
-	net *simnet.Net
+	net *simnet.Net // on simulated time
 
 	acked     [failingDocuments]atomic.Int64
 	ambiguous atomic.Int64
@@ -45,7 +45,8 @@ type move struct {
 const failingDocuments = 4
 
 func newFailing(t *testing.T, hosts int, change ...func(*Options)) *failing {
-	f := &failing{net: simnet.New(1), stop: make(chan struct{})}
+	sim := newSimulation()
+	f := &failing{net: sim.net, stop: make(chan struct{})}
 	f.net.SetFaults(simnet.Faults{Delay: time.Millisecond})
 	c := &config.Cluster{Name: "test", Version: 1, Hosts: map[string]config.Host{}, Partitions: []config.Partition{{ID: 0}}}
 	for i := range hosts {
@@ -53,9 +54,8 @@ func newFailing(t *testing.T, hosts int, change ...func(*Options)) *failing {
 		c.Hosts[name] = config.Host{Addr: fmt.Sprintf("127.0.0.1:%d", 7001+i), Zone: fmt.Sprint("z", i%3)}
 		c.Partitions[0].Voters = append(c.Partitions[0].Voters, name)
 	}
-	f.testCluster = &testCluster{t: t, root: t.TempDir(), hosts: map[string]*Host{}, config: c}
+	f.testCluster = &testCluster{t: t, sim: sim, hosts: map[string]*Host{}, config: c}
 	f.change = func(o *Options) {
-		o.Network = func(id mesh.Identity) mesh.Network { return f.net.Host(id) }
 		name := o.Host
 		o.Events.LeaderChanged = func(l LeaderChange) {
 			f.mu.Lock()
@@ -217,7 +217,9 @@ func (f *failing) timeline(fault time.Time) {
 
 // TestLeaderAndItsMajoritySideDie: what is left is too few to lead. It refuses writes and linearizable reads, goes on with stale
 // ones, which say what they may have missed, and nothing acknowledged is lost when enough of the dead return.
-func TestLeaderAndItsMajoritySideDie(t *testing.T) {
+func TestLeaderAndItsMajoritySideDie(t *testing.T) { synctest.Test(t, testLeaderAndItsMajoritySideDie) }
+
+func testLeaderAndItsMajoritySideDie(t *testing.T) {
 	f := newFailing(t, 5)
 	leader := f.leader()
 	dead := append([]string{leader}, f.others(leader)[:2]...)
@@ -271,6 +273,10 @@ func TestLeaderAndItsMajoritySideDie(t *testing.T) {
 // TestCoordinatorChangesWhileTheApplicationLives: a hand-over. No write is lost or of unknown outcome, and no document is told
 // of a catastrophe.
 func TestCoordinatorChangesWhileTheApplicationLives(t *testing.T) {
+	synctest.Test(t, testCoordinatorChangesWhileTheApplicationLives)
+}
+
+func testCoordinatorChangesWhileTheApplicationLives(t *testing.T) {
 	// A leader that the machine holds up for a few hundred milliseconds is missed, and rightly: that is not what this is about.
 	f := newFailing(t, 3, func(o *Options) { o.Timing.Heartbeat = 2 * time.Second })
 	for range 3 {
@@ -304,7 +310,9 @@ func TestCoordinatorChangesWhileTheApplicationLives(t *testing.T) {
 }
 
 // TestApplicationHostDies: the others elect once, and go on.
-func TestApplicationHostDies(t *testing.T) {
+func TestApplicationHostDies(t *testing.T) { synctest.Test(t, testApplicationHostDies) }
+
+func testApplicationHostDies(t *testing.T) {
 	f := newFailing(t, 3)
 	leader := f.leader()
 	epoch := f.host(leader).locate(0).Epoch
@@ -334,7 +342,7 @@ func TestZoneSplit(t *testing.T) {
 		"nothing goes out": func(f *failing, a, b string) { f.net.CutOneWay(a, b) },
 		"nothing comes in": func(f *failing, a, b string) { f.net.CutOneWay(b, a) },
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, simulated(func(t *testing.T) {
 			f := newFailing(t, 5)
 			leader := f.leader()
 			zone := f.config.Hosts[leader].Zone
@@ -365,6 +373,6 @@ func TestZoneSplit(t *testing.T) {
 			f.net.Heal()
 			f.progress()
 			f.finish()
-		})
+		}))
 	}
 }

@@ -6,7 +6,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/adamantdb/adamant"
 	"github.com/adamantdb/adamant/config"
@@ -16,7 +19,9 @@ import (
 )
 
 // TestForwardOverHTTP: an endpoint names the leader's addresses, or forwards when the request says so.
-func TestForwardOverHTTP(t *testing.T) {
+func TestForwardOverHTTP(t *testing.T) { synctest.Test(t, testForwardOverHTTP) }
+
+func testForwardOverHTTP(t *testing.T) {
 	net := simnet.New(1)
 	c := &config.Cluster{Name: "test", Version: 1, Hosts: map[string]config.Host{}, Partitions: []config.Partition{{}}}
 	for i := range 3 {
@@ -26,14 +31,15 @@ func TestForwardOverHTTP(t *testing.T) {
 	}
 	hosts := map[string]*adamant.Host{}
 	for _, name := range c.HostNames() {
-		h, err := adamant.Open(adamant.Options{Dir: t.TempDir(), Host: name, Cluster: c, Network: func(id mesh.Identity) mesh.Network { return net.Host(id) }})
+		h, err := adamant.Open(adamant.Options{Dir: "data", FS: vfs.NewMem(), Clock: time.Now, Host: name, Cluster: c,
+			Network: func(id mesh.Identity) mesh.Network { return net.Host(id) }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = h.Kill() })
 		hosts[name] = h
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, h := range hosts {
 		if err := h.WaitReady(ctx); err != nil {
@@ -55,6 +61,7 @@ func TestForwardOverHTTP(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatal("no leader that all know")
 		}
+		time.Sleep(time.Millisecond)
 	}
 	ask := func(method, query, body string) (int, string) {
 		r := httptest.NewRequest(method, "/v1/documents/games/g1"+query, strings.NewReader(body))

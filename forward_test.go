@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adamantdb/adamant/config"
@@ -38,14 +39,15 @@ type forwarding struct {
 }
 
 func newForwarding(t *testing.T, change func(*Options)) *forwarding {
-	f := &forwarding{net: simnet.New(1)}
+	sim := newSimulation()
+	f := &forwarding{net: sim.net}
 	c := &config.Cluster{Name: "test", Version: 1, Hosts: map[string]config.Host{}, Partitions: []config.Partition{{ID: 0}}}
 	for i := range 3 {
 		name := fmt.Sprintf("h%d", i+1)
 		c.Hosts[name] = config.Host{Addr: fmt.Sprintf("127.0.0.1:%d", 7001+i), HTTP: fmt.Sprintf("127.0.0.1:%d", 7481+i)}
 		c.Partitions[0].Voters = append(c.Partitions[0].Voters, name)
 	}
-	f.testCluster = &testCluster{t: t, root: t.TempDir(), hosts: map[string]*Host{}, config: c}
+	f.testCluster = &testCluster{t: t, sim: sim, hosts: map[string]*Host{}, config: c}
 	f.change = func(o *Options) {
 		o.Forward = true
 		o.Network = func(id mesh.Identity) mesh.Network { return spoiledNet{f.net.Host(id), &f.spoil} }
@@ -87,7 +89,9 @@ func (f *forwarding) sides() (leader, other *Host) {
 
 // TestForward: every operation at a host that does not lead is what it would be at the leader, result or error, and goes there
 // once.
-func TestForward(t *testing.T) {
+func TestForward(t *testing.T) { synctest.Test(t, testForward) }
+
+func testForward(t *testing.T) {
 	f := newForwarding(t, func(o *Options) { o.Limits.DeltaBytes = 1000 })
 	leader, h := f.sides()
 	ctx, key := testContext(t), testKey(1)
@@ -176,7 +180,9 @@ func TestForward(t *testing.T) {
 }
 
 // TestForwardedOnce: what was forwarded is never sent on, whatever the options of the host that got it.
-func TestForwardedOnce(t *testing.T) {
+func TestForwardedOnce(t *testing.T) { synctest.Test(t, testForwardedOnce) }
+
+func testForwardedOnce(t *testing.T) {
 	f := newForwarding(t, nil)
 	_, h := f.sides()
 	sent := h.counts.forwarded.Load()
@@ -196,7 +202,9 @@ func TestForwardedOnce(t *testing.T) {
 
 // TestForwardedWriteWithoutAnswer: a write whose answer is lost has an unknown outcome and takes effect once when it is repeated;
 // one that did not leave is tried again, and a read whose answer is lost, too.
-func TestForwardedWriteWithoutAnswer(t *testing.T) {
+func TestForwardedWriteWithoutAnswer(t *testing.T) { synctest.Test(t, testForwardedWriteWithoutAnswer) }
+
+func testForwardedWriteWithoutAnswer(t *testing.T) {
 	f := newForwarding(t, nil)
 	_, h := f.sides()
 	ctx, key := testContext(t), testKey(1)
@@ -295,8 +303,10 @@ func TestForwardsAreBounded(t *testing.T) {
 // TestReadsGoOnThroughHandOvers: while leadership is handed from host to host and one is drained, applications that let their
 // hosts forward read at every host without any error, never less than what was acknowledged before, and every write is
 // acknowledged once.
-func TestReadsGoOnThroughHandOvers(t *testing.T) {
-	f := newForwarding(t, func(o *Options) { o.Timing.Heartbeat = time.Second }) // patience for a busy machine
+func TestReadsGoOnThroughHandOvers(t *testing.T) { synctest.Test(t, testReadsGoOnThroughHandOvers) }
+
+func testReadsGoOnThroughHandOvers(t *testing.T) {
+	f := newForwarding(t, nil)
 	key, ctx := testKey(1), testContext(t)
 	_, h := f.sides()
 	if err := h.Create(ctx, key, testDelta(1, "a")); err != nil {
@@ -324,12 +334,14 @@ func TestReadsGoOnThroughHandOvers(t *testing.T) {
 					return
 				}
 				reads.Add(1)
+				time.Sleep(time.Millisecond) // or no time would pass
 			}
 		})
 	}
 	wg.Go(func() {
 		for seq := int64(2); !over(); {
 			head, err := h.Append(ctx, key, []Delta{testDelta(seq, "x")})
+			time.Sleep(time.Millisecond)
 			switch {
 			case err == nil && head == seq:
 				acked.Store(seq)

@@ -11,37 +11,90 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/internal/simnet"
+	"github.com/adamantdb/adamant/mesh"
 )
 
-// testCluster runs hosts in this process over real sockets on loopback, each with a directory of its own.
+// testCluster runs hosts in this process over real sockets on loopback, each with a directory of its own; or, with a simulation,
+// on a network and disks in memory.
 type testCluster struct {
 	t      *testing.T
 	root   string
 	config *config.Cluster
 	change func(*Options)
+	sim    *simulation
 
 	mu     sync.Mutex
 	hosts  map[string]*Host
 	events []any
 }
 
-// bound is how long tests wait for what must happen.
-const bound = 30 * time.Second
+// simulation is what hosts in a bubble of testing/synctest have instead of a machine.
+type simulation struct {
+	net *simnet.Net
+
+	mu    sync.Mutex
+	disks map[string]*vfs.MemFS
+}
+
+func newSimulation() *simulation {
+	return &simulation{net: simnet.New(1), disks: map[string]*vfs.MemFS{}}
+}
+
+// disk is a host's.
+func (s *simulation) disk(host string) *vfs.MemFS {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.disks[host] == nil {
+		s.disks[host] = vfs.NewMem()
+	}
+	return s.disks[host]
+}
+
+// simulated is a test on simulated time: who leads, and for how long, does not depend on what a busy machine takes for a step.
+func simulated(test func(t *testing.T)) func(*testing.T) {
+	return func(t *testing.T) { synctest.Test(t, test) }
+}
+
+// bound is how long tests wait for what must happen, also on a machine that has little time for them.
+const bound = 2 * time.Minute
 
 func newTestCluster(t *testing.T, hosts, partitions, voters int, change func(*Options)) *testCluster {
 	t.Helper()
+	return newClusterOn(t, nil, hosts, partitions, voters, change)
+}
+
+// newSimCluster is newTestCluster for simulated tests, in which nothing moves that the test does not move: a leader stays in
+// office.
+func newSimCluster(t *testing.T, hosts, partitions, voters int, change func(*Options)) *testCluster {
+	t.Helper()
+	return newClusterOn(t, newSimulation(), hosts, partitions, voters, change)
+}
+
+func newClusterOn(t *testing.T, sim *simulation, hosts, partitions, voters int, change func(*Options)) *testCluster {
+	t.Helper()
 	spec := config.Spec{Cluster: "test", Hosts: map[string]config.Host{}, Partitions: partitions, Voters: voters}
 	for i := range hosts {
-		spec.Hosts[fmt.Sprintf("h%d", i+1)] = config.Host{Addr: freeAddr(t), Zone: fmt.Sprint(i % 3)}
+		addr := fmt.Sprintf("127.0.0.1:%d", 7001+i)
+		if sim == nil {
+			addr = freeAddr(t)
+		}
+		spec.Hosts[fmt.Sprintf("h%d", i+1)] = config.Host{Addr: addr, Zone: fmt.Sprint(i % 3)}
 	}
 	generated, err := config.Generate(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &testCluster{t: t, root: t.TempDir(), config: generated, change: change, hosts: map[string]*Host{}}
+	c := &testCluster{t: t, config: generated, change: change, sim: sim, hosts: map[string]*Host{}}
+	if sim == nil {
+		c.root = t.TempDir()
+	}
 	t.Cleanup(c.close)
 	var wg sync.WaitGroup
 	for _, name := range generated.HostNames() {
@@ -93,6 +146,11 @@ func (c *testCluster) dir(name string) string { return filepath.Join(c.root, nam
 func (c *testCluster) options(name string) Options {
 	o := Options{Dir: c.dir(name), Host: name, Cluster: c.config,
 		Timing: Timing{Heartbeat: 250 * time.Millisecond, TruncationTick: 100 * time.Millisecond, AntiEntropy: 300 * time.Millisecond}}
+	if c.sim != nil {
+		o.FS, o.Network = c.sim.disk(name), func(id mesh.Identity) mesh.Network { return c.sim.net.Host(id) }
+		o.Clock = time.Now // the bubble's
+		o.CacheBytes, o.LogMemoryBytes = 1<<20, 1<<20
+	}
 	if os.Getenv("ADAMANT_TEST_LOG") != "" {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})).With("host", name)
 	}
@@ -146,6 +204,12 @@ func (c *testCluster) kill(name string) {
 // wipe removes a dead host's directory.
 func (c *testCluster) wipe(name string) {
 	c.t.Helper()
+	if c.sim != nil {
+		c.sim.mu.Lock()
+		delete(c.sim.disks, name)
+		c.sim.mu.Unlock()
+		return
+	}
 	if err := os.RemoveAll(c.dir(name)); err != nil {
 		c.t.Fatal(err)
 	}

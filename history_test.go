@@ -2,6 +2,7 @@ package adamant
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,7 @@ func TestHistoryOutlivesTheHost(t *testing.T) {
 	if rest := collect(t, h1, HistoryQuery{Since: after[len(after)/2].Time}); len(rest) == 0 || !rest[0].Time.Equal(after[len(after)/2+1].Time) {
 		t.Errorf("since the middle: %d notices", len(rest))
 	}
+	var seen []string
 	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	if err := h1.SetSafeMode(0, "to be seen"); err != nil {
@@ -66,12 +68,19 @@ func TestHistoryOutlivesTheHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n.Kind == "safe-mode" && n.Text == "looked for" {
-			cancel()
+		if n.Kind != "safe-mode" {
 			continue
 		}
-		if err := h1.SetSafeMode(0, "looked for"); err != nil {
+		seen = append(seen, n.Text)
+		if n.Text == "off" {
+			cancel() // which ends it
+			continue
+		}
+		if err := h1.SetSafeMode(0, ""); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if want := []string{"to be seen", "off"}; !slices.Equal(seen, want) {
+		t.Errorf("who follows was told %q, want %q", seen, want)
 	}
 }

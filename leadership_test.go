@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -18,8 +19,10 @@ import (
 
 // TestCloseHandsOver: a host that is closed gives its leaderships away instead of letting them be missed: each goes on in
 // the very next term.
-func TestCloseHandsOver(t *testing.T) {
-	c := newTestCluster(t, 3, 6, 3, nil)
+func TestCloseHandsOver(t *testing.T) { synctest.Test(t, testCloseHandsOver) }
+
+func testCloseHandsOver(t *testing.T) {
+	c := newSimCluster(t, 3, 6, 3, nil)
 	c.ready()
 	c.fill(0, 40, 1)
 	c.healthy()
@@ -65,8 +68,10 @@ func (c *testCluster) led(name string) map[uint32]uint64 {
 
 // TestDrainedHostIsLeftAlone: after Drain it leads nothing, the others know that it is not to be given anything, and it takes
 // no offer.
-func TestDrainedHostIsLeftAlone(t *testing.T) {
-	c := newTestCluster(t, 3, 6, 3, nil)
+func TestDrainedHostIsLeftAlone(t *testing.T) { synctest.Test(t, testDrainedHostIsLeftAlone) }
+
+func testDrainedHostIsLeftAlone(t *testing.T) {
+	c := newSimCluster(t, 3, 6, 3, nil)
 	c.ready()
 	c.healthy()
 	h1 := c.host("h1")
@@ -117,6 +122,7 @@ func TestFailedStorageStopsTheWholeHost(t *testing.T) {
 			var on atomic.Bool
 			var failed atomic.Int32
 			c := newTestCluster(t, 3, 6, 3, func(o *Options) {
+				o.Timing.Heartbeat = time.Second // h1 is to lead when its storage fails, also on a machine that holds it up
 				if o.Host == "h1" {
 					o.FS = faultFS(engine, &on)
 					o.Events.Failed = func(error) { failed.Add(1) }
@@ -126,10 +132,13 @@ func TestFailedStorageStopsTheWholeHost(t *testing.T) {
 			c.fill(0, 60, 1)
 			c.healthy()
 			h1 := c.host("h1")
-			led := c.led("h1")
-			if len(led) == 0 {
-				t.Fatal("h1 leads nothing")
-			}
+			var led map[uint32]uint64
+			c.wait("h1 to lead something", func() error {
+				if led = c.led("h1"); len(led) == 0 {
+					return errors.New("it leads nothing")
+				}
+				return nil
+			})
 			on.Store(true)
 			c.mu.Lock()
 			delete(c.hosts, "h1") // clients turn to the others
@@ -182,12 +191,16 @@ func TestFailedStorageStopsTheWholeHost(t *testing.T) {
 // TestHandlersMayBeSlowAndMayWrite: an application that writes as long as it can when it takes office, in the event itself,
 // holds up neither the loss of that office nor Close.
 func TestHandlersMayBeSlowAndMayWrite(t *testing.T) {
+	synctest.Test(t, testHandlersMayBeSlowAndMayWrite)
+}
+
+func testHandlersMayBeSlowAndMayWrite(t *testing.T) {
 	var armed atomic.Bool
 	var once sync.Once
 	took := make(chan *Host, 1)
 	ended := make(chan error, 1)
 	var c *testCluster
-	c = newTestCluster(t, 3, 1, 3, func(o *Options) {
+	c = newSimCluster(t, 3, 1, 3, func(o *Options) {
 		name := o.Host
 		o.Events.LeaderChanged = func(l LeaderChange) {
 			if !armed.Load() || !l.Serving {
@@ -234,10 +247,12 @@ func TestHandlersMayBeSlowAndMayWrite(t *testing.T) {
 }
 
 // TestNobodyLeadsIsToldAndRouted: when a majority is gone, the host that is left says that nobody leads.
-func TestNobodyLeadsIsToldAndRouted(t *testing.T) {
+func TestNobodyLeadsIsToldAndRouted(t *testing.T) { synctest.Test(t, testNobodyLeadsIsToldAndRouted) }
+
+func testNobodyLeadsIsToldAndRouted(t *testing.T) {
 	var mu sync.Mutex
 	last := map[string]LeaderChange{}
-	c := newTestCluster(t, 3, 1, 3, func(o *Options) {
+	c := newSimCluster(t, 3, 1, 3, func(o *Options) {
 		name := o.Host
 		o.Events.LeaderChanged = func(l LeaderChange) { mu.Lock(); last[name] = l; mu.Unlock() }
 	})
@@ -258,8 +273,10 @@ func TestNobodyLeadsIsToldAndRouted(t *testing.T) {
 }
 
 // TestTimingMustAgree: a host whose voters promise for less than another's leases last is named.
-func TestTimingMustAgree(t *testing.T) {
-	c := newTestCluster(t, 3, 1, 3, func(o *Options) {
+func TestTimingMustAgree(t *testing.T) { synctest.Test(t, testTimingMustAgree) }
+
+func testTimingMustAgree(t *testing.T) {
+	c := newSimCluster(t, 3, 1, 3, func(o *Options) {
 		if o.Host == "h3" {
 			o.Timing.Lease = 100 * time.Millisecond
 		}
@@ -278,8 +295,10 @@ func TestTimingMustAgree(t *testing.T) {
 }
 
 // TestWritesInOneEpoch: an application that lost a leadership and won it again does not write what it decided in the old one.
-func TestWritesInOneEpoch(t *testing.T) {
-	c := newTestCluster(t, 3, 1, 3, nil)
+func TestWritesInOneEpoch(t *testing.T) { synctest.Test(t, testWritesInOneEpoch) }
+
+func testWritesInOneEpoch(t *testing.T) {
+	c := newSimCluster(t, 3, 1, 3, nil)
 	c.ready()
 	c.fill(0, 1, 1)
 	c.healthy()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -313,7 +314,11 @@ func TestReadsNameWhatIsNotJSON(t *testing.T) {
 
 // TestStaleReadOfAMemberThatDoesNotRun: what is stored can be read, and says that nobody knows how old it is.
 func TestStaleReadOfAMemberThatDoesNotRun(t *testing.T) {
-	c := newTestCluster(t, 3, 1, 3, nil)
+	synctest.Test(t, testStaleReadOfAMemberThatDoesNotRun)
+}
+
+func testStaleReadOfAMemberThatDoesNotRun(t *testing.T) {
+	c := newSimCluster(t, 3, 1, 3, nil)
 	c.ready()
 	c.fill(0, 1, 1)
 	c.healthy()

@@ -7,18 +7,18 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/adamantdb/adamant/internal/simnet"
 	"github.com/adamantdb/adamant/mesh"
 )
 
 // recoverOptions keep logs so short that a member that is away for a moment gets a marker. While held is set nobody is healed.
 func recoverOptions(held *atomic.Bool) func(*Options) {
-	net := simnet.New(1)
 	return func(o *Options) {
 		o.Limits = Limits{InFlight: 16, TrailingLogs: 20, MarkerEvery: 10}
-		o.Network = func(id mesh.Identity) mesh.Network { return unhealed{net.Host(id), held} }
+		connect := o.Network
+		o.Network = func(id mesh.Identity) mesh.Network { return unhealed{connect(id), held} }
 	}
 }
 
@@ -92,7 +92,7 @@ func (c *testCluster) survey(names ...string) []HostSurvey {
 	c.t.Helper()
 	var list []HostSurvey
 	for _, n := range names {
-		s, err := Survey(c.dir(n), RecoveryOptions{})
+		s, err := Survey(c.dir(n), RecoveryOptions{FS: c.sim.disk(n)})
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -119,9 +119,11 @@ func (c *testCluster) expect(from, n int, there bool) {
 // TestRecoverWithoutMajority (design §10): of five voters three die for good. The two that are left lack different parts; each has
 // all that the other lacks but for what was written while both were away. They are recovered and serve all they had together; what
 // only the dead had is named in the plan. The dead come back, three of five, and do no harm; wiped, they are members again.
-func TestRecoverWithoutMajority(t *testing.T) {
+func TestRecoverWithoutMajority(t *testing.T) { synctest.Test(t, testRecoverWithoutMajority) }
+
+func testRecoverWithoutMajority(t *testing.T) {
 	var held atomic.Bool
-	c := newTestCluster(t, 5, 1, 5, recoverOptions(&held))
+	c := newSimCluster(t, 5, 1, 5, recoverOptions(&held))
 	c.ready()
 	c.fill(0, 40, 2)
 	held.Store(true)
@@ -154,7 +156,7 @@ func TestRecoverWithoutMajority(t *testing.T) {
 	}
 	held.Store(false)
 	for _, n := range []string{"h1", "h2"} {
-		applied, err := ApplyRecovery(c.dir(n), plan, plan.Digest(), RecoveryOptions{})
+		applied, err := ApplyRecovery(c.dir(n), plan, plan.Digest(), RecoveryOptions{FS: c.sim.disk(n)})
 		if err != nil || len(applied) != 1 {
 			t.Fatalf("%s: %v, %v", n, applied, err)
 		}
@@ -246,9 +248,11 @@ func planned(t *testing.T, surveys []HostSurvey, lost []string) *RecoveryPlan {
 
 // TestRecoveredDocumentsAreMended: the one survivor of three has the beginning and the end of some documents, and nobody has what
 // is between. They serve what is left, take new deltas, and are equal on every member that joins.
-func TestRecoveredDocumentsAreMended(t *testing.T) {
+func TestRecoveredDocumentsAreMended(t *testing.T) { synctest.Test(t, testRecoveredDocumentsAreMended) }
+
+func testRecoveredDocumentsAreMended(t *testing.T) {
 	var held atomic.Bool
-	c := newTestCluster(t, 3, 1, 3, recoverOptions(&held))
+	c := newSimCluster(t, 3, 1, 3, recoverOptions(&held))
 	c.ready()
 	appendAll := func(first, last int64) {
 		for i := range 20 {
@@ -282,7 +286,7 @@ func TestRecoveredDocumentsAreMended(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ApplyRecovery(c.dir("h1"), plan, plan.Digest(), RecoveryOptions{}); err != nil {
+	if _, err := ApplyRecovery(c.dir("h1"), plan, plan.Digest(), RecoveryOptions{FS: c.sim.disk("h1")}); err != nil {
 		t.Fatal(err)
 	}
 	h1 := c.open("h1")

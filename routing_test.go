@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adamantdb/adamant/config"
@@ -159,8 +160,10 @@ func TestRoutingVersionText(t *testing.T) {
 }
 
 // TestWatchRouting: a watcher of every host learns of a transfer, a drain and a death, and that its host has closed.
-func TestWatchRouting(t *testing.T) {
-	c := newTestCluster(t, 3, 6, 3, nil)
+func TestWatchRouting(t *testing.T) { synctest.Test(t, testWatchRouting) }
+
+func testWatchRouting(t *testing.T) {
+	c := newSimCluster(t, 3, 6, 3, nil)
 	c.ready()
 	c.healthy()
 	ctx := testContext(t)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -67,7 +68,7 @@ func TestStorm(t *testing.T) {
 		if s.rng.IntN(2) == 0 {
 			s.restart()
 		}
-		s.inspect()
+		s.inspect("majority lost") // where a fault lasts long, on a slow machine
 	}
 	s.mendNetwork()
 	s.restart()
@@ -285,11 +286,11 @@ func (s *storm) restart() {
 	}
 }
 
-// inspect looks for what never may happen.
-func (s *storm) inspect() {
+// inspect looks for what never may happen, and for safe mode but for one reason.
+func (s *storm) inspect(allowed string) {
 	for _, h := range s.live() {
 		for _, p := range h.Status().Partitions {
-			if p.SafeMode != "" || p.Role == RoleNone && p.NotServing != "" {
+			if p.SafeMode != "" && (allowed == "" || !strings.HasPrefix(p.SafeMode, allowed)) || p.Role == RoleNone && p.NotServing != "" {
 				s.complain("%s: partition %d: safe mode %q, %s", h.name, p.ID, p.SafeMode, p.NotServing)
 			}
 		}
@@ -298,7 +299,7 @@ func (s *storm) inspect() {
 
 // verify reads every document once more.
 func (s *storm) verify() {
-	s.inspect()
+	s.inspect("")
 	for i := range stormDocuments {
 		acked := s.acked[i].Load()
 		if acked == 0 {

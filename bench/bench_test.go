@@ -45,6 +45,30 @@ func measured(t *testing.T, args ...string) map[string]any {
 	return r
 }
 
+// atLast measures again as long as a busy machine left out what is to be measured, a few times at the most.
+func atLast(t *testing.T, done func(map[string]any) bool, args ...string) (r map[string]any) {
+	t.Helper()
+	for range 5 {
+		if r = measured(t, args...); done(r) {
+			break
+		}
+		t.Logf("once more: %v", r)
+	}
+	return r
+}
+
+// above is a condition for atLast: in so short a run nothing at all may happen while a machine stands still.
+func above(keys ...string) func(map[string]any) bool {
+	return func(r map[string]any) bool {
+		for _, key := range keys {
+			if v, ok := r[key].(float64); ok && v <= 0 {
+				return false
+			}
+		}
+		return true
+	}
+}
+
 var brief = []string{"--warmup", "20ms", "--duration", "200ms"}
 
 func TestWrite(t *testing.T) {
@@ -54,9 +78,10 @@ func TestWrite(t *testing.T) {
 		"bolt, one host":     {"--hosts", "1", "--partitions", "2", "--voters", "1", "--writers", "2", "--documents", "2", "--log", "bolt"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := measured(t, slices.Concat([]string{"write"}, args, brief)...)
-			for _, key := range []string{"writesPerSecond", "p50Micros", "p99Micros", "maxMicros", "cpuMicrosPerWrite", "fsyncsPerWrite",
-				"bytesWrittenPerByte", "fsyncMicros", "loopbackRoundTripMicros"} {
+			keys := []string{"writesPerSecond", "p50Micros", "p99Micros", "maxMicros", "cpuMicrosPerWrite", "fsyncsPerWrite",
+				"bytesWrittenPerByte", "fsyncMicros", "loopbackRoundTripMicros"}
+			r := atLast(t, above(keys...), slices.Concat([]string{"write"}, args, brief)...)
+			for _, key := range keys {
 				if v, ok := r[key].(float64); !ok || v <= 0 {
 					t.Errorf("%s is %v", key, r[key])
 				}
@@ -72,8 +97,9 @@ func TestWrite(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	r := measured(t, append([]string{"idle", "--hosts", "3", "--partitions", "6"}, brief...)...)
-	for _, key := range []string{"bytesPerSecondPerHost", "memoryPerHostBytes", "goroutinesPerMember", "goroutinesPerHost"} {
+	keys := []string{"bytesPerSecondPerHost", "memoryPerHostBytes", "goroutinesPerMember", "goroutinesPerHost"}
+	r := atLast(t, above(keys...), append([]string{"idle", "--hosts", "3", "--partitions", "6"}, brief...)...)
+	for _, key := range keys {
 		if v, ok := r[key].(float64); !ok || v <= 0 {
 			t.Errorf("%s is %v", key, r[key])
 		}

@@ -50,7 +50,7 @@ func TestCondense(t *testing.T) {
 		ops := randomOps(rng, 40, int64(i%3))
 		small := condense(ops)
 		shorter += len(ops) - len(small)
-		want, got := lincheck.Check(ops, time.Second), lincheck.Check(small, time.Second)
+		want, got := lincheck.Check(ops, time.Minute), lincheck.Check(small, time.Minute)
 		if got != want {
 			t.Fatalf("%s, but %s when condensed:\n%+v\n%+v", want, got, ops, small)
 		}

@@ -105,10 +105,13 @@ func (f *tcpFabric) start(t *testing.T, name, incarnation string) mesh.Network {
 
 func (f *tcpFabric) kill(name string) { f.meshes[name].Kill() }
 
+// patience bounds waits for what must happen: a busy machine may stand still for seconds.
+const patience = time.Minute
+
 // eventually waits for a condition, with a bound.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		if cond() {
 			return
 		}
@@ -123,7 +126,7 @@ func done(t *testing.T, p *mesh.Pending) ([]byte, error) {
 	t.Helper()
 	select {
 	case <-p.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("a request never ended")
 	}
 	return p.Result()

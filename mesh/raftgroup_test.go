@@ -150,7 +150,7 @@ func (g *group) propose(n int) {
 	g.led("commands commit", func(leader *server) error {
 		var futures []raft.ApplyFuture
 		for _, c := range batch {
-			futures = append(futures, leader.raft.Apply([]byte(c), time.Second))
+			futures = append(futures, leader.raft.Apply([]byte(c), patience))
 		}
 		for _, f := range futures {
 			if err := f.Error(); err != nil {

@@ -163,7 +163,7 @@ func TestTLSRefusesForeigners(t *testing.T) {
 	} {
 		c, err := tls.Dial("tcp", a.Addr(), conf)
 		if err == nil {
-			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(patience))
 			_, err = c.Write([]byte{prefaceLink})
 			if err == nil {
 				_, err = c.Read(make([]byte, 1))

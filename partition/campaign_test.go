@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -13,7 +14,9 @@ import (
 )
 
 // TestSimultaneousCandidates: two that stand at the same moment refuse each other once, not for ever.
-func TestSimultaneousCandidates(t *testing.T) {
+func TestSimultaneousCandidates(t *testing.T) { synctest.Test(t, testSimultaneousCandidates) }
+
+func testSimultaneousCandidates(t *testing.T) {
 	const heartbeat = 200 * time.Millisecond
 	g, h := newLiveGroup(t, 3, heartbeat, nil)
 	for range 3 {
@@ -39,7 +42,9 @@ func TestSimultaneousCandidates(t *testing.T) {
 
 // TestCandidateHearsOfALaterTerm: of the two that are left one is in a later term, and its log is too short to be elected. The
 // other one can win only in a term after that, of which it hears by asking.
-func TestCandidateHearsOfALaterTerm(t *testing.T) {
+func TestCandidateHearsOfALaterTerm(t *testing.T) { synctest.Test(t, testCandidateHearsOfALaterTerm) }
+
+func testCandidateHearsOfALaterTerm(t *testing.T) {
 	g, h := newLiveGroup(t, 3, 200*time.Millisecond, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -63,6 +68,10 @@ func TestCandidateHearsOfALaterTerm(t *testing.T) {
 
 // TestStandingDoesNotUndoAnElection that was decided while the pre-votes were counted.
 func TestStandingDoesNotUndoAnElection(t *testing.T) {
+	synctest.Test(t, testStandingDoesNotUndoAnElection)
+}
+
+func testStandingDoesNotUndoAnElection(t *testing.T) {
 	g, _ := newLiveGroup(t, 3, steady, nil)
 	l := g.serving()
 	f := g.other(l)
@@ -85,7 +94,9 @@ func TestStandingDoesNotUndoAnElection(t *testing.T) {
 
 // TestElectionIsWaitedFor: that a leader is known from before the candidacy does not end it. Its token would be free, and all
 // of a host's members would stand at once.
-func TestElectionIsWaitedFor(t *testing.T) {
+func TestElectionIsWaitedFor(t *testing.T) { synctest.Test(t, testElectionIsWaitedFor) }
+
+func testElectionIsWaitedFor(t *testing.T) {
 	g, _ := newLiveGroup(t, 3, steady, nil)
 	l := g.serving()
 	f := g.other(l)
@@ -122,7 +133,9 @@ func TestBallotIsGivenOnce(t *testing.T) {
 
 // TestLiveHandOver: one term, no silence waited for, by members that beats had bound to the old leader: with
 // five, the two that hand over are no majority.
-func TestLiveHandOver(t *testing.T) {
+func TestLiveHandOver(t *testing.T) { synctest.Test(t, testLiveHandOver) }
+
+func testLiveHandOver(t *testing.T) {
 	g, _ := newLiveGroup(t, 5, steady, nil)
 	for i := range 3 {
 		l := g.serving()
@@ -151,6 +164,10 @@ func (d sickDocs) Complete() bool { return !d.sick.Load() }
 
 // TestSickMemberLeavesTheOfficeToOthers within its grace period, and does not for ever.
 func TestSickMemberLeavesTheOfficeToOthers(t *testing.T) {
+	synctest.Test(t, testSickMemberLeavesTheOfficeToOthers)
+}
+
+func testSickMemberLeavesTheOfficeToOthers(t *testing.T) {
 	var sick [3]atomic.Bool
 	i := 0
 	g, h := newLiveGroup(t, 3, 200*time.Millisecond, func(o *Options) {
@@ -284,6 +301,10 @@ func TestContactOutlivesTheLeader(t *testing.T) {
 
 // TestAgeOfAMemberThatHeardFromNobody: a follower that is opened again while it is cut off does not claim to know anything new.
 func TestAgeOfAMemberThatHeardFromNobody(t *testing.T) {
+	synctest.Test(t, testAgeOfAMemberThatHeardFromNobody)
+}
+
+func testAgeOfAMemberThatHeardFromNobody(t *testing.T) {
 	const heartbeat = 200 * time.Millisecond
 	g, h := newLiveGroup(t, 3, heartbeat, nil)
 	l := g.serving()

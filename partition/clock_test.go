@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -11,7 +12,9 @@ import (
 
 // TestSuspendedLeaderDoesNotServe: a machine that was suspended wakes with a clock that went on. Its leader's lease is over at
 // once, before any timer of it has run; it serves again when a majority has answered.
-func TestSuspendedLeaderDoesNotServe(t *testing.T) {
+func TestSuspendedLeaderDoesNotServe(t *testing.T) { synctest.Test(t, testSuspendedLeaderDoesNotServe) }
+
+func testSuspendedLeaderDoesNotServe(t *testing.T) {
 	g, h := newLiveGroup(t, 3, steady, nil)
 	l := g.serving()
 	must(t, l.create("a"))

@@ -32,7 +32,7 @@ func TestDamageBetweenServingAndEvaluation(t *testing.T) {
 		"delete": {Kind: store.Delete, Key: key("a")},
 		"append": {Kind: store.Append, Key: key("a"), Deltas: []store.Delta{delta(3, `{"x":3}`)}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, simulated(func(t *testing.T) {
 			var armed atomic.Pointer[store.Key]
 			g := newGroup(t, 3, func(o *Options) {
 				o.Documents = racingDocs{o.Documents, o.Documents.(engineDocs).Documents, &armed}
@@ -61,6 +61,6 @@ func TestDamageBetweenServingAndEvaluation(t *testing.T) {
 			if _, missing := err.(*store.NotFoundError); missing {
 				t.Errorf("an append was told that the document, which was acknowledged, does not exist: %v", err)
 			}
-		})
+		}))
 	}
 }

@@ -3,9 +3,11 @@ package partition
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -138,7 +140,7 @@ func (l faultyLog) GetLog(i uint64, out *raft.Log) error {
 func TestFailedDurableStepStopsTheMember(t *testing.T) {
 	for _, call := range []string{"StoreLogs", "SetUint64", "Set", "GetLog"} {
 		for _, victim := range []string{"leader", "follower"} {
-			t.Run(call+" of a "+victim, func(t *testing.T) { failingMember(t, call, victim == "leader") })
+			t.Run(call+" of a "+victim, simulated(func(t *testing.T) { failingMember(t, call, victim == "leader") }))
 		}
 	}
 }
@@ -203,7 +205,9 @@ func failingMember(t *testing.T, call string, leader bool) {
 
 // TestStuckDiskIsNotKeptAlive: a leader whose disk does not answer is replaced although its process is well, and its own reads
 // do not wait for the disk.
-func TestStuckDiskIsNotKeptAlive(t *testing.T) {
+func TestStuckDiskIsNotKeptAlive(t *testing.T) { synctest.Test(t, testStuckDiskIsNotKeptAlive) }
+
+func testStuckDiskIsNotKeptAlive(t *testing.T) {
 	var stalls [3]stall
 	i := 0
 	g := newGroup(t, 3, func(o *Options) {
@@ -253,6 +257,10 @@ func (d slowView) View(k store.Key) (*store.View, error) {
 
 // TestSlowReadsDoNotStopThePartition: looking whether an append was stored before may read the disk; others do not wait.
 func TestSlowReadsDoNotStopThePartition(t *testing.T) {
+	synctest.Test(t, testSlowReadsDoNotStopThePartition)
+}
+
+func testSlowReadsDoNotStopThePartition(t *testing.T) {
 	gate := make(chan struct{})
 	g := newGroup(t, 1, func(o *Options) { o.Documents = slowView{o.Documents.(engineDocs), gate} })
 	l := g.serving()
@@ -261,8 +269,8 @@ func TestSlowReadsDoNotStopThePartition(t *testing.T) {
 	must(t, err)
 	retried := make(chan error, 1)
 	go func() { _, err := l.append("a", 2, "{}"); retried <- err }()
-	for range 20 {
-		must(t, l.create(time.Now().Format("k150405.000000000")))
+	for i := range 20 {
+		must(t, l.create(fmt.Sprint("k", i)))
 	}
 	select {
 	case err := <-retried:
@@ -274,6 +282,10 @@ func TestSlowReadsDoNotStopThePartition(t *testing.T) {
 }
 
 func TestCancelledContextProposesNothing(t *testing.T) {
+	synctest.Test(t, testCancelledContextProposesNothing)
+}
+
+func testCancelledContextProposesNothing(t *testing.T) {
 	g := newGroup(t, 1, nil)
 	l := g.serving()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -295,7 +307,9 @@ func TestCancelledContextProposesNothing(t *testing.T) {
 
 // TestLeaseEndsBeforeThePromises: the lease runs from the send time of what a majority acknowledged, for the time of a
 // promise less the drift two clocks may have.
-func TestLeaseEndsBeforeThePromises(t *testing.T) {
+func TestLeaseEndsBeforeThePromises(t *testing.T) { synctest.Test(t, testLeaseEndsBeforeThePromises) }
+
+func testLeaseEndsBeforeThePromises(t *testing.T) {
 	for _, drift := range []float64{0.01, 0.05, 0.5} {
 		g := newGroup(t, 3, func(o *Options) { o.Timing.Drift = drift })
 		l := g.serving()
@@ -310,7 +324,9 @@ func TestLeaseEndsBeforeThePromises(t *testing.T) {
 }
 
 // TestNobodyLeadsIsNews: a member whose group has lost its majority says that it knows no leader.
-func TestNobodyLeadsIsNews(t *testing.T) {
+func TestNobodyLeadsIsNews(t *testing.T) { synctest.Test(t, testNobodyLeadsIsNews) }
+
+func testNobodyLeadsIsNews(t *testing.T) {
 	var mu sync.Mutex
 	var seen []raft.ServerID
 	var served []Refusal
@@ -343,7 +359,9 @@ func TestNobodyLeadsIsNews(t *testing.T) {
 
 // TestOwnMarkerTooLate: a marker that Raft is still writing when a leader's newer one is taken over is refused by the log; that
 // is no failure of the disk.
-func TestOwnMarkerTooLate(t *testing.T) {
+func TestOwnMarkerTooLate(t *testing.T) { synctest.Test(t, testOwnMarkerTooLate) }
+
+func testOwnMarkerTooLate(t *testing.T) {
 	g := newGroup(t, 1, nil)
 	l := g.serving()
 	must(t, l.create("a"))

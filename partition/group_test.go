@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -181,6 +182,12 @@ type group struct {
 	nodes []*node
 }
 
+// simulated is a test on simulated time. Nothing here has to wait for a disk or a network, so that what a machine takes for
+// a step, or how long it stands still, does not count.
+func simulated(test func(t *testing.T)) func(*testing.T) {
+	return func(t *testing.T) { synctest.Test(t, test) }
+}
+
 var quick = Timing{Heartbeat: 60 * time.Millisecond, Commit: 10 * time.Millisecond}
 
 // newGroup starts n members and founds the group. Tests reach into members by number.
@@ -288,7 +295,7 @@ func (g *group) serving(among ...*node) *node {
 
 func (g *group) wait(what string, done func() bool) {
 	g.t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			for _, nd := range g.nodes {
 				g.t.Logf("%s: %+v", nd.id, nd.part.Status())

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -75,6 +76,10 @@ func TestStuckDiskReplicatesNothing(t *testing.T) {
 
 // TestNothingPassesOnceAStepFailed: when fail returns, nothing that Raft does reaches the documents or another host.
 func TestNothingPassesOnceAStepFailed(t *testing.T) {
+	synctest.Test(t, testNothingPassesOnceAStepFailed)
+}
+
+func testNothingPassesOnceAStepFailed(t *testing.T) {
 	g := newGroup(t, 1, nil)
 	l := g.serving()
 	must(t, l.create("a"))

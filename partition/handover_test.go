@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -30,7 +31,9 @@ func (g *group) other(not ...*node) *node {
 	return nil
 }
 
-func TestTransferNamesItsSuccessor(t *testing.T) {
+func TestTransferNamesItsSuccessor(t *testing.T) { synctest.Test(t, testTransferNamesItsSuccessor) }
+
+func testTransferNamesItsSuccessor(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	for range 3 {
 		l := g.serving()
@@ -52,7 +55,7 @@ func TestTransferNamesItsSuccessor(t *testing.T) {
 // vote at once: with two voters, and when others are down.
 func TestTransferWithTheOldLeadersVote(t *testing.T) {
 	for name, c := range map[string]struct{ voters, down int }{"two voters": {2, 0}, "one of three down": {3, 1}, "two of five down": {5, 2}} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, simulated(func(t *testing.T) {
 			g, h := newLiveGroup(t, c.voters, steady, nil)
 			l := g.serving()
 			must(t, l.create("a"))
@@ -72,7 +75,7 @@ func TestTransferWithTheOldLeadersVote(t *testing.T) {
 			if got := to.part.Status().Epoch; got != term+1 {
 				t.Fatalf("the successor serves in term %d after %d: it was elected in the usual way", got, term)
 			}
-		})
+		}))
 	}
 }
 
@@ -116,6 +119,10 @@ func TestOfferReleasesItsMaker(t *testing.T) {
 // TestTransferGivenUpInTimeCostsNothing: as long as the lease was not given up, the leader goes on in its term, and no
 // command is lost on the way.
 func TestTransferGivenUpInTimeCostsNothing(t *testing.T) {
+	synctest.Test(t, testTransferGivenUpInTimeCostsNothing)
+}
+
+func testTransferGivenUpInTimeCostsNothing(t *testing.T) {
 	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat = 300 * time.Millisecond })
 	l := g.serving()
 	must(t, l.create("a"))
@@ -172,7 +179,7 @@ func (l lostOffers) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutN
 // has given up, nor one without a lease that keeps the others quiet; the group elects anew, whether or not the caller waits.
 func TestFailedOfferGivesUpTheTerm(t *testing.T) {
 	for _, patience := range []time.Duration{time.Millisecond, time.Minute} {
-		t.Run(patience.String(), func(t *testing.T) {
+		t.Run(patience.String(), simulated(func(t *testing.T) {
 			var sent atomic.Int32
 			g := newGroup(t, 3, func(o *Options) { o.Transport = lostOffers{o.Transport, &sent} })
 			l := g.serving()
@@ -197,13 +204,15 @@ func TestFailedOfferGivesUpTheTerm(t *testing.T) {
 				}
 				return false
 			})
-		})
+		}))
 	}
 }
 
 // TestLateOfferElectsNobody: an offer of a leader who is no longer one, or of the present one's earlier term, must not set a
 // member above a leader who has not given up its lease.
-func TestLateOfferElectsNobody(t *testing.T) {
+func TestLateOfferElectsNobody(t *testing.T) { synctest.Test(t, testLateOfferElectsNobody) }
+
+func testLateOfferElectsNobody(t *testing.T) {
 	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat = 300 * time.Millisecond })
 	old := g.serving()
 	must(t, old.create("a"))
@@ -224,18 +233,16 @@ func TestLateOfferElectsNobody(t *testing.T) {
 		"of the leader, without a term":        {now, 0, []byte(now.id)},
 		"of the leader, in a term yet to come": {now, term + 2, nil},
 	} {
-		t.Run(name, func(t *testing.T) {
-			req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.from.id), Addr: c.addr}}
-			if c.addr == nil {
-				req.Addr = binary.BigEndian.AppendUint64(nil, c.term)
-			}
-			if err := c.from.trans.TimeoutNow(target.id, raft.ServerAddress(target.id), req, new(raft.TimeoutNowResponse)); err == nil {
-				t.Fatal("taken")
-			}
-			if s := target.part.Status(); s.Term != term+1 || s.State != raft.Follower {
-				t.Fatalf("%s in term %d", s.State, s.Term)
-			}
-		})
+		req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.from.id), Addr: c.addr}}
+		if c.addr == nil {
+			req.Addr = binary.BigEndian.AppendUint64(nil, c.term)
+		}
+		if err := c.from.trans.TimeoutNow(target.id, raft.ServerAddress(target.id), req, new(raft.TimeoutNowResponse)); err == nil {
+			t.Fatalf("%s: taken", name)
+		}
+		if s := target.part.Status(); s.Term != term+1 || s.State != raft.Follower {
+			t.Fatalf("%s: %s in term %d", name, s.State, s.Term)
+		}
 	}
 	if _, err := now.append("a", 2, "{}"); err != nil {
 		t.Fatal(err)
@@ -264,7 +271,9 @@ func TestFlagExcusesOnlyTheNextTerm(t *testing.T) {
 }
 
 // TestDrainingMemberTakesNoOffer and campaigns only when nobody else does.
-func TestDrainingMemberTakesNoOffer(t *testing.T) {
+func TestDrainingMemberTakesNoOffer(t *testing.T) { synctest.Test(t, testDrainingMemberTakesNoOffer) }
+
+func testDrainingMemberTakesNoOffer(t *testing.T) {
 	g := newGroup(t, 3, func(o *Options) { o.Timing.Grace = time.Minute })
 	l := g.serving()
 	must(t, l.create("a"))
@@ -287,7 +296,9 @@ func TestDrainingMemberTakesNoOffer(t *testing.T) {
 }
 
 // TestCompactionGetsItsTurn: an operation that needs to be alone on a document gets its turn although appends never pause.
-func TestCompactionGetsItsTurn(t *testing.T) {
+func TestCompactionGetsItsTurn(t *testing.T) { synctest.Test(t, testCompactionGetsItsTurn) }
+
+func testCompactionGetsItsTurn(t *testing.T) {
 	g := newGroup(t, 1, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -332,6 +343,10 @@ func TestCompactionGetsItsTurn(t *testing.T) {
 // TestRemovalCountsOnceItIsCommitted: a member that the leader has begun to remove is told that it still belongs, because
 // the removal may be lost with its leader.
 func TestRemovalCountsOnceItIsCommitted(t *testing.T) {
+	synctest.Test(t, testRemovalCountsOnceItIsCommitted)
+}
+
+func testRemovalCountsOnceItIsCommitted(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -353,7 +368,9 @@ func TestRemovalCountsOnceItIsCommitted(t *testing.T) {
 
 // TestFoundingOutlivesRestarts: a member knows which founding of the partition it belongs to before anybody tells it what is
 // committed, with and without a marker, and all members agree.
-func TestFoundingOutlivesRestarts(t *testing.T) {
+func TestFoundingOutlivesRestarts(t *testing.T) { synctest.Test(t, testFoundingOutlivesRestarts) }
+
+func testFoundingOutlivesRestarts(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -397,7 +414,9 @@ func (h heldOffers) TimeoutNow(id raft.ServerID, to raft.ServerAddress, req *raf
 
 // TestReadsGoOnUntilTheOffer: a leader that waits for its successor to catch up takes no writes, and serves reads; one whose
 // offer has left serves nothing, because the other may lead.
-func TestReadsGoOnUntilTheOffer(t *testing.T) {
+func TestReadsGoOnUntilTheOffer(t *testing.T) { synctest.Test(t, testReadsGoOnUntilTheOffer) }
+
+func testReadsGoOnUntilTheOffer(t *testing.T) {
 	h := heldOffers{leaves: make(chan struct{}), held: make(chan struct{})}
 	release := sync.OnceFunc(func() { close(h.held) })
 	defer release()
@@ -437,7 +456,9 @@ func TestReadsGoOnUntilTheOffer(t *testing.T) {
 
 // TestTransferAfterALostAnswer: the successor holds the log, but the answer that said so was lost, and Raft does not ask again
 // while nobody writes. Writes would be refused for as long as the hand-over waits for it.
-func TestTransferAfterALostAnswer(t *testing.T) {
+func TestTransferAfterALostAnswer(t *testing.T) { synctest.Test(t, testTransferAfterALostAnswer) }
+
+func testTransferAfterALostAnswer(t *testing.T) {
 	g, h := newLiveGroup(t, 3, steady, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -458,7 +479,9 @@ func TestTransferAfterALostAnswer(t *testing.T) {
 }
 
 // TestTransferToNobody: while the successor is not within reach, writes go on.
-func TestTransferToNobody(t *testing.T) {
+func TestTransferToNobody(t *testing.T) { synctest.Test(t, testTransferToNobody) }
+
+func testTransferToNobody(t *testing.T) {
 	g, h := newLiveGroup(t, 3, steady, nil)
 	l := g.serving()
 	must(t, l.create("a"))

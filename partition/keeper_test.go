@@ -3,12 +3,15 @@ package partition
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
 // TestKeeperLooksAtManyAtOnce: the members that beats extend together are looked at together, before their leases end, and the
 // keeper's host may stop while they go on.
-func TestKeeperLooksAtManyAtOnce(t *testing.T) {
+func TestKeeperLooksAtManyAtOnce(t *testing.T) { synctest.Test(t, testKeeperLooksAtManyAtOnce) }
+
+func testKeeperLooksAtManyAtOnce(t *testing.T) {
 	g, h := newLiveGroup(t, 3, 200*time.Millisecond, nil)
 	l := g.serving()
 	k := l.part.o.Keeper

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -324,12 +325,14 @@ func (g *group) applied(k string, seq int64, members ...*node) {
 	}
 }
 
-// steady is for tests that must not see an election: long enough for a busy machine.
+// steady is for tests that must not see an election.
 const steady = 400 * time.Millisecond
 
 // TestQuietGroupIsSilent: followers learn that the last write is committed without a further one, by a note; after that Raft
 // sends nothing for many heartbeats, and the leader keeps its office and its lease.
-func TestQuietGroupIsSilent(t *testing.T) {
+func TestQuietGroupIsSilent(t *testing.T) { synctest.Test(t, testQuietGroupIsSilent) }
+
+func testQuietGroupIsSilent(t *testing.T) {
 	g, h := newLiveGroup(t, 3, 3*steady, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -366,7 +369,9 @@ func (i irregular) Gap(uint32) time.Duration { return time.Duration(i.gap.Load()
 
 // TestIrregularBeatsAreWaitedFor: a leader whose host is so busy that its beats come late now and then is not replaced for the next
 // late one; it is within a bound.
-func TestIrregularBeatsAreWaitedFor(t *testing.T) {
+func TestIrregularBeatsAreWaitedFor(t *testing.T) { synctest.Test(t, testIrregularBeatsAreWaitedFor) }
+
+func testIrregularBeatsAreWaitedFor(t *testing.T) {
 	var gap atomic.Int64
 	g, _ := newLiveGroup(t, 3, steady, func(o *Options) { o.Liveness = irregular{o.Liveness.(*liveness.Table), &gap} })
 	l := g.serving()
@@ -390,12 +395,15 @@ func TestIrregularBeatsAreWaitedFor(t *testing.T) {
 }
 
 // TestQuorumReadAsksOnTheWire, whatever the beats say: it is for those who trust no clock.
-func TestQuorumReadAsksOnTheWire(t *testing.T) {
+func TestQuorumReadAsksOnTheWire(t *testing.T) { synctest.Test(t, testQuorumReadAsksOnTheWire) }
+
+func testQuorumReadAsksOnTheWire(t *testing.T) {
 	g, h := newLiveGroup(t, 3, steady, nil)
 	l := g.serving()
 	must(t, l.create("a"))
 	g.applied("a", 1)
 	for range 5 {
+		time.Sleep(time.Microsecond) // or what was sent at this very moment counts, too
 		from := h.sent()
 		ctx, cancel := context.WithTimeout(context.Background(), steady) // Raft by itself would take longer
 		_, err := l.part.Read(ctx, Quorum)
@@ -406,6 +414,7 @@ func TestQuorumReadAsksOnTheWire(t *testing.T) {
 		}
 	}
 	h.isolate(g, l)
+	time.Sleep(time.Microsecond)
 	ctx, cancel := context.WithTimeout(context.Background(), steady/4)
 	defer cancel()
 	if _, err := l.part.Read(ctx, Quorum); err == nil {
@@ -415,7 +424,9 @@ func TestQuorumReadAsksOnTheWire(t *testing.T) {
 
 // TestIsolatedLeaderIsReplaced without the slow timers of Raft; at no time do two serve, and the context of the old epoch has
 // ended before the new leader serves.
-func TestIsolatedLeaderIsReplaced(t *testing.T) {
+func TestIsolatedLeaderIsReplaced(t *testing.T) { synctest.Test(t, testIsolatedLeaderIsReplaced) }
+
+func testIsolatedLeaderIsReplaced(t *testing.T) {
 	g, h := newLiveGroup(t, 3, 200*time.Millisecond, func(o *Options) { o.Timing.Drift = 0.4 })
 	for range 2 {
 		old := g.serving()
@@ -457,7 +468,9 @@ func TestIsolatedLeaderIsReplaced(t *testing.T) {
 }
 
 // TestLiveLeaderWithAStuckDisk: beats must not keep a leader in office that can store nothing.
-func TestLiveLeaderWithAStuckDisk(t *testing.T) {
+func TestLiveLeaderWithAStuckDisk(t *testing.T) { synctest.Test(t, testLiveLeaderWithAStuckDisk) }
+
+func testLiveLeaderWithAStuckDisk(t *testing.T) {
 	var stalls [3]stall
 	i := 0
 	g, h := newLiveGroup(t, 3, 200*time.Millisecond, func(o *Options) {
@@ -504,7 +517,7 @@ func TestFollowerCutOffFromItsLeader(t *testing.T) {
 		"what the follower sends":           {func(h *hosts, l, f *node) { h.sever(f, l) }, false},
 		"the leader's requests, no answers": {func(h *hosts, l, f *node) { h.refuse(l, f) }, true},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, simulated(func(t *testing.T) {
 			g, h := newLiveGroup(t, 3, steady, nil)
 			l := g.serving()
 			must(t, l.create("a"))
@@ -530,12 +543,16 @@ func TestFollowerCutOffFromItsLeader(t *testing.T) {
 			if s := l.part.Status(); s.Term != term {
 				t.Fatalf("term %d after %d once the cut healed", s.Term, term)
 			}
-		})
+		}))
 	}
 }
 
 // TestFollowerThatMissedAWriteCatchesUp after the cut heals although nobody writes any more.
 func TestFollowerThatMissedAWriteCatchesUp(t *testing.T) {
+	synctest.Test(t, testFollowerThatMissedAWriteCatchesUp)
+}
+
+func testFollowerThatMissedAWriteCatchesUp(t *testing.T) {
 	g, h := newLiveGroup(t, 3, steady, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -554,7 +571,9 @@ func TestFollowerThatMissedAWriteCatchesUp(t *testing.T) {
 
 // TestLiveFollowerRestarts: its host's table is new, and the leader learns from the answer to a beat that it has to say a
 // word; the group goes on in its term.
-func TestLiveFollowerRestarts(t *testing.T) {
+func TestLiveFollowerRestarts(t *testing.T) { synctest.Test(t, testLiveFollowerRestarts) }
+
+func testLiveFollowerRestarts(t *testing.T) {
 	g, h := newLiveGroup(t, 3, steady, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -574,7 +593,9 @@ func TestLiveFollowerRestarts(t *testing.T) {
 }
 
 // TestRefusedPairIsToldAgain: a member that does not follow by what its host says gets a word of Raft, and counts again.
-func TestRefusedPairIsToldAgain(t *testing.T) {
+func TestRefusedPairIsToldAgain(t *testing.T) { synctest.Test(t, testRefusedPairIsToldAgain) }
+
+func testRefusedPairIsToldAgain(t *testing.T) {
 	g, h := newLiveGroup(t, 3, steady, nil)
 	l := g.serving()
 	must(t, l.create("a"))

@@ -45,7 +45,7 @@ func TestLossTellsWhatIsKnown(t *testing.T) {
 		"applied, and failed": {kind: store.Append, applied: true, failed: true, want: Loss{LastSeq: 2, Unknown: true}},
 		"no append":           {kind: store.Compact, want: Loss{LastSeq: 2, Unknown: true}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, simulated(func(t *testing.T) {
 			d := heldDocs{kind: c.kind, after: c.applied, held: make(chan struct{}, 1), release: make(chan struct{})}
 			g := newGroup(t, 1, func(o *Options) { d.Documents = o.Documents; o.Documents = d })
 			l := g.serving()
@@ -81,6 +81,6 @@ func TestLossTellsWhatIsKnown(t *testing.T) {
 			if c.want.Key, got.Reason, got.Epoch = key("a"), "", 0; len(l.losses) != 1 || got != c.want {
 				t.Errorf("told %+v, want %+v", l.losses, c.want)
 			}
-		})
+		}))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -20,7 +21,9 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestWritesReachEveryMember(t *testing.T) {
+func TestWritesReachEveryMember(t *testing.T) { synctest.Test(t, testWritesReachEveryMember) }
+
+func testWritesReachEveryMember(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -38,7 +41,9 @@ func TestWritesReachEveryMember(t *testing.T) {
 	}
 }
 
-func TestOverlappingAppendsOneWins(t *testing.T) {
+func TestOverlappingAppendsOneWins(t *testing.T) { synctest.Test(t, testOverlappingAppendsOneWins) }
+
+func testOverlappingAppendsOneWins(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -66,7 +71,9 @@ func TestOverlappingAppendsOneWins(t *testing.T) {
 	}
 }
 
-func TestPipelinedAppendsAndRetries(t *testing.T) {
+func TestPipelinedAppendsAndRetries(t *testing.T) { synctest.Test(t, testPipelinedAppendsAndRetries) }
+
+func testPipelinedAppendsAndRetries(t *testing.T) {
 	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat = steady }) // the writers leave nobody else a processor
 	l := g.serving()
 	must(t, l.create("a"))
@@ -98,7 +105,9 @@ func TestPipelinedAppendsAndRetries(t *testing.T) {
 }
 
 // TestDeposedLeaderIsFenced leaves a command of an old term in the log of a later one: every member drops it.
-func TestDeposedLeaderIsFenced(t *testing.T) {
+func TestDeposedLeaderIsFenced(t *testing.T) { synctest.Test(t, testDeposedLeaderIsFenced) }
+
+func testDeposedLeaderIsFenced(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -119,6 +128,10 @@ func TestDeposedLeaderIsFenced(t *testing.T) {
 // TestIsolatedLeaderStopsBeforeAnotherServes: the old leader's lease ends before a new one serves, it acknowledges
 // nothing, and its writes in flight have an unknown outcome and an event each.
 func TestIsolatedLeaderStopsBeforeAnotherServes(t *testing.T) {
+	synctest.Test(t, testIsolatedLeaderStopsBeforeAnotherServes)
+}
+
+func testIsolatedLeaderStopsBeforeAnotherServes(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	old := g.serving()
 	must(t, old.create("a"))
@@ -177,6 +190,10 @@ func TestIsolatedLeaderStopsBeforeAnotherServes(t *testing.T) {
 // TestAnswersDoNotRestOnPendingWrites: a sequence mismatch against a write that is later lost would tell an application of
 // a head that never was. While a write is in flight, whoever loses against it waits for its outcome.
 func TestAnswersDoNotRestOnPendingWrites(t *testing.T) {
+	synctest.Test(t, testAnswersDoNotRestOnPendingWrites)
+}
+
+func testAnswersDoNotRestOnPendingWrites(t *testing.T) {
 	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat = 300 * time.Millisecond })
 	l := g.serving()
 	must(t, l.create("a"))
@@ -198,13 +215,16 @@ func TestAnswersDoNotRestOnPendingWrites(t *testing.T) {
 	}
 }
 
-func TestQuorumReadNeedsTheVoters(t *testing.T) {
+func TestQuorumReadNeedsTheVoters(t *testing.T) { synctest.Test(t, testQuorumReadNeedsTheVoters) }
+
+func testQuorumReadNeedsTheVoters(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	l := g.serving()
 	must(t, l.create("a"))
 	_, err := l.part.Read(context.Background(), Quorum)
 	must(t, err)
 	g.isolate(l)
+	time.Sleep(time.Microsecond) // or what was sent at this very moment counts, too
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := l.part.Read(ctx, Quorum); err == nil {
@@ -240,7 +260,9 @@ func lagging(t *testing.T) (g *group, leader, behind *node) {
 
 // TestMarkerMakesAHole: a member that fell behind the log is sent a marker, not documents; it goes on accepting entries,
 // and never leads meanwhile.
-func TestMarkerMakesAHole(t *testing.T) {
+func TestMarkerMakesAHole(t *testing.T) { synctest.Test(t, testMarkerMakesAHole) }
+
+func testMarkerMakesAHole(t *testing.T) {
 	g, leader, behind := lagging(t)
 	g.connect()
 	g.wait("a hole", func() bool { return !behind.docs.Status().Complete })
@@ -299,6 +321,10 @@ func TestHarvestKeepsAcknowledgedEntries(t *testing.T) {
 // TestAcknowledgedCountsBesideReports: a report is half a second old. By it alone, no member of a busy partition would ever be
 // within reach of the log, and no membership change would come to its end.
 func TestAcknowledgedCountsBesideReports(t *testing.T) {
+	synctest.Test(t, testAcknowledgedCountsBesideReports)
+}
+
+func testAcknowledgedCountsBesideReports(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	l := g.serving()
 	must(t, l.create("a"))

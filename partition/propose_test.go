@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/adamantdb/adamant/store"
 )
@@ -45,7 +46,9 @@ func (d *coldDocs) take() []bool {
 
 // TestColdHeads: a head that is not in memory is read while nobody waits for the partition, and what is still not in memory then,
 // because it was forgotten again or there is no such document, is found all the same.
-func TestColdHeads(t *testing.T) {
+func TestColdHeads(t *testing.T) { synctest.Test(t, testColdHeads) }
+
+func testColdHeads(t *testing.T) {
 	var part atomic.Pointer[Partition]
 	docs := &coldDocs{part: &part}
 	g := newGroup(t, 1, func(o *Options) { docs.Documents, o.Documents = o.Documents, docs })

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -111,6 +112,10 @@ func TestSeedOnlyIntoNothing(t *testing.T) {
 // TestRepeatedMarkerChangesNothing: a marker that arrives again after entries were acknowledged beyond it must not take
 // them from the log.
 func TestRepeatedMarkerChangesNothing(t *testing.T) {
+	synctest.Test(t, testRepeatedMarkerChangesNothing)
+}
+
+func testRepeatedMarkerChangesNothing(t *testing.T) {
 	g := newGroup(t, 3, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -157,6 +162,10 @@ func (failingSync) Sync() error { return errors.New("disk on fire") }
 
 // TestNothingIsTruncatedBeforeItIsDurable (lemma I1).
 func TestNothingIsTruncatedBeforeItIsDurable(t *testing.T) {
+	synctest.Test(t, testNothingIsTruncatedBeforeItIsDurable)
+}
+
+func testNothingIsTruncatedBeforeItIsDurable(t *testing.T) {
 	g := newGroup(t, 1, func(o *Options) {
 		o.Documents = failingSync{o.Documents.(engineDocs)}
 		o.Limits.InFlight, o.Trailing, o.Threshold = 1, 2, 1
@@ -179,7 +188,9 @@ func TestNothingIsTruncatedBeforeItIsDurable(t *testing.T) {
 }
 
 // TestTruncationKeepsATrail: after a marker the log still holds what members a little behind need.
-func TestTruncationKeepsATrail(t *testing.T) {
+func TestTruncationKeepsATrail(t *testing.T) { synctest.Test(t, testTruncationKeepsATrail) }
+
+func testTruncationKeepsATrail(t *testing.T) {
 	g := newGroup(t, 3, func(o *Options) { o.Limits.InFlight, o.Trailing, o.Threshold = 8, 20, 1 })
 	l := g.serving()
 	must(t, l.create("a"))
@@ -202,6 +213,10 @@ func TestTruncationKeepsATrail(t *testing.T) {
 
 // TestLargeEntriesAreTruncatedBySize: few entries, many bytes.
 func TestLargeEntriesAreTruncatedBySize(t *testing.T) {
+	synctest.Test(t, testLargeEntriesAreTruncatedBySize)
+}
+
+func testLargeEntriesAreTruncatedBySize(t *testing.T) {
 	g := newGroup(t, 1, func(o *Options) {
 		o.Limits.InFlight, o.ThresholdBytes, o.TrailingBytes = 4, 100_000, 100_000
 	})
@@ -242,6 +257,10 @@ func TestSickMemberLeavesCampaigningToOthers(t *testing.T) {
 
 // TestRestartedVoterKeepsItsPromise: it cannot know what it promised, so it helps nobody for a full lease.
 func TestRestartedVoterKeepsItsPromise(t *testing.T) {
+	synctest.Test(t, testRestartedVoterKeepsItsPromise)
+}
+
+func testRestartedVoterKeepsItsPromise(t *testing.T) {
 	g := newGroup(t, 3, func(o *Options) { o.Timing.Heartbeat, o.Timing.Lease = 300*time.Millisecond, time.Hour }) // however slow the test is
 	l := g.serving()
 	var f, x *node
@@ -285,7 +304,9 @@ func TestRestartedVoterKeepsItsPromise(t *testing.T) {
 }
 
 // TestFailedApplyStopsTheMember: what cannot be applied is not acknowledged, and nothing goes on as if it had been.
-func TestFailedApplyStopsTheMember(t *testing.T) {
+func TestFailedApplyStopsTheMember(t *testing.T) { synctest.Test(t, testFailedApplyStopsTheMember) }
+
+func testFailedApplyStopsTheMember(t *testing.T) {
 	var failing atomic.Bool
 	g := newGroup(t, 1, func(o *Options) { o.Documents = failingApply{o.Documents.(engineDocs), &failing} })
 	l := g.serving()
@@ -313,6 +334,10 @@ func (d failingApply) Stage(b []store.Mutation, last uint64) error {
 }
 
 func TestSafeModeRefusesWritesAndServesStaleReads(t *testing.T) {
+	synctest.Test(t, testSafeModeRefusesWritesAndServesStaleReads)
+}
+
+func testSafeModeRefusesWritesAndServesStaleReads(t *testing.T) {
 	g := newGroup(t, 1, nil)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -331,7 +356,9 @@ func TestSafeModeRefusesWritesAndServesStaleReads(t *testing.T) {
 }
 
 // TestReturnedMemberGivesNoVote until a configuration lists it: what it voted for and acknowledged before it left is forgotten.
-func TestReturnedMemberGivesNoVote(t *testing.T) {
+func TestReturnedMemberGivesNoVote(t *testing.T) { synctest.Test(t, testReturnedMemberGivesNoVote) }
+
+func testReturnedMemberGivesNoVote(t *testing.T) {
 	g := openGroup(t, 3, func(o *Options) { o.Returned = o.Self == "h3@1" })
 	asker, back := g.nodes[0], g.nodes[2]
 	vote := func() error {

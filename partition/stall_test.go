@@ -13,7 +13,7 @@ import (
 // anything else. The leader keeps its office, so it has to bring the entry to the follower all the same.
 func TestLostRequestWithoutAnother(t *testing.T) {
 	for _, behind := range []int{0, 2} { // commands that wait for the lost one
-		t.Run(fmt.Sprint(behind), func(t *testing.T) { lostRequest(t, behind) })
+		t.Run(fmt.Sprint(behind), simulated(func(t *testing.T) { lostRequest(t, behind) }))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -44,7 +45,9 @@ func (g *gatedGroup) hold(nodes ...*node) (release func()) {
 // TestWriteWaitsForTheLeadersDisk: Raft counts the leader's entry as stored when it is staged. Until it is durable nobody is
 // told that it is committed: not the proposer, not the leader's own documents, and no follower, which would apply an entry that
 // one disk alone holds.
-func TestWriteWaitsForTheLeadersDisk(t *testing.T) {
+func TestWriteWaitsForTheLeadersDisk(t *testing.T) { synctest.Test(t, testWriteWaitsForTheLeadersDisk) }
+
+func testWriteWaitsForTheLeadersDisk(t *testing.T) {
 	g := newGatedGroup(t)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -82,6 +85,10 @@ func TestWriteWaitsForTheLeadersDisk(t *testing.T) {
 
 // TestFollowerAcknowledgesWhatIsDurable: what followers have only staged is not committed.
 func TestFollowerAcknowledgesWhatIsDurable(t *testing.T) {
+	synctest.Test(t, testFollowerAcknowledgesWhatIsDurable)
+}
+
+func testFollowerAcknowledgesWhatIsDurable(t *testing.T) {
 	g := newGatedGroup(t)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -112,6 +119,10 @@ func TestFollowerAcknowledgesWhatIsDurable(t *testing.T) {
 // TestFollowerAppliesWhatIsDurable: a member's documents never know more than its log: it would be taken for a log that has
 // lost data when it starts again.
 func TestFollowerAppliesWhatIsDurable(t *testing.T) {
+	synctest.Test(t, testFollowerAppliesWhatIsDurable)
+}
+
+func testFollowerAppliesWhatIsDurable(t *testing.T) {
 	g := newGatedGroup(t)
 	l := g.serving()
 	must(t, l.create("a"))
@@ -234,7 +245,9 @@ func TestWaitersForTheLog(t *testing.T) {
 }
 
 // TestCloseDoesNotWaitForTheDisk: a member whose disk holds its entries closes all the same.
-func TestCloseDoesNotWaitForTheDisk(t *testing.T) {
+func TestCloseDoesNotWaitForTheDisk(t *testing.T) { synctest.Test(t, testCloseDoesNotWaitForTheDisk) }
+
+func testCloseDoesNotWaitForTheDisk(t *testing.T) {
 	g := newGatedGroup(t)
 	l := g.serving()
 	must(t, l.create("a"))

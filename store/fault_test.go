@@ -97,7 +97,7 @@ func (r *faultRun) stopped(t *testing.T) {
 		return nil
 	})
 	before := r.faults.hits()
-	for deadline := time.Now().Add(10 * time.Second); r.fatal.Load() == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); r.fatal.Load() == 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond) // another goroutine may be about to call it
 	}
 	for name, call := range map[string]func() error{
@@ -206,7 +206,7 @@ func TestFailedManifestStopsTheEngine(t *testing.T) {
 	}
 	select {
 	case <-r.e.stop.failed:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the failure was not noticed")
 	}
 	r.stopped(t)
@@ -247,7 +247,7 @@ func TestFailureEndsClose(t *testing.T) {
 	}
 	start := time.Now()
 	r.e.stop.fail(errors.New("disk gone"))
-	if err := <-closed; Code(err) != CodeEngineFailed || time.Since(start) > 5*time.Second {
+	if err := <-closed; Code(err) != CodeEngineFailed || time.Since(start) > time.Minute/2 {
 		t.Errorf("after %s: %v", time.Since(start), err)
 	}
 	must(t, v.Close())

@@ -168,7 +168,7 @@ func TestListingIsOfOneInstant(t *testing.T) {
 		default:
 		}
 		l := pageOf(t, m.Documents, 9, ListQuery{Since: 1})
-		for deadline := time.Now().Add(10 * time.Second); m.Applied() < l.Applied && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(time.Minute); m.Applied() < l.Applied && time.Now().Before(deadline); {
 			runtime.Gosched() // the engine shows a batch just before the member does
 		}
 		then, ok := m.SummaryAt(l.Applied)

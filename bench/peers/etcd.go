@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -15,6 +13,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
+
+	"github.com/adamantdb/adamant/internal/loopback"
 )
 
 // etcdQuota is the database's greatest size. The default of 2 GB is less than a long run writes, as every revision is kept.
@@ -35,7 +35,7 @@ func (e *etcdSystem) prepare(s settings, dir string, hosts []int) (AddressBook, 
 	e.settings, e.dir, e.members = s, dir, map[int]*embed.Etcd{}
 	book := AddressBook{}
 	for _, host := range hosts {
-		addr, err := freeURL(host)
+		addr, err := freeURL()
 		if err != nil {
 			return nil, err
 		}
@@ -111,18 +111,13 @@ func (e *etcdSystem) config(name, peer, cluster string) (*embed.Config, error) {
 	return c, nil
 }
 
-// freeURL finds a port for a host that is free, below those that outgoing connections use. Hosts have ports of their own to
-// choose from: those of other processes choose at the same time.
-func freeURL(host int) (*url.URL, error) {
-	const each = 1000
-	first := 20000 + host*each
-	for range each {
-		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(each))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			return &url.URL{Scheme: "http", Host: addr}, l.Close()
-		}
+// freeURL finds a port that is free, and that nobody else takes before etcd does.
+func freeURL() (*url.URL, error) {
+	addrs, err := loopback.Addrs(1)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("no free port on 127.0.0.1 between %d and %d", first, first+each)
+	return &url.URL{Scheme: "http", Host: addrs[0]}, nil
 }
 
 // homes are the leader for all documents, or the members in turn.

@@ -132,7 +132,7 @@ func (e *etcdRebuilder) lose(ctx context.Context, host int) error {
 	if err != nil {
 		return fmt.Errorf("remove a member: %w", err)
 	}
-	addr, err := freeURL(host)
+	addr, err := freeURL()
 	if err != nil {
 		return err
 	}

@@ -189,7 +189,7 @@ func (s *syncedBuffer) String() string {
 // ready waits until the host serves.
 func ready(t *testing.T, addr string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		r := command(t, "", "doc", "delete", "games/none", "--http", addr)
 		r2 := command(t, "", "doc", "delete", "games/other", "--http", addr)
 		if r.code == 0 && r2.code == 0 {

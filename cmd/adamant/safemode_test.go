@@ -14,6 +14,7 @@ import (
 func TestSafemodeCommands(t *testing.T) {
 	addr, stop := served(t, filepath.Join(t.TempDir(), "data"), nil)
 	defer stop()
+	ready(t, addr)
 	do := func(args ...string) result { return command(t, "", append(args, "--http", addr)...) }
 	do("doc", "create", "games/g1", "--redo", `{"x":1}`).want(t, 0, "", "")
 	do("safemode", "show").want(t, 0, "no safe mode", "")

@@ -111,6 +111,7 @@ func TestInterrupted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
+	adamantCommand(t) // is not what is interrupted
 	for _, network := range []string{"auto", "proxies"} {
 		t.Run(network, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os/exec"
 	"slices"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/internal/faultproxy"
+	"github.com/adamantdb/adamant/internal/loopback"
 )
 
 // network is between the hosts. One caller at a time.
@@ -96,22 +96,14 @@ type proxies struct {
 func newProxies(names []string, dir string) (*proxies, error) {
 	p := &proxies{addrs: map[string]string{}, lost: map[path]bool{}}
 	c := &config.Cluster{Hosts: map[string]config.Host{}}
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			_ = l.Close() // nothing was said
-		}
-	}()
-	for _, name := range names {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		held = append(held, l)
-		p.addrs[name] = l.Addr().String()
-		c.Hosts[name] = config.Host{Addr: p.addrs[name]}
+	addrs, err := loopback.Addrs(len(names)) // which nobody takes while a host is down
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	for i, name := range names {
+		p.addrs[name] = addrs[i]
+		c.Hosts[name] = config.Host{Addr: addrs[i]}
+	}
 	p.net, err = faultproxy.New(c, dir)
 	return p, err
 }

@@ -329,7 +329,7 @@ func TestClientPatience(t *testing.T) {
 		if err := c.Delete(t.Context(), game); !reflect.DeepEqual(err, moving) || len(h.calls) != 1 {
 			t.Errorf("without patience: %v after %d calls", err, len(h.calls))
 		}
-		c.Patience = 10 * time.Second
+		c.Patience = time.Minute
 		done := make(chan error, 1)
 		go func() { done <- c.Delete(t.Context(), game) }()
 		waitFor(t, func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.calls) >= 3 })
@@ -341,7 +341,7 @@ func TestClientPatience(t *testing.T) {
 	h := newFakeHost("h1")
 	h.fail = &adamant.AmbiguousError{Partition: 3, Key: game, Reason: "leadership lost"}
 	c := start(t, Options{}, h)
-	c.Patience = 10 * time.Second
+	c.Patience = time.Minute
 	if err := c.Delete(t.Context(), game); !reflect.DeepEqual(err, h.fail) || len(h.calls) != 1 {
 		t.Errorf("an unknown outcome: %v after %d calls", err, len(h.calls))
 	}
@@ -413,7 +413,7 @@ func TestRequestDeadline(t *testing.T) {
 	w := httptest.NewRecorder()
 	start := time.Now()
 	New(h, Options{}).Handler().ServeHTTP(w, httptest.NewRequest("GET", "/v1/documents/games/g1?timeout=20ms", nil))
-	if w.Code != 503 || time.Since(start) > 5*time.Second {
+	if w.Code != 503 || time.Since(start) > time.Minute/2 {
 		t.Errorf("status %d after %v", w.Code, time.Since(start))
 	}
 }

@@ -38,7 +38,7 @@ func TestModel(t *testing.T) {
 		{"a stale head", []Op{do(Create, 1, "a"), do(Append, 2, "b"), head(2)}, Illegal},
 		{"a tail of nothing", []Op{do(Create, 1, "a"), do(Tail, 0)}, Illegal},
 	} {
-		if got := Check(c.ops, time.Second); got != c.want {
+		if got := Check(c.ops, time.Minute); got != c.want {
 			t.Errorf("%s: %s", c.name, got)
 		}
 	}
@@ -65,7 +65,7 @@ func TestOverlap(t *testing.T) {
 		{read(52, 53, 5), Linearizable}, {read(52, 53, 6), Linearizable}, {read(52, 53, 7), Illegal}, {read(52, 53, 4), Illegal},
 		{read(56, 58, 5), Illegal}, {read(56, 71, 8), Linearizable}, {read(56, 69, 8), Illegal},
 	} {
-		if got := Check(append([]Op{c.read}, writes...), time.Second); got != c.want {
+		if got := Check(append([]Op{c.read}, writes...), time.Minute); got != c.want {
 			t.Errorf("%+v: %s", c.read, got)
 		}
 	}

@@ -1,16 +1,17 @@
 // Package loopback plans clusters whose hosts all run on this machine, for programs that show or measure them.
 //
-// Ports are found by trying and are free when the plan is made; nothing keeps them. Somebody else may take one before
-// its host opens, which then fails with a clear error.
+// Ports are found by trying and are free when the plan is made; nothing keeps them, neither until a host opens nor while it is
+// down. So they are on a loopback address of this process alone where there are more than one, and none is given twice:
+// nobody else takes them meanwhile.
 package loopback
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
-	"slices"
+	"runtime"
+	"sync"
 
 	"github.com/adamantdb/adamant/config"
 )
@@ -21,7 +22,7 @@ type Spec struct {
 	Hosts, Partitions, Voters int
 }
 
-// Plan makes a cluster of hosts h1, h2, … on 127.0.0.1 and writes its file. Each host is a zone of its own, so that the
+// Plan makes a cluster of hosts h1, h2, … on a loopback address and writes its file. Each host is a zone of its own, so that the
 // planner spreads freely.
 func Plan(s Spec, file string) (*config.Cluster, error) {
 	addrs, err := Addrs(s.Hosts)
@@ -42,18 +43,37 @@ func Plan(s Spec, file string) (*config.Cluster, error) {
 // Addrs finds n different loopback addresses that are free for TCP and UDP, below those that outgoing connections use: the
 // hosts dial each other while they start.
 func Addrs(n int) ([]string, error) {
+	given.Lock()
+	defer given.Unlock()
 	var addrs []string
 	for tries := 0; len(addrs) < n; tries++ {
 		if tries > 1000 {
-			return nil, errors.New("no free ports on 127.0.0.1 between 20000 and 32000")
+			return nil, fmt.Errorf("no free ports on %s between 20000 and 32000", own())
 		}
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
-		if !slices.Contains(addrs, addr) && free(addr) {
+		addr := fmt.Sprintf("%s:%d", own(), 20000+rand.IntN(12000))
+		if !given.addrs[addr] && free(addr) {
 			addrs = append(addrs, addr)
+			given.addrs[addr] = true
 		}
 	}
 	return addrs, nil
 }
+
+// given are the addresses that this process has found.
+var given = struct {
+	sync.Mutex
+	addrs map[string]bool
+}{addrs: map[string]bool{}}
+
+// own is a loopback address that no other process is likely to have chosen: on Linux all of 127.0.0.0/8 is the loopback device.
+// Outgoing connections come from 127.0.0.1.
+var own = sync.OnceValue(func() string {
+	ip := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+	if runtime.GOOS != "linux" || !free(ip+":0") {
+		return "127.0.0.1"
+	}
+	return ip
+})
 
 func free(addr string) bool {
 	l, err := net.Listen("tcp", addr)

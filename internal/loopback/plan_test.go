@@ -1,8 +1,8 @@
 package loopback
 
 import (
+	"net/netip"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/adamantdb/adamant/config"
@@ -20,7 +20,7 @@ func TestPlan(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for name, h := range c.Hosts {
-		if seen[h.Addr] || !strings.HasPrefix(h.Addr, "127.0.0.1:") {
+		if seen[h.Addr] || !netip.MustParseAddrPort(h.Addr).Addr().IsLoopback() {
 			t.Errorf("host %s has address %q", name, h.Addr)
 		}
 		seen[h.Addr] = true

@@ -34,7 +34,7 @@ func loaded(t *testing.T, f *fakeCluster) *load {
 		}
 		return true
 	}
-	for deadline := time.Now().Add(10 * time.Second); !enough(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !enough(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("no progress")
 		}
