@@ -165,3 +165,19 @@ func TestHostsThatComeAndGo(t *testing.T) {
 	}
 	wait(calm * heartbeat) // long ago
 }
+
+// TestReportsTellOfADrain: also when a report that began before it came to be the newest, and nothing has changed since.
+func TestReportsTellOfADrain(t *testing.T) {
+	c := newTestCluster(t, 1, 3, 1, nil)
+	c.ready()
+	h := c.host("h1")
+	h.report(true)
+	h.mu.Lock()
+	h.draining = true
+	h.mu.Unlock()
+	for _, row := range h.report(false).Members {
+		if row.Flags&flagDraining == 0 {
+			t.Errorf("partition %d: %+v", row.Partition, row)
+		}
+	}
+}

@@ -302,7 +302,7 @@ func (h *Host) report(poked bool) report {
 	}
 	shared, draining := last != nil, h.isDraining()
 	for i, m := range members {
-		if last != nil && last[i].Partition == m.id && last[i].Applied == m.docs.Applied() && (last[i].Flags&flagComplete != 0) == m.docs.Complete() {
+		if last != nil && last[i].tells(m, draining) {
 			continue
 		}
 		if shared { // with reports that are on their way
@@ -312,6 +312,12 @@ func (h *Host) report(poked bool) report {
 	}
 	h.sent.next(&r)
 	return r
+}
+
+// tells reports whether a row says of a member what can be seen at a glance. Of two reports that are made at the same time the one that
+// began before a drain may be the last.
+func (r *memberReport) tells(m *member, draining bool) bool {
+	return r.Partition == m.id && r.Applied == m.docs.Applied() && (r.Flags&flagComplete != 0) == m.docs.Complete() && (!draining || r.Flags&flagDraining != 0)
 }
 
 func (h *Host) reportMember(m *member, draining bool) memberReport {

@@ -64,7 +64,10 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 			p.wake() // somebody leads after all (lookLeader)
 		}
 		c.silent, c.attempts = time.Time{}, 0
-		p.awake.Store(missed > p.o.Timing.Heartbeat/2)
+		// Only of a leader that beats speak for does the host notice by itself that it falls silent. Who has just voted, stood down or
+		// been opened may hear of none.
+		_, _, beat := p.o.Liveness.Contact(p.o.ID)
+		p.awake.Store(missed > p.o.Timing.Heartbeat/2 || beat.IsZero())
 		p.nourish(now)
 		return Note{}, false
 	}

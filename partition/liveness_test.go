@@ -634,3 +634,43 @@ func TestBeatsBindVotes(t *testing.T) {
 		t.Fatal("a beat counts after a vote for another")
 	}
 }
+
+// TestWhoFollowsNobodyIsWatched: a host notices by itself only that a leader falls silent which beats have spoken for. Until then a member
+// has something to watch, however lately it was opened, voted or was in office: the leader that it waits for may never come.
+func TestWhoFollowsNobodyIsWatched(t *testing.T) {
+	const heartbeat = time.Hour
+	table, roused := liveness.NewTable(1), new(atomic.Int32)
+	nd := newNode(t, "h1@1")
+	nd.open(func(o *Options) {
+		o.Timing = Timing{Heartbeat: heartbeat}
+		o.Liveness = table
+		o.Events.Roused = func() { roused.Add(1) }
+	})
+	p := nd.part
+	watched := func(when string, want bool) {
+		t.Helper()
+		if p.Tick(time.Now()); p.Awake() != want {
+			t.Errorf("%s: awake %v", when, p.Awake())
+		}
+	}
+	if !p.Awake() {
+		t.Error("opened asleep")
+	}
+	watched("opened", true)
+	p.guard.voted(&raft.RequestVoteRequest{RPCHeader: headerOf("h2@1"), Term: 1},
+		raft.RPCResponse{Response: &raft.RequestVoteResponse{Granted: true}}, time.Now())
+	watched("voted", true)
+	p.guard.stoodDown(time.Now())
+	watched("stood down", true)
+	p.guard.mu.Lock()
+	p.guard.follow("h2@1", 1)
+	p.guard.mu.Unlock()
+	watched("before the leader's first beat", true)
+	table.Heard("h2@1", liveness.Beat{Version: 1, Digest: 1, Listed: true, Pairs: []liveness.Pair{{Partition: 0, Term: 1}}}, time.Now())
+	watched("once beats speak for the leader", false)
+	p.awake.Store(true)
+	if roused.Load() == 0 {
+		t.Error("the host was not told")
+	}
+	watched("again", false)
+}

@@ -70,6 +70,7 @@ func Open(options Options) (*Partition, error) {
 	}
 	p := &Partition{o: o, notify: make(chan bool, 16), observed: make(chan raft.Observation, 1), poke: make(chan struct{}, 1),
 		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader, awake: alertness{roused: o.Events.Roused}}
+	p.awake.Store(true) // nobody is known to lead
 	// What a member before this one staged is durable before Raft starts: starting stores the term, which waits.
 	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock}
 	p.outbox.apply = func(entry []byte) { p.raft.Load().Apply(entry, 0) }

@@ -55,6 +55,10 @@ func (b *docBatch) apply(batch []Mutation, last uint64) (diverged []divergence, 
 		if err != nil {
 			return nil, err
 		}
+		if s.at == m.Index { // what is stored of a document says by the index which command it is of
+			return nil, fmt.Errorf("store: partition %d: two mutations of %s at index %d", b.d.partition, m.Key, m.Index)
+		}
+		s.at = m.Index
 		b.advance(m.Index)
 		doc.s = s
 		contradicts, err := a.replay(m, b.sickAt(m.Index))

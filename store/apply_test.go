@@ -569,6 +569,36 @@ func TestSeveralDocumentsAtOneIndex(t *testing.T) {
 	}
 }
 
+// TestTwoMutationsOfADocumentAtOneIndex: what changed a document last is told by the index alone, so an index has one command of it,
+// whatever lies in between; an entry that has two changes nothing.
+func TestTwoMutationsOfADocumentAtOneIndex(t *testing.T) {
+	for _, stage := range []bool{false, true} {
+		r := newRuleRun(t)
+		must(t, r.d.Apply([]Mutation{createAt(1), createAt(2)}, 2))
+		head := func(i uint64) Head {
+			h, ok, err := r.d.Head(createAt(i).Key)
+			if err != nil || !ok {
+				t.Fatal(ok, err)
+			}
+			return h
+		}
+		key := createAt(1).Key
+		first := appendAt(3, key, head(1), 1)
+		second := appendAt(3, key, Head{Generation: 1, HeadSeq: first.HeadSeq, Chain: first.Chain}, 1)
+		entry := []Mutation{first, appendAt(3, createAt(2).Key, head(2), 1), second}
+		apply := r.d.Apply
+		if stage {
+			apply = r.d.Stage
+		}
+		if err := apply(entry, 3); err == nil {
+			t.Error("accepted")
+		}
+		if got := r.d.Applied(); got != 2 {
+			t.Errorf("applied %d", got)
+		}
+	}
+}
+
 // Few entries are deleted one by one, many by one range delete within the document.
 func TestCompactionDeletes(t *testing.T) {
 	for _, n := range []int{3, pointDeletes, pointDeletes + 1, 500} {

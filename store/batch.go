@@ -58,6 +58,7 @@ type docState struct {
 	leaf       leafSum      // as counted in the bucket's sum
 	bytes      int64        // as counted in the member's bytes
 	dirty      bool
+	at         uint64 // index of the newest mutation of it that this batch applied
 
 	read struct { // what the pointers point at first: a state is one piece of memory
 		head, stored Head

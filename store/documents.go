@@ -134,8 +134,9 @@ func (d *Documents) lock() (unlock func(), err error) {
 	return unlock, nil
 }
 
-// enter is lock that leaves alone what is staged. Only under mu is it certain that the member is not dropped: a write that has
-// passed acquire and then waited for Drop would bring back, with its next record, what Drop removed.
+// enter is lock that leaves alone what is staged. Only under mu is it certain that the member is neither dropped nor spoiled: a write
+// that has passed acquire and then waited for Drop would bring back, with its next record, what Drop removed, and one that waited for
+// a failure would say that everything that was staged is written.
 func (d *Documents) enter() (unlock func(), err error) {
 	if err := d.acquire(); err != nil {
 		return nil, err
@@ -145,9 +146,13 @@ func (d *Documents) enter() (unlock func(), err error) {
 		d.mu.Unlock()
 		d.engine.release()
 	}
+	err = d.spoiled()
 	if d.dropped.Load() {
+		err = ErrDropped
+	}
+	if err != nil {
 		unlock()
-		return nil, ErrDropped
+		return nil, err
 	}
 	return unlock, nil
 }
@@ -291,7 +296,14 @@ func (d *Documents) headBy(key Key, written func(place) (Head, bool, error)) (He
 	if h, staged := d.stagedHead(p); staged {
 		return h.head, h.ok, nil
 	}
-	return written(p)
+	head, ok, err := written(p)
+	if err == nil {
+		err = d.spoiled() // since acquire: then it was staged perhaps, and acknowledged, and is forgotten
+	}
+	if err != nil {
+		return Head{}, false, err
+	}
+	return head, ok, nil
 }
 
 // cachedHead reads through the cache. The cache must never give an older head than the engine: a leader that evaluates

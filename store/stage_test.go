@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,4 +122,49 @@ func TestSpoiledStage(t *testing.T) {
 	if s := d.Status(); s.Applied != 1 || s.Documents != 1 || e.staged.Load() != 0 {
 		t.Fatalf("%+v, %d bytes staged", s, e.staged.Load())
 	}
+}
+
+// TestSpoiledWhileOthersWait: who came before a failure, and looks after it, is not told that what was staged is not there, or is written.
+func TestSpoiledWhileOthersWait(t *testing.T) {
+	failure, key := errors.New("broken"), createAt(2).Key
+	for name, call := range map[string]func(*Documents) error{
+		"flush": (*Documents).Flush,
+		"hole":  func(d *Documents) error { return d.RecordHole(3, 9) },
+		"stage": func(d *Documents) error { return d.Stage([]Mutation{createAt(3)}, 3) },
+		"head":  func(d *Documents) error { _, _, err := d.Head(key); return err },
+		"view":  func(d *Documents) error { _, err := d.View(key); return err },
+	} {
+		e, d := openMember(t, testOptions(vfs.NewMem()))
+		must(t, d.Apply([]Mutation{createAt(1)}, 1))
+		must(t, d.Stage([]Mutation{createAt(2)}, 2))
+		d.mu.Lock()
+		d.stage.lock.Lock()
+		result := make(chan error, 1)
+		go func() { result <- call(d) }()
+		awaitBlocked(t, ".TestSpoiledWhileOthersWait.func")
+		d.stage.spoil.Store(&failure) // as spoil does, that can not be held up in the midst
+		clear(d.stage.heads)
+		d.stage.lock.Unlock()
+		d.unstage()
+		d.mu.Unlock()
+		if err := <-result; !errors.Is(err, failure) {
+			t.Errorf("%s: %v", name, err)
+		}
+		_ = e.Close()
+	}
+}
+
+// awaitBlocked waits until the goroutine that a function began waits for a lock.
+func awaitBlocked(t *testing.T, begun string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		b := make([]byte, 1<<20)
+		for _, g := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
+			head, stack, _ := strings.Cut(g, "\n")
+			if strings.Contains(stack, begun) && (strings.Contains(head, "[sync.Mutex.Lock") || strings.Contains(head, "[sync.RWMutex.RLock")) {
+				return
+			}
+		}
+	}
+	t.Fatal("nobody waits")
 }

@@ -38,6 +38,9 @@ func (d *Documents) View(key Key) (*View, error) {
 	d.instants.RLock()
 	snapshot := d.engine.db.NewSnapshot()
 	v, err := d.viewAt(p, snapshot)
+	if spoiled := d.spoiled(); spoiled != nil { // since acquire: what was staged of the document is not in the snapshot
+		err = spoiled
+	}
 	if err != nil {
 		err = errors.Join(err, snapshot.Close())
 		d.instants.RUnlock()

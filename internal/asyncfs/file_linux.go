@@ -28,9 +28,9 @@ const (
 type asyncFile struct {
 	vfs.File
 	syncer *syncer
-	second int // descriptor for the usual way
 
-	mu     sync.Mutex            // one sync at a time
+	mu     sync.Mutex            // one sync at a time, and none while the descriptors are closed
+	second int                   // descriptor for the usual way; -1 once it is closed
 	left   atomic.Int32          // requests under way that nobody waits for
 	failed atomic.Pointer[error] // what one of them said
 }
@@ -50,9 +50,26 @@ func (f *asyncFile) Sync() error { return f.sync(opFsync) }
 // SyncData makes the content durable, and of the metadata what is needed to read it.
 func (f *asyncFile) SyncData() error { return f.sync(opFdatasync) }
 
+// SyncTo has Pebble's writes leave in time for the next sync, through the descriptor that the kernel syncs the file by. It is no more
+// than that, so it can wait while a request is under way that nobody waits for.
+func (f *asyncFile) SyncTo(length int64) (fullSync bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left.Load() == 0 {
+		fullSync, err = f.File.SyncTo(length)
+	}
+	if failed := f.failed.Load(); failed != nil {
+		return false, *failed
+	}
+	return fullSync, err
+}
+
 func (f *asyncFile) sync(op uint16) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.second < 0 {
+		return os.ErrClosed // the number is another file's by now
+	}
 	err := f.attempt(op)
 	if failed := f.failed.Load(); failed != nil {
 		return *failed
@@ -106,11 +123,17 @@ func (f *asyncFile) later(err error) {
 	f.left.Add(-1) // last: who sees none under way sees what they said
 }
 
-// Close closes both descriptors; the kernel keeps the file for what is under way.
+// Close closes both descriptors, once; the kernel keeps the file for what is under way.
 func (f *asyncFile) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	err := f.File.Close()
+	if f.second < 0 {
+		return err
+	}
 	if closeErr := unix.Close(f.second); err == nil {
 		err = closeErr
 	}
+	f.second = -1
 	return err
 }

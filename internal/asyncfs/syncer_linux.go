@@ -1,7 +1,6 @@
 package asyncfs
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -162,7 +161,8 @@ func (s *syncer) withdraw(id uint64, e syscall.Errno) {
 	}
 }
 
-// reap waits for completions and tells those who wait for them.
+// reap waits for completions and tells those who wait for them. A completion is announced after it can be taken: each announcement
+// is answered by taking all there are, and one that finds none is of such as were taken with those before.
 func (s *syncer) reap() {
 	defer close(s.reaped)
 	var count [8]byte
@@ -174,29 +174,36 @@ func (s *syncer) reap() {
 		if hold := s.held(); hold != nil {
 			<-hold
 		}
-		n, _, e := syscall.Syscall6(unix.SYS_IO_GETEVENTS, s.ctx, 0, depth, uintptr(unsafe.Pointer(&events[0])), uintptr(unsafe.Pointer(&noWait)), 0)
-		if e != 0 {
-			continue // nothing to take, or interrupted: the next event tells
-		}
-		s.mu.Lock()
-		for i := range events[:n] {
-			r := s.waiting[events[i].data]
-			delete(s.waiting, events[i].data)
-			switch {
-			case r == nil:
-			case r.left != nil:
-				r.left.later(result(events[i].res))
-			default:
-				r.done <- events[i].res
-			}
-		}
-		left := len(s.waiting) > 0
-		s.mu.Unlock()
-		if left && binary.NativeEndian.Uint64(count[:]) > uint64(n) {
-			// More were announced than taken: look again.
-			_, _ = s.event.Write(binary.NativeEndian.AppendUint64(nil, 1))
+		for n := depth; n == depth; {
+			n = s.take(&events)
 		}
 	}
+}
+
+// take takes the completions that there are, as many as there is room for, and returns their number.
+func (s *syncer) take(events *[depth]ioEvent) int {
+	var n uintptr
+	e := syscall.EINTR
+	for e == syscall.EINTR {
+		n, _, e = syscall.Syscall6(unix.SYS_IO_GETEVENTS, s.ctx, 0, depth, uintptr(unsafe.Pointer(&events[0])), uintptr(unsafe.Pointer(&noWait)), 0)
+	}
+	if e != 0 {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range events[:n] {
+		r := s.waiting[events[i].data]
+		delete(s.waiting, events[i].data)
+		switch {
+		case r == nil:
+		case r.left != nil:
+			r.left.later(result(events[i].res))
+		default:
+			r.done <- events[i].res
+		}
+	}
+	return int(n)
 }
 
 var noWait unix.Timespec
