@@ -42,7 +42,7 @@ var logMutants = []mutant{
 		file: "partition/partition.go", old: "covered > max(last, m.Index) {", new: "covered == 1<<63 {",
 		pkg: "partition", test: "TestLostLogIsRefused"},
 	{name: "durable before it is acknowledged", guards: "a follower acknowledges what its disk does not hold",
-		file: "partition/guard.go", old: "				g.acknowledge(in, r, req.Entries[n-1].Index)\n				return true\n", new: "				in.answer(r)\n				return true\n",
+		file: "partition/guard.go", old: "			g.acknowledge(in, r, req.Entries[n-1].Index)\n			return\n", new: "			in.answer(r)\n			return\n",
 		pkg: "partition", test: "TestFollowerAcknowledgesWhatIsDurable"},
 	{name: "commit index of the leader's disk", guards: "a leader tells others of entries that it may lose itself",
 		file: "partition/guard.go", old: "min(args.LeaderCommitIndex, g.log.durable())", new: "min(args.LeaderCommitIndex, max(args.LeaderCommitIndex, g.log.durable()))",
