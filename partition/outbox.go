@@ -2,6 +2,9 @@ package partition
 
 import "sync"
 
+// enough commands are a run that goes to Raft whatever is under way.
+const enough = 32
+
 // outbox gathers commands on their way to Raft while those before them are on their way to a majority.
 //
 //	in the log  ├── a ──┤├─ b c d ─┤├─ e f ─┤
@@ -10,7 +13,8 @@ import "sync"
 // Raft, the log, the links and the state machine cost by the entry and by the request, whatever is in it. So what comes while a
 // run of entries is not answered waits for that, and goes out in one piece: in entries of several commands, if it can
 // (several.go). The more there is to do, the longer a run takes and the more the next one holds, so that a busy machine works
-// less for each write. A lone write never waits; one that comes behind others waits for one run at the most.
+// less for each write. A lone write never waits; one that comes behind others waits for one run at the most, and not at all once
+// there are enough of them: a larger run would not cost less for each, and the disk and the links would have to wait.
 //
 // Always: commands are held only while some that Raft was given are not answered, or while the goroutine of release runs.
 type outbox struct {
@@ -19,6 +23,7 @@ type outbox struct {
 	mu         sync.Mutex // taken after the partition's
 	unanswered int        // commands that Raft was given
 	held       []together
+	waiting    int    // commands in held
 	entries    uint64 // that were begun so far; the last of held is of that number
 	lately     int    // bytes of the last entry that Raft was given, as far as several commands may take them
 	releasing  bool   // the goroutine of release runs, and keeps the order
@@ -46,6 +51,9 @@ func (o *outbox) put(c *command, after uint64) (entry uint64) {
 
 // hold keeps a command for later. The caller holds mu.
 func (o *outbox) hold(c *command, after uint64) (entry uint64) {
+	if o.waiting++; o.waiting >= enough {
+		o.run()
+	}
 	if n := len(o.held); n > 0 && o.entries > after && o.held[n-1].add(c, 0) {
 		return o.entries
 	}
@@ -64,21 +72,27 @@ func (o *outbox) hold(c *command, after uint64) (entry uint64) {
 func (o *outbox) answered(commands int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.unanswered -= commands
-	if o.unanswered > 0 || len(o.held) == 0 || o.releasing || o.closed {
+	if o.unanswered -= commands; o.unanswered == 0 && o.waiting > 0 {
+		o.run()
+	}
+}
+
+// run starts the goroutine of release, unless it runs. The caller holds mu.
+func (o *outbox) run() {
+	if o.releasing || o.closed {
 		return
 	}
 	o.releasing = true
 	o.running.Go(o.release)
 }
 
-// release hands over what is held, and then what came meanwhile if all of that is answered already.
+// release hands over what is held, and goes on while that is due again.
 func (o *outbox) release() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.unanswered == 0 && len(o.held) > 0 && !o.closed {
+	for !o.closed && o.waiting > 0 && (o.unanswered == 0 || o.waiting >= enough) {
 		entries := o.held
-		o.held = nil
+		o.held, o.waiting = nil, 0
 		for i := range entries {
 			o.lately = min(len(entries[i].b), maxTogether)
 			o.unanswered += entries[i].count
@@ -97,13 +111,13 @@ func (o *outbox) release() {
 func (o *outbox) drop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.unanswered, o.held = 0, nil
+	o.unanswered, o.held, o.waiting = 0, nil, 0
 }
 
 // close ends the goroutine. Raft is shutting down, and takes nothing more.
 func (o *outbox) close() {
 	o.mu.Lock()
-	o.closed, o.held = true, nil
+	o.closed, o.held, o.waiting = true, nil, 0
 	o.mu.Unlock()
 	o.running.Wait()
 }

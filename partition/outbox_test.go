@@ -29,21 +29,17 @@ func heldWrites(t *testing.T, g *gatedGroup, l *node, n int) (before uint64, res
 	for i := 1; i < n; i++ {
 		write(i)
 	}
-	g.wait("the others to be proposed", func() bool { return l.part.outbox.waiting() == n-1 })
+	g.wait("the others to be proposed", func() bool { return l.part.outbox.inHold() == n-1 })
 	if got := r.LastIndex(); got != before+1 {
 		t.Fatalf("Raft was given %d entries while the disk stood still", got-before)
 	}
 	return before, results, release
 }
 
-func (o *outbox) waiting() int {
+func (o *outbox) inHold() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	n := 0
-	for i := range o.held {
-		n += o.held[i].count
-	}
-	return n
+	return o.waiting
 }
 
 // TestOutboxWaitsForTheDisk: what comes while the leader's disk works goes to Raft when it is done, all of it in one entry.
@@ -81,9 +77,9 @@ func testOutboxKeepsADocumentsCommandsApart(t *testing.T) {
 	l := g.serving()
 	before, results, release := heldWrites(t, g, l, 3)
 	for seq := int64(3); seq < 6; seq++ {
-		waiting := l.part.outbox.waiting()
+		waiting := l.part.outbox.inHold()
 		go func() { _, err := l.append("doc1", seq, `{"x":1}`); results <- err }()
-		g.wait("it to be proposed", func() bool { return l.part.outbox.waiting() == waiting+1 })
+		g.wait("it to be proposed", func() bool { return l.part.outbox.inHold() == waiting+1 })
 	}
 	release()
 	for range 6 {
@@ -131,7 +127,7 @@ func TestOutboxKeepsTheOrder(t *testing.T) {
 	put(&o, "eee")
 	got += " " + <-applied
 	o.answered(1) // of two
-	if n := o.waiting(); n != 2 {
+	if n := o.inHold(); n != 2 {
 		t.Errorf("%d commands wait for a run that is not answered yet", n)
 	}
 	o.answered(1)
@@ -141,9 +137,41 @@ func TestOutboxKeepsTheOrder(t *testing.T) {
 	}
 	o.running.Wait()
 	o.answered(2)
-	if o.close(); o.releasing || o.waiting() > 0 || o.unanswered > 0 {
+	if o.close(); o.releasing || o.inHold() > 0 || o.unanswered > 0 {
 		t.Errorf("it goes on: %+v", &o)
 	}
+}
+
+// TestOutboxHoldsNoMoreThanEnough: what makes a run of its own does not wait for the one under way.
+func TestOutboxHoldsNoMoreThanEnough(t *testing.T) {
+	given := 0
+	o := outbox{apply: func(entry []byte) { given += len(spaces(t, entry)) / 3 }}
+	put := func(n int) {
+		for range n {
+			o.put(&command{Mutation: store.Mutation{Kind: store.Delete, Key: store.Key{Space: "sss", Key: "k"}}}, 0)
+		}
+		o.running.Wait()
+	}
+	put(enough) // of which the first goes at once
+	if given != 1 || o.inHold() != enough-1 {
+		t.Errorf("Raft was given %d commands, %d are held", given, o.inHold())
+	}
+	put(1)
+	if given != enough+1 || o.inHold() != 0 {
+		t.Errorf("Raft was given %d commands, %d are held", given, o.inHold())
+	}
+	put(1)
+	o.answered(enough) // of one more
+	o.running.Wait()
+	if given != enough+1 {
+		t.Error("a command was given before all of the runs were answered")
+	}
+	o.answered(1)
+	o.running.Wait()
+	if given != enough+2 || o.unanswered != 1 {
+		t.Errorf("Raft was given %d commands, %d are not answered", given, o.unanswered)
+	}
+	o.close()
 }
 
 // TestOutboxLetsBarriersPass: a request that was lost is repeated along with the next entry only, and commands behind it are not it.
@@ -158,8 +186,8 @@ func TestOutboxLetsBarriersPass(t *testing.T) {
 	for _, c := range []*command{write, write, {Barrier: true, Founding: 1}} {
 		o.put(c, 0)
 	}
-	if !slices.Equal(applied, []bool{false, true}) || o.waiting() != 1 {
-		t.Errorf("Raft was given barriers %v, %d commands wait", applied, o.waiting())
+	if !slices.Equal(applied, []bool{false, true}) || o.inHold() != 1 {
+		t.Errorf("Raft was given barriers %v, %d commands wait", applied, o.inHold())
 	}
 	o.drop()
 	o.put(write, 0) // of another leadership
@@ -205,7 +233,7 @@ func testOutboxForgetsWithTheLeadership(t *testing.T) {
 	g.wait("the append that Raft was given", func() bool {
 		return l.part.raft.Load().AppliedIndex() > before && !l.part.log.landing() && l.head("doc0") == 2
 	})
-	if n := l.part.outbox.waiting(); n != 0 {
+	if n := l.part.outbox.inHold(); n != 0 {
 		t.Errorf("%d commands are held", n)
 	}
 	for i := 1; i < n; i++ {
@@ -228,16 +256,17 @@ func TestOutboxTakesLittleMoreThanItHolds(t *testing.T) {
 		o.answered(1)
 		o.running.Wait()
 		taken, after := 0, uint64(0)
-		for range maxInFlight {
+		const held = enough - 1
+		for range held {
 			after = o.put(&small, after)
 		}
 		for i := range o.held {
 			taken += cap(o.held[i].b)
 		}
-		if most := 2*maxTogether + maxInFlight*1024; taken > most {
-			t.Errorf("after an entry of %d bytes: %d bytes for %d commands of %d", size, taken, maxInFlight, small.sizeHint())
+		if most := 2*maxTogether + held*1024; taken > most {
+			t.Errorf("after an entry of %d bytes: %d bytes for %d commands of %d", size, taken, held, small.sizeHint())
 		}
-		if len(o.held) != maxInFlight {
+		if len(o.held) != held {
 			t.Errorf("%d entries are held, want one for each command of a document", len(o.held))
 		}
 		o.drop()

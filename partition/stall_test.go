@@ -43,7 +43,7 @@ func lostRequest(t *testing.T, behind int) {
 	for i := range behind {
 		go write(fmt.Sprint("behind", i))
 	}
-	g.wait("those behind", func() bool { return l.part.outbox.waiting() == behind })
+	g.wait("those behind", func() bool { return l.part.outbox.inHold() == behind })
 	h.heal()
 	for range 1 + behind {
 		if err := <-done; err != nil {
