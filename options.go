@@ -111,8 +111,8 @@ type Limits struct {
 	CommandBytes int
 	// DocumentBytes bounds the stored size of one document. Default 256 MiB.
 	DocumentBytes int
-	// InFlight bounds the proposals of one partition that wait for their commit; at most 256. Default: the partition's share
-	// of 4096, from 64 to 256. Raft allocates memory for so many with each batch.
+	// InFlight bounds the proposals of one partition that wait for their commit; at most 512. Default: the partition's share
+	// of 4096, from 64 to 512. Raft allocates memory for so many with each batch.
 	InFlight int
 	// TrailingLogs is how many commands, about, stay in a log behind its marker, and always more entries than InFlight; an entry has
 	// one command or, of what was written at the same time, several. A member that misses more than these becomes
@@ -186,7 +186,7 @@ const (
 const defaultHost = "local"
 
 // maxInFlight is also Raft's bound on the entries of one request: more could not travel together.
-const maxInFlight = 256
+const maxInFlight = 512
 
 // shareInFlight is what the partitions share by default, and minInFlight what each has at least.
 const (

@@ -14,7 +14,7 @@ import (
 )
 
 // maxInFlight bounds Limits.InFlight. Raft allocates a pointer for each entry that a request may have, for each request.
-const maxInFlight = 256
+const maxInFlight = 512
 
 // Partition is one member of one Raft group.
 //
