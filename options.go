@@ -112,7 +112,7 @@ type Limits struct {
 	// DocumentBytes bounds the stored size of one document. Default 256 MiB.
 	DocumentBytes int
 	// InFlight bounds the proposals of one partition that wait for their commit; at most 512. Default: the partition's share
-	// of 4096, from 64 to 512. Raft allocates memory for so many with each batch.
+	// of 4096, from 64 to 512 and no more than half of TrailingLogs. Raft allocates memory for so many with each batch.
 	InFlight int
 	// TrailingLogs is how many commands, about, stay in a log behind its marker, and always more entries than InFlight; an entry has
 	// one command or, of what was written at the same time, several. A member that misses more than these becomes
@@ -252,8 +252,8 @@ func (l Limits) validate(p *problems) {
 		"Limits.CommandBytes is %d, more than DocumentBytes %d: such a command could never be accepted", d.CommandBytes, d.DocumentBytes)
 	p.check(d.InFlight < 0 || d.TrailingLogs > uint64(d.InFlight),
 		"Limits.TrailingLogs is %d, but must exceed InFlight %d: healthy members would become sick", d.TrailingLogs, d.InFlight)
-	p.check(l.InFlight != 0 || d.TrailingLogs > maxInFlight,
-		"Limits.TrailingLogs is %d, but must exceed InFlight, which is %d by default", d.TrailingLogs, maxInFlight)
+	p.check(l.InFlight != 0 || d.TrailingLogs >= 2*minInFlight,
+		"Limits.TrailingLogs is %d, but must be twice InFlight, which is %d or more by default", d.TrailingLogs, minInFlight)
 }
 
 func (t Timing) validate(p *problems) {
@@ -338,7 +338,7 @@ func (o *Options) path(name string) string { return o.FS.PathJoin(o.Dir, name) }
 func (l Limits) partition(partitions int) partition.Limits {
 	inFlight := l.InFlight
 	if inFlight == 0 {
-		inFlight = min(max(shareInFlight/max(partitions, 1), minInFlight), maxInFlight)
+		inFlight = min(max(shareInFlight/max(partitions, 1), minInFlight), maxInFlight, int(min(l.TrailingLogs/2, maxInFlight)))
 	}
 	return partition.Limits{DeltaBytes: l.DeltaBytes, CommandBytes: l.CommandBytes, DocumentBytes: l.DocumentBytes, InFlight: inFlight}
 }

@@ -105,3 +105,22 @@ func TestLastReadOptionWins(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+func TestInFlightByDefault(t *testing.T) {
+	for _, c := range []struct {
+		trailing   uint64
+		partitions int
+		want       int
+	}{{0, 1, 512}, {0, 8, 512}, {0, 32, 128}, {0, 1000, 64}, {512, 1, 256}, {129, 1, 64}} {
+		o, err := Options{Dir: "d", Limits: Limits{TrailingLogs: c.trailing}}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.Limits.partition(c.partitions).InFlight; got != c.want {
+			t.Errorf("%d trailing, %d partitions: %d in flight, want %d", c.trailing, c.partitions, got, c.want)
+		}
+	}
+	if _, err := (Options{Dir: "d", Limits: Limits{TrailingLogs: 127}}).withDefaults(); err == nil || !strings.Contains(err.Error(), "Limits.TrailingLogs is 127") {
+		t.Errorf("127 trailing: %v", err)
+	}
+}
