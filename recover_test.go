@@ -53,6 +53,15 @@ func (c *testCluster) away(name string, from, n int) {
 	c.kill(name)
 	before := c.applied()
 	c.fillBy(1, from, n, 2)
+	c.wait("the others to hold it", func() error { // who lags behind is sent a marker, too, when the log is cut
+		highest := c.applied()
+		for other, h := range c.live() {
+			if got := h.member(0).docs.Applied(); got < highest {
+				return fmt.Errorf("%s: applied %d of %d", other, got, highest)
+			}
+		}
+		return nil
+	})
 	c.hole(name, before+uint64(n))
 }
 
