@@ -190,15 +190,7 @@ func testDivergence(t *testing.T) {
 	if d, err := c.host(forged).Get(testContext(t), key, WithConsistency(ReadStale)); err != nil || !strings.Contains(string(d.JSON), "true") {
 		t.Errorf("%s has %s, %v", forged, d.JSON, err)
 	}
-	err := c.on(key, func(h *Host) error {
-		_, err := h.Append(testContext(t), key, []Delta{testDelta(5, "after")})
-		return err
-	})
-	if err != nil {
-		t.Errorf("append after the end of safe mode: %v", err)
-	}
-	c.quietly()
-	c.sameContents()
+	c.goesOn(key, 5)
 	for name, h := range c.live() {
 		if q := h.member(0).isolation.load(); q.Epoch != 2 {
 			t.Errorf("%s: what was cured was reported again: %s", name, facts(q))
@@ -341,15 +333,7 @@ func testClearWithoutAChoice(t *testing.T) {
 	if d, err := c.host(leader).Get(testContext(t), key, WithConsistency(ReadStale)); err != nil || !strings.Contains(string(d.JSON), "forged") {
 		t.Errorf("%s has %s, %v", leader, d.JSON, err)
 	}
-	err := c.on(key, func(h *Host) error {
-		_, err := h.Append(testContext(t), key, []Delta{testDelta(5, "after")})
-		return err
-	})
-	if err != nil {
-		t.Errorf("append after the end of safe mode: %v", err)
-	}
-	c.quietly()
-	c.sameContents()
+	c.goesOn(key, 5)
 }
 
 // TestIncompleteVersionIsNotKept: whoever follows such a choice would discard what only it has.
@@ -478,4 +462,18 @@ func firstDifference(a, b string) string {
 		}
 	}
 	return fmt.Sprintf("%d and %d lines", len(x), len(y))
+}
+
+// goesOn appends to a document whose partition was in safe mode.
+func (c *testCluster) goesOn(key Key, seq int64) {
+	c.t.Helper()
+	err := c.on(key, func(h *Host) error {
+		_, err := h.Append(testContext(c.t), key, []Delta{testDelta(seq, "after")})
+		return err
+	})
+	if err != nil {
+		c.t.Errorf("append after the end of safe mode: %v", err)
+	}
+	c.quietly()
+	c.sameContents()
 }

@@ -185,9 +185,6 @@ const (
 // defaultHost is the name of the host of a cluster of one.
 const defaultHost = "local"
 
-// maxInFlight is also Raft's bound on the entries of one request: more could not travel together.
-const maxInFlight = 512
-
 // shareInFlight is what the partitions share by default, and minInFlight what each has at least.
 const (
 	shareInFlight = 4096
@@ -244,7 +241,7 @@ func (l Limits) validate(p *problems) {
 	p.between("Limits.DeltaBytes", int64(l.DeltaBytes), 0, store.MaxDelta)
 	p.between("Limits.CommandBytes", int64(l.CommandBytes), 0, store.MaxDelta)
 	p.between("Limits.DocumentBytes", int64(l.DocumentBytes), 0, 1<<40)
-	p.between("Limits.InFlight", int64(l.InFlight), 0, maxInFlight)
+	p.between("Limits.InFlight", int64(l.InFlight), 0, partition.MaxInFlight)
 	d := l.withDefaults()
 	p.check(d.DeltaBytes <= d.CommandBytes,
 		"Limits.DeltaBytes is %d, more than CommandBytes %d: such a delta could never be appended", d.DeltaBytes, d.CommandBytes)
@@ -338,7 +335,7 @@ func (o *Options) path(name string) string { return o.FS.PathJoin(o.Dir, name) }
 func (l Limits) partition(partitions int) partition.Limits {
 	inFlight := l.InFlight
 	if inFlight == 0 {
-		inFlight = min(max(shareInFlight/max(partitions, 1), minInFlight), maxInFlight, int(min(l.TrailingLogs/2, maxInFlight)))
+		inFlight = min(max(shareInFlight/max(partitions, 1), minInFlight), int(min(l.TrailingLogs/2, partition.MaxInFlight)))
 	}
 	return partition.Limits{DeltaBytes: l.DeltaBytes, CommandBytes: l.CommandBytes, DocumentBytes: l.DocumentBytes, InFlight: inFlight}
 }

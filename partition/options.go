@@ -140,8 +140,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Timing.Drift < 0 || o.Timing.Drift >= 1 {
 		errs = append(errs, fmt.Errorf("partition: Drift %v is not a share in [0, 1)", o.Timing.Drift))
 	}
-	if o.Limits.InFlight > maxInFlight {
-		errs = append(errs, fmt.Errorf("partition: InFlight %d is more than %d", o.Limits.InFlight, maxInFlight))
+	if o.Limits.InFlight > MaxInFlight {
+		errs = append(errs, fmt.Errorf("partition: InFlight %d is more than %d", o.Limits.InFlight, MaxInFlight))
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

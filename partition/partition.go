@@ -13,8 +13,9 @@ import (
 	"github.com/adamantdb/adamant/store"
 )
 
-// maxInFlight bounds Limits.InFlight. Raft allocates a pointer for each entry that a request may have, for each request.
-const maxInFlight = 512
+// MaxInFlight bounds Limits.InFlight, which is also Raft's bound on the entries of one request: it allocates a pointer for each that
+// there may be, for each request.
+const MaxInFlight = 512
 
 // Partition is one member of one Raft group.
 //
