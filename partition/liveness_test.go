@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -503,6 +504,64 @@ func testLiveLeaderWithAStuckDisk(t *testing.T) {
 	must(t, next.create("b"))
 	release()
 	g.wait("the old leader to follow", func() bool { return l.head("b") == 1 })
+}
+
+// TestDisksThatStallTogether: where a majority of disks waits, nobody else would do better, so nobody is elected. Where the step never
+// ends the leader gives up all the same.
+func TestDisksThatStallTogether(t *testing.T) {
+	for name, c := range map[string]struct {
+		disks    int // that stall, the leader's among them
+		beats    int
+		straggle int // beats that the leader's disk takes longer
+		resigns  bool
+	}{
+		"all":                        {3, stuckBeats + 3, 0, false},
+		"a majority":                 {2, stuckBeats + 3, 0, false},
+		"the leader's":               {1, stuckBeats + 1, 0, true},
+		"all, and then the leader's": {3, stuckBeats + 1, 2, true},
+		"all, for ever":              {3, hungBeats + 1, 0, true},
+	} {
+		t.Run(name, simulated(func(t *testing.T) { stallTogether(t, c.disks, c.beats, c.straggle, c.resigns) }))
+	}
+}
+
+func stallTogether(t *testing.T, disks, beats, straggle int, resigns bool) {
+	var stalls [3]stall
+	i := 0
+	g, h := newLiveGroup(t, 3, steady, func(o *Options) {
+		o.Log = faultyLog{o.Log.(*memLog), new(atomic.Value), &stalls[i]}
+		i++
+	})
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	own := &stalls[slices.Index(g.nodes, l)]
+	held := []*stall{own}
+	for k, nd := range g.nodes {
+		if nd != l && len(held) < disks {
+			held = append(held, &stalls[k])
+		}
+	}
+	term, _, err := l.part.Epoch()
+	must(t, err)
+	releaseOwn, release := hold(own), hold(held[1:]...)
+	defer releaseOwn()
+	defer release()
+	result := make(chan error, 1)
+	go func() { _, err := l.append("a", 2, `{"stalled":1}`); result <- err }()
+	time.Sleep(time.Duration(beats) * steady)
+	release()
+	time.Sleep(time.Duration(straggle)*steady + steady/8)
+	if _, beating := h.host(l.id).table.Beat(string(g.other(l).id)); beating == resigns {
+		t.Errorf("the leader's host beats for it: %v", beating)
+	}
+	releaseOwn()
+	if err := <-result; err != nil && !resigns { // who resigned may still commit it
+		t.Errorf("the write: %v", err)
+	}
+	if now, _, err := l.part.Epoch(); !resigns && (err != nil || now != term) {
+		t.Errorf("term %d became %d, %v", term, now, err)
+	}
 }
 
 // TestFollowerCutOffFromItsLeader, and from nobody else, does not disturb the others: its candidacy is refused by those who

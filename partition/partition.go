@@ -25,6 +25,7 @@ type Partition struct {
 	raft     atomic.Pointer[raft.Raft] // set once, before anything reads it but the guard
 	guard    *guard
 	log      *watchedLog
+	strain   strain
 	fsm      *stateMachine
 	outbox   outbox
 	notify   chan bool             // Raft: leadership gained, lost
@@ -297,15 +298,6 @@ func (p *Partition) Term() uint64 {
 // for ever: the sick one may hold the only copy of the newest entries (design §9).
 func (p *Partition) vetoed(now, lastContact time.Time) bool {
 	return (p.draining.Load() || !p.o.Documents.Complete()) && now.Sub(lastContact) < p.o.Timing.Grace
-}
-
-// stuckBeats is how many heartbeats a durable step may take. Disks hold a step up for half a second now and then, and where all hosts'
-// disks are slow another leader is no better off: electing it takes more steps.
-const stuckBeats = 2
-
-// stuck reports whether the disk has kept a durable step waiting for so long that another member should lead.
-func (p *Partition) stuck(now time.Time) bool {
-	return p.log.overdue(now) > stuckBeats*p.o.Timing.Heartbeat
 }
 
 // Drain makes the member leave leadership to others from now on: it takes no offer and campaigns late.
