@@ -7,8 +7,12 @@ import (
 )
 
 const (
-	// stuckBeats is how many heartbeats a durable step may take where the disks of other members are known to be faster.
-	stuckBeats = 2
+	// stuckBeats is how many heartbeats a durable step may take where the disks of other members are known to be faster. Healthy disks
+	// hold a step up for a second now and then, and an election while they do takes as long.
+	stuckBeats = 4
+	// outrunBeats is for how many of them the others have to have been ahead. Disks that wait for the same thing do not go on at the very
+	// same moment.
+	outrunBeats = 2
 	// hungBeats is how many it may take where nothing is known of other disks: all of them may wait, on a machine that they share or
 	// for a storage that does, and then electing somebody else takes more steps and mends nothing. Not for ever: the main goroutine of
 	// Raft may wait for this very step, and then no follower is asked for anything that it could be faster with.
@@ -30,11 +34,10 @@ func (p *Partition) stuck(now time.Time) bool {
 		return false
 	}
 	outrun := p.strain.note(p.outrun(), now)
-	return late > stuckBeats*beat && outrun > beat || late > hungBeats*beat
+	return late > stuckBeats*beat && outrun > outrunBeats*beat || late > hungBeats*beat
 }
 
-// note takes down whether the member is outrun, and returns for how long it has been. Disks that wait for the same thing do not go on at
-// the very same moment, so a moment of it means nothing.
+// note takes down whether the member is outrun, and returns for how long it has been.
 func (s *strain) note(outrun bool, now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
