@@ -518,8 +518,8 @@ func TestDisksThatStallTogether(t *testing.T) {
 		"all":                        {3, stuckBeats + 3, 0, false},
 		"a majority":                 {2, stuckBeats + 3, 0, false},
 		"the leader's":               {1, stuckBeats + 1, 0, true},
-		"all, and then the leader's": {3, stuckBeats + 1, outrunBeats + 1, true},
-		"the leader's a moment more": {3, stuckBeats + 1, outrunBeats - 1, false},
+		"all, and then the leader's": {3, stuckBeats - 2, stuckBeats + 1, true},
+		"the leader's a moment more": {3, stuckBeats - 2, 2, false},
 		"all, for ever":              {3, hungBeats + 1, 0, true},
 	} {
 		t.Run(name, simulated(func(t *testing.T) { stallTogether(t, c.disks, c.beats, c.straggle, c.resigns) }))
@@ -552,7 +552,7 @@ func stallTogether(t *testing.T, disks, beats, straggle int, resigns bool) {
 	go func() { _, err := l.append("a", 2, `{"stalled":1}`); result <- err }()
 	time.Sleep(time.Duration(beats) * steady)
 	release()
-	time.Sleep(time.Duration(straggle)*steady + steady/8)
+	time.Sleep(time.Duration(straggle)*steady + steady/2)
 	if _, beating := h.host(l.id).table.Beat(string(g.other(l).id)); beating == resigns {
 		t.Errorf("the leader's host beats for it: %v", beating)
 	}
