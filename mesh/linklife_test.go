@@ -119,6 +119,42 @@ func (m *Mesh) peerAlive(host string) bool {
 	return false
 }
 
+// TestPulse: a connection that only one side hears something on is pinged as if it were quiet, because the other side would take it for
+// dead. Pings and their answers do not count.
+func TestPulse(t *testing.T) {
+	const every = 5
+	for name, c := range map[string]struct {
+		reads, writes bool
+		want          int // of 8 opportunities
+	}{"quiet": {false, false, 8}, "only reads": {true, false, 8}, "only writes": {false, true, 8}, "busy": {true, true, 2}} {
+		var s stream
+		var p pulse
+		got := 0
+		for tick := range 8 * every {
+			if tick%every == every/2 {
+				if c.reads {
+					s.gotBytes.Add(1)
+				}
+				if c.writes {
+					s.wrote.Add(1)
+				}
+			}
+			if p.due(&s, every) {
+				got++
+				s.wrote.Add(1) // the ping
+				s.gotBytes.Add(1)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %d pings at 8 opportunities, want %d", name, got, c.want)
+		}
+	}
+	timing := Timing{}.withDefaults()
+	if main, bulk := timing.pingTicks(linkMain), timing.pingTicks(linkBulk); main != 5 || bulk != 20 {
+		t.Errorf("pings every %d and %d ticks", main, bulk)
+	}
+}
+
 // A process that was paused does not take its links for dead when it goes on.
 func TestQuietnessCountsTicks(t *testing.T) {
 	var s stream

@@ -27,13 +27,41 @@ func (q *quietness) tick(s *stream) bool {
 	return q.ticks >= q.limit
 }
 
+// pulse says when to ping a connection.
+type pulse struct {
+	ticks       int    // since the last ping
+	read, wrote uint64 // the stream's counts when it was last time for one
+}
+
+// rarely is after how many times the usual interval a busy connection is pinged.
+const rarely = 4
+
+// due reports at each tick whether it is time for a ping. One on which requests leave and answers come shows both ends that it lives, so
+// that it is pinged for its round trip alone, and rarely.
+func (p *pulse) due(s *stream, every int) bool {
+	read, wrote := s.gotBytes.Load(), s.wrote.Load()
+	if p.ticks++; p.ticks == 1 { // the last ping and its answer do not count
+		p.read, p.wrote = read, wrote
+	}
+	if p.ticks%every != 0 {
+		return false
+	}
+	moved := read != p.read && wrote != p.wrote
+	p.read, p.wrote = read, wrote
+	if moved && p.ticks < rarely*every {
+		return false
+	}
+	p.ticks = 0
+	return true
+}
+
 // maintain pings, finds silent and idle links, and expires requests.
 func (m *Mesh) maintain() {
 	ticker := time.NewTicker(m.timing.Tick)
 	defer ticker.Stop()
-	pingTicks, idleTicks := m.timing.ticks(m.timing.Ping), m.timing.ticks(m.timing.Idle)
+	idleTicks := m.timing.ticks(m.timing.Idle)
 	unused := make(map[*outbound]int) // ticks without a request
-	for n := 0; ; n++ {
+	for {
 		select {
 		case <-m.ctx.Done():
 			return
@@ -44,7 +72,7 @@ func (m *Mesh) maintain() {
 		still := make(map[*outbound]int, len(outs))
 		for _, o := range outs {
 			o.expire(now)
-			if n%pingTicks == 0 {
+			if s := o.streamIfUp(); s != nil && o.pulse.due(s, m.timing.pingTicks(o.link.kind)) {
 				o.ping(now)
 			}
 			idle := unused[o] + 1

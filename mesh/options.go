@@ -65,7 +65,7 @@ type Timing struct {
 	Dial        time.Duration // to connect: 2 s
 	Handshake   time.Duration // from connected to known, either side: 3 s
 	Write       time.Duration // for 256 KB to leave: 5 s
-	Ping        time.Duration // between pings on a link: 500 ms
+	Ping        time.Duration // between pings on a quiet main link, in proportion to Silence on others: 500 ms
 	Silence     time.Duration // without a sign of life, a main link is broken: 2.5 s
 	BulkSilence time.Duration // the same for a bulk link: 10 s
 	Idle        time.Duration // without a request, a link is closed: 5 min
@@ -138,6 +138,14 @@ func (t Timing) withDefaults() Timing {
 
 // ticks is how many ticks of the maintainer make up d, one at least.
 func (t Timing) ticks(d time.Duration) int { return max(int(d/t.Tick), 1) }
+
+// pingTicks are those between two pings: the same share of the silence that a connection is allowed, whatever its kind.
+func (t Timing) pingTicks(kind linkKind) int {
+	if kind == linkBulk {
+		return t.ticks(time.Duration(float64(t.Ping) * float64(t.BulkSilence) / float64(t.Silence)))
+	}
+	return t.ticks(t.Ping)
+}
 
 func (t Timing) silenceTicks(kind linkKind) int {
 	if kind == linkBulk {

@@ -23,7 +23,8 @@ type outbound struct {
 	addr  string
 	queue *sendQueue
 
-	used atomic.Bool // a request came since the maintainer last looked
+	used  atomic.Bool // a request came since the maintainer last looked
+	pulse pulse       // the maintainer's
 
 	mu       sync.Mutex // guards what follows
 	stream   *stream    // nil until the handshake is over
