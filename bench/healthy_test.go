@@ -8,7 +8,7 @@ import (
 )
 
 func TestHealthy(t *testing.T) {
-	r := measured(t, "healthy", "--partitions", "2", "--writers", "8", "--documents", "32", "--warmup", "10ms", "--duration", "300ms", "--idle", "100ms")
+	r := atLast(t, above("writesPerSecond"), "healthy", "--partitions", "2", "--writers", "8", "--documents", "32", "--warmup", "10ms", "--duration", "300ms", "--idle", "100ms")
 	for _, key := range []string{"writesPerSecond", "lostDiskToReportMillis", "damageToReportMillis", "faultToReportMillis"} {
 		if v, ok := r[key].(float64); !ok || v <= 0 {
 			t.Errorf("%s is %v", key, r[key])
