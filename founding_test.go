@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/partition"
@@ -15,13 +16,13 @@ import (
 func movedCluster(t *testing.T, change func(*Options)) *testCluster {
 	hosts := map[string]config.Host{}
 	for i := range 6 {
-		hosts[fmt.Sprintf("h%d", i+1)] = config.Host{Addr: freeAddr(t)}
+		hosts[fmt.Sprintf("h%d", i+1)] = config.Host{Addr: fmt.Sprintf("127.0.0.1:%d", 7001+i)}
 	}
 	first := &config.Cluster{Name: "test", Version: 1, Hosts: hosts, Partitions: []config.Partition{{ID: 0, Voters: []string{"h1", "h2", "h3"}, Prefer: "h1"}}}
 	if err := first.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	c := &testCluster{t: t, root: t.TempDir(), config: first, change: change, hosts: map[string]*Host{}}
+	c := &testCluster{t: t, config: first, change: change, sim: newSimulation(), hosts: map[string]*Host{}}
 	t.Cleanup(c.close)
 	for n := range hosts {
 		c.open(n)
@@ -45,7 +46,9 @@ func movedCluster(t *testing.T, change func(*Options)) *testCluster {
 
 // TestPartitionIsBornOnce (design §10, bootstrap rule): the hosts that held a partition are down while the file moves it. It
 // is not founded anew where the file wants it; when they are back, everything moves.
-func TestPartitionIsBornOnce(t *testing.T) {
+func TestPartitionIsBornOnce(t *testing.T) { synctest.Test(t, testPartitionIsBornOnce) }
+
+func testPartitionIsBornOnce(t *testing.T) {
 	c := movedCluster(t, nil)
 	c.wait("the founder to say what it waits for", func() error {
 		if m := c.host("h4").member(0); m == nil || !strings.Contains(m.waitsFor(), "h1, h2, h3") {
@@ -81,6 +84,10 @@ func TestPartitionIsBornOnce(t *testing.T) {
 // TestSecondFoundingDestroysNothing: an operator forces the founding although the data lies on hosts that are down. When they
 // are back nobody drops anything: both sides go into safe mode and name each other.
 func TestSecondFoundingDestroysNothing(t *testing.T) {
+	synctest.Test(t, testSecondFoundingDestroysNothing)
+}
+
+func testSecondFoundingDestroysNothing(t *testing.T) {
 	c := movedCluster(t, func(o *Options) { o.ForceBootstrap = o.Host == "h4" })
 	c.wait("the second founding", func() error { // of all three: in safe mode nobody is taken in any more
 		for _, n := range []string{"h4", "h5", "h6"} {
@@ -119,8 +126,10 @@ func TestSecondFoundingDestroysNothing(t *testing.T) {
 
 // TestShrinkWhileEverybodyIsDown: the file takes two of three voters away while no host runs. The rest of the group agrees on
 // it, the others drop what they hold, and nothing is lost.
-func TestShrinkWhileEverybodyIsDown(t *testing.T) {
-	c := newTestCluster(t, 3, 1, 3, nil)
+func TestShrinkWhileEverybodyIsDown(t *testing.T) { synctest.Test(t, testShrinkWhileEverybodyIsDown) }
+
+func testShrinkWhileEverybodyIsDown(t *testing.T) {
+	c := newSimCluster(t, 3, 1, 3, nil)
 	c.ready()
 	c.fill(0, 20, 2)
 	for n := range c.live() {
@@ -152,8 +161,10 @@ func TestShrinkWhileEverybodyIsDown(t *testing.T) {
 
 // TestListedForAWhile: the file lists a host for a partition and takes that back before the host could join. Nothing of it
 // stays.
-func TestListedForAWhile(t *testing.T) {
-	c := newTestCluster(t, 4, 1, 3, nil)
+func TestListedForAWhile(t *testing.T) { synctest.Test(t, testListedForAWhile) }
+
+func testListedForAWhile(t *testing.T) {
+	c := newSimCluster(t, 4, 1, 3, nil)
 	c.ready()
 	p := c.config.Partitions[0]
 	out := ""
