@@ -67,8 +67,8 @@ func (p *Partition) watch() {
 			p.ended("the host is closing")
 			return
 		}
-		p.lookLeader()
 		p.lookOut()
+		p.lookLeader()
 		timer.Reset(p.review())
 	}
 }
@@ -352,9 +352,13 @@ func (p *Partition) lookLeader() {
 	}
 }
 
-// missing reports whether a leader that Raft knows is missed by this member: Raft's own timers are slow. The caller holds mu.
+// missing reports whether a leader that Raft knows is missed by this member, or is this member and has given up: Raft's own timers
+// are slow. The caller holds mu.
 func (p *Partition) missing(leader raft.ServerID) bool {
-	return leader != p.o.Self && !p.candidacy.silent.IsZero() && p.o.Clock().Sub(p.guard.lastContact()) >= p.o.Timing.Heartbeat
+	if leader == p.o.Self {
+		return p.lead == nil
+	}
+	return !p.candidacy.silent.IsZero() && p.o.Clock().Sub(p.guard.lastContact()) >= p.o.Timing.Heartbeat
 }
 
 // knownLeader is who leads as Raft here knows it, "" when unknown or missed. The caller holds mu.

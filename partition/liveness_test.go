@@ -734,3 +734,36 @@ func TestWhoFollowsNobodyIsWatched(t *testing.T) {
 	}
 	watched("again", false)
 }
+
+// TestWhoGaveUpLeadsNobody: a leader that has lost its majority, and given up, knows of no leader any more. Raft itself is slow to see
+// it, and who asks this host would be sent back to it meanwhile.
+func TestWhoGaveUpLeadsNobody(t *testing.T) { synctest.Test(t, testWhoGaveUpLeadsNobody) }
+
+func testWhoGaveUpLeadsNobody(t *testing.T) {
+	var mu sync.Mutex
+	told := map[raft.ServerID][]raft.ServerID{}
+	g, h := newLiveGroup(t, 3, steady, func(o *Options) {
+		self := o.Self
+		o.Events.Leader = func(leader raft.ServerID, _ uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			told[self] = append(told[self], leader)
+		}
+	})
+	l := g.serving()
+	must(t, l.create("a"))
+	h.isolate(g, l)
+	time.Sleep(5 * steady) // the lease, and two heartbeats more
+	if leader, term := l.part.Leader(); leader != "" {
+		t.Errorf("it says that %s leads in term %d", leader, term)
+	}
+	_, err := l.append("a", 2, "{}")
+	if refused, ok := err.(*NotServingError); !ok || refused.Leader != "" {
+		t.Errorf("a write is refused by %#v", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if all := told[l.id]; all[len(all)-1] != "" {
+		t.Errorf("its host was told of leaders %q", all)
+	}
+}
