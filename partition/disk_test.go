@@ -26,6 +26,7 @@ type faultyLog struct {
 type stall struct {
 	mu       sync.Mutex
 	gate     chan struct{} // nil: open
+	pace     time.Duration // what each call takes
 	queue    []func()
 	draining bool
 }
@@ -51,6 +52,12 @@ func (s *stall) drain() {
 			s.mu.Lock()
 			continue
 		}
+		if s.pace > 0 {
+			pace := s.pace
+			s.mu.Unlock()
+			time.Sleep(pace)
+			s.mu.Lock()
+		}
 		land := s.queue[0]
 		s.queue = s.queue[1:]
 		s.mu.Unlock()
@@ -59,6 +66,9 @@ func (s *stall) drain() {
 	}
 	s.draining = false
 }
+
+// slow has each call take a time from now on.
+func (s *stall) slow(pace time.Duration) { s.mu.Lock(); s.pace = pace; s.mu.Unlock() }
 
 func (s *stall) set(c chan struct{}) { s.mu.Lock(); s.gate = c; s.mu.Unlock() }
 

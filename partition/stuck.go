@@ -1,7 +1,7 @@
 package partition
 
 import (
-	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,51 +19,66 @@ const (
 	hungBeats = 10
 )
 
+// looksPerBeat bounds how often in a heartbeat a member compares its disk with others': it is asked before each request that leaves.
+const looksPerBeat = 16
+
 // strain is what a member knows of its disk beside those of others.
 type strain struct {
-	mu    sync.Mutex
-	since time.Time // since when it is known to be outrun; zero while it is not
+	mu     sync.Mutex
+	looked time.Time // when the disks were compared
+	stuck  bool      // what came of it
+	term   uint64
+	ahead  uint64    // up to where the others were ahead then, in that term; 0 while they are not
+	since  time.Time // when they were
 }
 
 // stuck reports whether the disk has kept a durable step waiting for so long that another member should lead: one that will do
-// better, as far as can be known.
+// better, as far as can be known. A disk that ends a step now and then, and falls behind the others' all the same, is no better than
+// one that ends none.
 func (p *Partition) stuck(now time.Time) bool {
 	late, beat := p.log.overdue(now), p.o.Timing.Heartbeat
 	if late == 0 {
-		p.strain.note(false, now)
 		return false
 	}
-	outrun := p.strain.note(p.outrun(), now)
-	return late > stuckBeats*beat && outrun > outrunBeats*beat || late > hungBeats*beat
-}
-
-// note takes down whether the member is outrun, and returns for how long it has been.
-func (s *strain) note(outrun bool, now time.Time) time.Duration {
+	s := &p.strain
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case !outrun:
-		s.since = time.Time{}
-		return 0
-	case s.since.IsZero():
-		s.since = now
+	if ago := now.Sub(s.looked); ago >= 0 && ago < beat/looksPerBeat {
+		return s.stuck
+	}
+	term := p.Term()
+	lag := s.note(term, p.log.durable(), p.othersHold(term), now)
+	s.looked, s.stuck = now, late > stuckBeats*beat && lag > outrunBeats*beat || lag > hungBeats*beat || late > hungBeats*beat
+	return s.stuck
+}
+
+// note takes down up to where this disk and those of others have come, and returns for how long at least the others have had what this
+// one has not.
+func (s *strain) note(term, durable, others uint64, now time.Time) time.Duration {
+	if s.term != term || durable >= s.ahead {
+		s.term, s.ahead, s.since = term, 0, now
+		if others > durable {
+			s.ahead = others
+		}
 	}
 	return now.Sub(s.since)
 }
 
-// outrun reports whether a majority of the voters, this one not counted, has stored what is not durable here yet. Only they could
-// elect another leader without this disk.
-func (p *Partition) outrun() bool {
-	durable := p.log.durable()
-	if durable == math.MaxUint64 {
-		return false
-	}
-	term, voters := p.Term(), p.voters()
-	faster := len(voters)/2 + 1
-	for _, v := range voters {
-		if p.guard.matches(v, term, durable+1) {
-			faster--
+// othersHold is up to where a majority of the voters, this one not counted, has stored the log of a term; 0 when there is none. Only
+// they could elect another leader without this disk.
+func (p *Partition) othersHold(term uint64) uint64 {
+	voters := p.voters()
+	var room [7]uint64
+	held := room[:0]
+	for _, v := range voters { // of itself nothing is known
+		if match, ok := p.guard.match(v, term); ok {
+			held = append(held, match)
 		}
 	}
-	return len(voters) > 0 && faster <= 0
+	majority := len(voters)/2 + 1
+	if len(held) < majority {
+		return 0
+	}
+	slices.Sort(held)
+	return held[len(held)-majority]
 }

@@ -1,0 +1,76 @@
+package partition
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/adamantdb/adamant/store"
+)
+
+// TestDiskThatFallsBehind: a disk that ends a step now and then, and falls behind the others' further and further, is no better than one
+// that ends none: what it owes grows, and every write waits for it.
+func TestDiskThatFallsBehind(t *testing.T) {
+	t.Run("the leader's", simulated(func(t *testing.T) { fallBehind(t, 1, true) }))
+	t.Run("all", simulated(func(t *testing.T) { fallBehind(t, 3, false) }))
+}
+
+func fallBehind(t *testing.T, slow int, resigns bool) {
+	const runs = 7 // on their way to the disk, each three heartbeats after the one before
+	var stalls [3]stall
+	i := 0
+	g, h := newLiveGroup(t, 3, steady, func(o *Options) {
+		o.Log = faultyLog{o.Log.(*memLog), new(atomic.Value), &stalls[i]}
+		i++
+	})
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	own := slices.Index(g.nodes, l)
+	for k := range slow {
+		stalls[(own+k)%3].slow(3 * steady)
+	}
+	defer func() {
+		for k := range stalls {
+			stalls[k].slow(0)
+		}
+		time.Sleep(4 * steady) // what is on its way
+	}()
+	ctx, cancel := context.WithCancel(context.Background())
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer cancel()
+	began := time.Now()
+	for run := range runs {
+		last := l.part.raft.Load().LastIndex()
+		for n := range enough {
+			writers.Go(func() {
+				op := Operation{Kind: store.Create, Key: key(fmt.Sprintf("k%d.%d", run, n)), Deltas: []store.Delta{delta(1, `{}`)}}
+				_, _ = l.part.Do(ctx, op)
+			})
+		}
+		g.wait("another run", func() bool { return l.part.raft.Load().LastIndex() > last })
+	}
+	if took := time.Since(began); took > 2*steady {
+		t.Fatalf("it took %s to get %d runs under way", took, runs)
+	}
+	term := l.part.Term()
+	if n := testing.AllocsPerRun(100, func() { _ = l.part.guard.mayReplicate(term) }); n > 0 { // while steps are under way
+		t.Errorf("each request to a follower costs %v allocations to be let out", n)
+	}
+	beats := func() bool { _, beating := h.host(l.id).table.Beat(string(g.other(l).id)); return beating }
+	if resigns {
+		g.wait("its host to beat no more", func() bool { return !beats() })
+		if l.part.log.durable() > l.part.raft.Load().LastIndex() {
+			t.Error("it gave up when its disk had caught up")
+		}
+	}
+	time.Sleep((hungBeats + 5) * steady)
+	if beats() == resigns {
+		t.Errorf("the leader's host beats for it: %v", beats())
+	}
+}
