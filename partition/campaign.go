@@ -42,6 +42,9 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	case raft.Leader:
 		if p.stuck(p.o.Clock()) {
 			p.guard.resign() // the host beats on, but not for this partition
+			if p.strain.tell() {
+				p.o.Events.Stuck()
+			}
 			return Note{}, false
 		}
 		p.push(now)

@@ -77,6 +77,8 @@ type Events struct {
 	Configuration func(raft.Configuration)
 	// Failed is called once, when a durable step failed and the member stopped.
 	Failed func(error)
+	// Stuck is called by Tick when this member, a leader, gives up because its log's disk keeps it waiting; once until that has gone on.
+	Stuck func()
 	// Roused is called when Awake turns true, also with locks held, from any goroutine.
 	Roused func()
 }
@@ -183,6 +185,9 @@ func none(e *Events) {
 	}
 	if e.Configuration == nil {
 		e.Configuration = func(raft.Configuration) {}
+	}
+	if e.Stuck == nil {
+		e.Stuck = func() {}
 	}
 	if e.Roused == nil {
 		e.Roused = func() {}

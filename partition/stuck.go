@@ -27,6 +27,7 @@ type strain struct {
 	mu     sync.Mutex
 	looked time.Time // when the disks were compared
 	stuck  bool      // what came of it
+	told   bool      // that it is stuck
 	term   uint64
 	ahead  uint64    // up to where the others were ahead then, in that term; 0 while they are not
 	since  time.Time // when they were
@@ -49,7 +50,17 @@ func (p *Partition) stuck(now time.Time) bool {
 	term := p.Term()
 	lag := s.note(term, p.log.durable(), p.othersHold(term), now)
 	s.looked, s.stuck = now, late > stuckBeats*beat && lag > outrunBeats*beat || lag > hungBeats*beat || late > hungBeats*beat
+	s.told = s.told && s.stuck
 	return s.stuck
+}
+
+// tell reports whether it has not been told yet that the disk is stuck.
+func (s *strain) tell() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	told := s.told
+	s.told = true
+	return !told
 }
 
 // note takes down up to where this disk and those of others have come, and returns for how long at least the others have had what this

@@ -23,8 +23,11 @@ func fallBehind(t *testing.T, slow int, resigns bool) {
 	const runs = 7 // on their way to the disk, each three heartbeats after the one before
 	var stalls [3]stall
 	i := 0
+	var told [3]atomic.Int32
 	g, h := newLiveGroup(t, 3, steady, func(o *Options) {
 		o.Log = faultyLog{o.Log.(*memLog), new(atomic.Value), &stalls[i]}
+		n := i
+		o.Events.Stuck = func() { told[n].Add(1) }
 		i++
 	})
 	l := g.serving()
@@ -70,6 +73,9 @@ func fallBehind(t *testing.T, slow int, resigns bool) {
 		}
 	}
 	time.Sleep((hungBeats + 5) * steady)
+	if n := told[own].Load(); resigns && n != 1 || !resigns && n > 0 {
+		t.Errorf("its host was told %d times", n)
+	}
 	if beats() == resigns {
 		t.Errorf("the leader's host beats for it: %v", beats())
 	}
