@@ -63,7 +63,7 @@ var leadershipMutants = []mutant{
 		file: "partition/guard.go", old: "case g.stuck(g.now()):", new: "case false:",
 		pkg: "partition", test: "TestStuckDiskReplicatesNothing"},
 	{name: "disks that stall together", guards: "all leaders resign because all disks wait for the same thing",
-		file: "partition/stuck.go", old: "lag := s.note(term, p.log.durable(), p.othersHold(term), now)", new: "lag := late",
+		file: "partition/stuck.go", old: "lag := s.note(term, p.log.durable(), p.othersHold(term), now)", new: "lag := max(late, s.note(term, p.log.durable(), p.othersHold(term), now))",
 		pkg: "partition", test: "TestDisksThatStallTogether"},
 	{name: "a step that never ends", guards: "a leader whose Raft waits for its disk for ever is kept in office",
 		file: "partition/stuck.go", old: " || late > hungBeats*beat", new: "",
