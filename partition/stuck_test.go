@@ -80,3 +80,59 @@ func fallBehind(t *testing.T, slow int, resigns bool) {
 		t.Errorf("the leader's host beats for it: %v", beats())
 	}
 }
+
+// TestStuckDiskOfOneOfFive: a leader gives up early for as long as the others that are well are a majority without it. Otherwise its own
+// disk is needed whoever leads, and it gives up late.
+func TestStuckDiskOfOneOfFive(t *testing.T) {
+	for name, c := range map[string]struct {
+		down, stuck int // followers
+		within      int // heartbeats
+	}{
+		"its own":              {0, 0, stuckBeats + 1},
+		"one down":             {1, 0, stuckBeats + 1},
+		"another is stuck":     {0, 1, stuckBeats + 1},
+		"one down, one stuck":  {1, 1, hungBeats + 1},
+		"two others are stuck": {0, 2, hungBeats + 1},
+	} {
+		t.Run(name, simulated(func(t *testing.T) { stuckOfFive(t, c.down, c.stuck, c.within) }))
+	}
+}
+
+func stuckOfFive(t *testing.T, down, stuck, within int) {
+	var stalls [5]stall
+	i := 0
+	g, h := newLiveGroup(t, 5, steady, func(o *Options) {
+		o.Log = faultyLog{o.Log.(*memLog), new(atomic.Value), &stalls[i]}
+		i++
+	})
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	own := slices.Index(g.nodes, l)
+	held := []*stall{&stalls[own]}
+	for k := 1; k <= down+stuck; k++ {
+		n := (own + k) % 5
+		if k <= down {
+			h.down(g.nodes[n])
+		} else {
+			held = append(held, &stalls[n])
+		}
+	}
+	witness := g.nodes[(own+4)%5]
+	release := hold(held...)
+	defer release()
+	result := make(chan error, 1)
+	go func() { _, err := l.append("a", 2, `{}`); result <- err }()
+	beats := func() bool { _, beating := h.host(l.id).table.Beat(string(witness.id)); return beating }
+	time.Sleep(time.Duration(within-1) * steady)
+	if !beats() {
+		t.Errorf("it gave up within %d heartbeats", within-1)
+	}
+	time.Sleep(steady + steady/4)
+	if beats() {
+		t.Errorf("it leads on after %d heartbeats", within)
+	}
+	release()
+	<-result
+	g.serving(g.nodes[(own+3)%5], witness, l, g.nodes[(own+2)%5])
+}
