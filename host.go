@@ -91,6 +91,7 @@ type Host struct {
 	members  map[uint32]*member
 	route    chan struct{} // closed and replaced when the routing table may have changed
 	draining bool
+	strained time.Time     // until when leadership is not given back to this host: its disk was too slow for it
 	closing  bool          // Close or Kill has begun
 	closed   bool          // nothing is done for the application any more
 	gone     chan struct{} // closed when the host has stopped

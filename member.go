@@ -91,7 +91,7 @@ func (m *member) open() error {
 			Lost:    func(l partition.Loss) { h.lost(m.id, l) },
 			Hole:    func() { h.noteHealth(m, m.docs.Status()) },
 			Failed:  func(err error) { h.memberFailed(m, err) },
-			Stuck:   func() { h.note(&m.id, "disk", "the log's disk keeps this leader waiting: another host is to lead") },
+			Stuck:   func() { h.stuck(m, time.Now()) },
 			Roused:  func() { h.roused.add(m) },
 		},
 	})

@@ -2,9 +2,11 @@ package adamant
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -179,5 +181,39 @@ func TestReportsTellOfADrain(t *testing.T) {
 		if row.Flags&flagDraining == 0 {
 			t.Errorf("partition %d: %+v", row.Partition, row)
 		}
+	}
+}
+
+// TestHostsThatGaveUpForTheirDisk are not given leadership back at once.
+func TestHostsThatGaveUpForTheirDisk(t *testing.T) { synctest.Test(t, testHostsThatGaveUpForTheirDisk) }
+
+func testHostsThatGaveUpForTheirDisk(t *testing.T) {
+	c := newSimCluster(t, 2, 3, 1, nil)
+	c.ready()
+	h, other := c.host("h1"), c.host("h2")
+	m := h.allMembers()[0]
+	unsteady := func() bool {
+		return other.reports.peers(m.id, time.Now())[h.serverID].Unsteady
+	}
+	c.wait("a report", func() error {
+		if p, ok := other.reports.peers(m.id, time.Now())[h.serverID]; !ok || p.Unsteady {
+			return fmt.Errorf("%+v, %v", p, ok)
+		}
+		return nil
+	})
+	h.stuck(m, time.Now())
+	c.wait("the other host to hear of it", func() error {
+		if !unsteady() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	time.Sleep(calm * h.opts.Timing.Heartbeat / 2)
+	if !unsteady() {
+		t.Error("leadership would be given back at once")
+	}
+	time.Sleep(calm*h.opts.Timing.Heartbeat/2 + 2*reportWhole)
+	if unsteady() {
+		t.Error("leadership would never be given back")
 	}
 }

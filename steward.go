@@ -300,15 +300,15 @@ func (h *Host) report(poked bool) report {
 	} else {
 		r.Members = last
 	}
-	shared, draining := last != nil, h.isDraining()
+	shared, marks := last != nil, h.reportMarks(time.Now())
 	for i, m := range members {
-		if last != nil && last[i].tells(m, draining) {
+		if last != nil && last[i].tells(m, marks) {
 			continue
 		}
 		if shared { // with reports that are on their way
 			r.Members, shared = slices.Clone(last), false
 		}
-		r.Members[i] = h.reportMember(m, draining)
+		r.Members[i] = h.reportMember(m, marks)
 	}
 	h.sent.next(&r)
 	return r
@@ -316,11 +316,34 @@ func (h *Host) report(poked bool) report {
 
 // tells reports whether a row says of a member what can be seen at a glance. Of two reports that are made at the same time the one that
 // began before a drain may be the last.
-func (r *memberReport) tells(m *member, draining bool) bool {
-	return r.Partition == m.id && r.Applied == m.docs.Applied() && (r.Flags&flagComplete != 0) == m.docs.Complete() && (!draining || r.Flags&flagDraining != 0)
+func (r *memberReport) tells(m *member, marks reportFlags) bool {
+	return r.Partition == m.id && r.Applied == m.docs.Applied() && (r.Flags&flagComplete != 0) == m.docs.Complete() && r.Flags&marks == marks
 }
 
-func (h *Host) reportMember(m *member, draining bool) memberReport {
+// reportMarks are the flags that all members of the host have in common.
+func (h *Host) reportMarks(now time.Time) (marks reportFlags) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.draining {
+		marks |= flagDraining
+	}
+	if now.Before(h.strained) {
+		marks |= flagStrained
+	}
+	return marks
+}
+
+// stuck notes that a member gave its leadership up because the disk of the logs kept it waiting. None is given back to this host for its
+// preference until the disk has had time to show that it is well.
+func (h *Host) stuck(m *member, now time.Time) {
+	h.note(&m.id, "disk", "the log's disk keeps this leader waiting: another host is to lead")
+	h.mu.Lock()
+	h.strained = now.Add(calm * h.opts.Timing.Heartbeat)
+	h.mu.Unlock()
+	poke(h.reportPoke)
+}
+
+func (h *Host) reportMember(m *member, marks reportFlags) memberReport {
 	row := memberReport{Partition: m.id}
 	status := m.docs.Status()
 	row.Applied = status.Applied
@@ -343,9 +366,7 @@ func (h *Host) reportMember(m *member, draining bool) memberReport {
 	if s.SafeMode {
 		row.Flags |= flagSafeMode
 	}
-	if draining {
-		row.Flags |= flagDraining
-	}
+	row.Flags |= marks
 	return row
 }
 
