@@ -61,7 +61,7 @@ func (f *failStop) guard(write func() error) error {
 	if err := f.recovered(write); err != nil {
 		return f.fail(err)
 	}
-	return nil
+	return f.check() // what Pebble takes for done may not be (walFS)
 }
 
 // recovered runs op and turns Pebble's ways of giving up into an error.

@@ -421,3 +421,58 @@ func TestDamagedTableIsCorruption(t *testing.T) {
 		t.Error("the hook was not called")
 	}
 }
+
+// A log that fails while Pebble changes to the next one: it would end the process.
+func TestFailedLogWhileItRotates(t *testing.T) {
+	isNew := func(op errorfs.Op, name string) bool { // the log's, and not the one that is written now
+		return strings.HasSuffix(op.Path, ".log") && filepath.Base(op.Path) != name
+	}
+	for name, fails := range map[string]func(op errorfs.Op, current string) bool{
+		"its last write": func(op errorfs.Op, current string) bool {
+			return filepath.Base(op.Path) == current && op.Kind == errorfs.OpFileWrite
+		},
+		"its last sync": func(op errorfs.Op, current string) bool {
+			return filepath.Base(op.Path) == current && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData)
+		},
+		"the new one": func(op errorfs.Op, current string) bool {
+			return isNew(op, current) && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite)
+		},
+		"the new one's name": func(op errorfs.Op, _ string) bool {
+			return op.Kind == errorfs.OpFileSync && !strings.Contains(filepath.Base(op.Path), ".") && !strings.HasPrefix(filepath.Base(op.Path), "MANIFEST")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newFaultRun(t)
+			must(t, r.d.Apply([]Mutation{createAt(2)}, 2))
+			current := r.log(t)
+			r.faults.set(func(op errorfs.Op) error {
+				if fails(op, current) {
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+			_, _ = r.e.db.AsyncFlush() // what it says does not count any more
+			if r.faults.hits() == 0 {
+				t.Fatal("nothing failed")
+			}
+			if err := r.e.Sync(); Code(err) != CodeEngineFailed || !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("sync: %v", err)
+			}
+			r.stopped(t)
+			r.reopened(t, 1, 2)
+		})
+	}
+}
+
+// log is the file name of the log that is written now.
+func (r *faultRun) log(t *testing.T) (newest string) {
+	t.Helper()
+	names, err := r.mem.List("docs")
+	must(t, err)
+	for _, n := range names {
+		if strings.HasSuffix(n, ".log") {
+			newest = max(newest, n)
+		}
+	}
+	return newest
+}

@@ -119,7 +119,10 @@ func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*p
 	if err := lock.Close(); err != nil { // Open takes it again: keeping it would be ours to release after every crash
 		return nil, openError(dir, err)
 	}
-	o.FS = files
+	o.FS = &walFS{disk, stop}
+	if files == nil {
+		o.WithFSDefaults()
+	}
 	o.Logger = stop
 	o.FormatMajorVersion = pebble.FormatNewest
 	o.MemTableStopWritesThreshold = 4

@@ -69,6 +69,9 @@ var logMutants = []mutant{
 		file: "store/log_tail.go", old: "return at, behind.round > 0 && behind.synced >= behind.round-1, nil", new: "return at, false, nil",
 		pkg: "store", test: "TestLogDamageIsNotCutAway"},
 	{name: "stop after a failed fsync", guards: "an engine tries an fsync again that failed once",
-		file: "store/failstop.go", old: "		return f.fail(err)\n	}\n	return nil\n", new: "		return err\n	}\n	return nil\n",
+		file: "store/failstop.go", old: "	return f.check() // what", new: "	return nil // what",
 		pkg: "store", test: "TestFailedFsyncStopsTheEngine"},
+	{name: "failure of a log that rotates", guards: "a full disk ends the application's process",
+		file: "store/pebble.go", old: "o.FS = &walFS{disk, stop}", new: "o.FS = disk",
+		pkg: "store", test: "TestFailedLogWhileItRotates"},
 }
