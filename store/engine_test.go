@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -16,10 +17,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/adamantdb/adamant/merkle"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/adamantdb/adamant/internal/asyncfs"
+	"github.com/adamantdb/adamant/merkle"
 )
 
 func testLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -537,4 +540,33 @@ func TestReadersBesideApply(t *testing.T) {
 		t.Error("sums differ from a rebuild")
 	}
 	must(t, e.Close())
+}
+
+// TestSlowDisksAreWatched: also when a file system of the application's is put over the disk.
+func TestSlowDisksAreWatched(t *testing.T) {
+	for name, files := range map[string]vfs.FS{"the disk": nil, "over it": asyncfs.New(vfs.Default), "not the disk": vfs.NewMem()} {
+		if a, ok := files.(*asyncfs.FS); ok {
+			defer func() { must(t, a.Close()) }()
+		}
+		o := testOptions(files)
+		o.Dir = t.TempDir()
+		before := diskWatchers()
+		e, _ := openMember(t, o)
+		watched := slices.ContainsFunc(diskWatchers(), func(id string) bool { return !slices.Contains(before, id) })
+		if want := name != "not the disk"; watched != want {
+			t.Errorf("%s: watched: %v", name, watched)
+		}
+		must(t, e.Close())
+	}
+}
+
+// diskWatchers lists the goroutines that watch a file.
+func diskWatchers() (ids []string) {
+	b := make([]byte, 4<<20)
+	for g := range strings.SplitSeq(string(b[:runtime.Stack(b, true)]), "\n\n") {
+		if strings.Contains(g, "diskHealthChecking") {
+			ids = append(ids, strings.SplitN(g, " [", 2)[0])
+		}
+	}
+	return ids
 }

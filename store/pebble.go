@@ -99,7 +99,7 @@ func (v DocEvents) listener(logger *slog.Logger) *pebble.EventListener {
 }
 
 // openPebble opens a Pebble the way both engines want it, and sorts out why it cannot be opened. files may be nil: the
-// disk, with Pebble's watch for slow operations.
+// disk. Slow operations of the disk are watched for by Pebble, whatever is put over it.
 func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*pebble.DB, error) {
 	disk := files
 	if disk == nil {
@@ -120,7 +120,7 @@ func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*p
 		return nil, openError(dir, err)
 	}
 	o.FS = &walFS{disk, stop}
-	if files == nil {
+	if vfs.Root(disk) == vfs.Default {
 		o.WithFSDefaults()
 	}
 	o.Logger = stop
