@@ -515,11 +515,11 @@ func TestDisksThatStallTogether(t *testing.T) {
 		straggle int // beats that the leader's disk takes longer
 		resigns  bool
 	}{
-		"all":                        {3, stuckBeats + 3, 0, false},
-		"a majority":                 {2, stuckBeats + 3, 0, false},
+		"all":                        {3, stuckBeats + 1, 0, false},
+		"a majority":                 {2, stuckBeats + 1, 0, false},
 		"the leader's":               {1, stuckBeats + 1, 0, true},
-		"all, and then the leader's": {3, stuckBeats - 2, stuckBeats + 1, true},
-		"the leader's a moment more": {3, stuckBeats - 2, 2, false},
+		"all, and then the leader's": {3, 2, stuckBeats, true},
+		"the leader's a moment more": {3, stuckBeats - 1, outrunBeats + 1, false},
 		"all, for ever":              {3, hungBeats + 1, 0, true},
 	} {
 		t.Run(name, simulated(func(t *testing.T) { stallTogether(t, c.disks, c.beats, c.straggle, c.resigns) }))

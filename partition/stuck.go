@@ -9,10 +9,10 @@ import (
 const (
 	// stuckBeats is how many heartbeats a durable step may take where the disks of other members are known to be faster. Healthy disks
 	// hold a step up for a second now and then, and an election while they do takes as long.
-	stuckBeats = 4
+	stuckBeats = 6
 	// outrunBeats is for how many of them the others have to have been ahead. Disks that wait for the same thing do not go on at the very
 	// same moment.
-	outrunBeats = 2
+	outrunBeats = 3
 	// hungBeats is how many it may take where nothing is known of other disks: all of them may wait, on a machine that they share or
 	// for a storage that does, and then electing somebody else takes more steps and mends nothing. Not for ever: the main goroutine of
 	// Raft may wait for this very step, and then no follower is asked for anything that it could be faster with.
