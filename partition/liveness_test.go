@@ -518,8 +518,8 @@ func TestDisksThatStallTogether(t *testing.T) {
 		"all":                        {3, stuckBeats + 1, 0, false},
 		"a majority":                 {2, stuckBeats + 1, 0, false},
 		"the leader's":               {1, stuckBeats + 1, 0, true},
-		"all, and then the leader's": {3, 2, stuckBeats, true},
-		"the leader's a moment more": {3, stuckBeats - 1, outrunBeats + 1, false},
+		"all, and then the leader's": {3, 2, stuckBeats + 2, true},
+		"the leader's a moment more": {3, 2, stuckBeats - 1, false},
 		"all, for ever":              {3, hungBeats + 1, 0, true},
 	} {
 		t.Run(name, simulated(func(t *testing.T) { stallTogether(t, c.disks, c.beats, c.straggle, c.resigns) }))

@@ -7,16 +7,14 @@ import (
 )
 
 const (
-	// stuckBeats is how many heartbeats a durable step may take where the disks of other members are known to be faster. Healthy disks
-	// hold a step up for a second now and then, and an election while they do takes as long.
+	// stuckBeats is for how many heartbeats the disks of others may have had what this member's has not. Healthy disks hold a step up for
+	// a second or two now and then, and those that wait for the same thing, on a machine or a storage that they share, do not go on at
+	// the very same moment.
 	stuckBeats = 6
-	// outrunBeats is for how many of them the others have to have been ahead. Disks that wait for the same thing do not go on at the very
-	// same moment.
-	outrunBeats = 3
-	// hungBeats is how many it may take where nothing is known of other disks: all of them may wait, on a machine that they share or
-	// for a storage that does, and then electing somebody else takes more steps and mends nothing. Not for ever: the main goroutine of
-	// Raft may wait for this very step, and then no follower is asked for anything that it could be faster with.
-	hungBeats = 10
+	// hungBeats is how many a step may take where nothing is known of other disks: electing somebody else takes more steps of them and
+	// mends nothing where all of them wait. Not for ever: the main goroutine of Raft may wait for this very step, and then no follower is
+	// asked for anything that it could be faster with.
+	hungBeats = 20
 )
 
 // looksPerBeat bounds how often in a heartbeat a member compares its disk with others': it is asked before each request that leaves.
@@ -33,8 +31,8 @@ type strain struct {
 	since  time.Time // when they were
 }
 
-// stuck reports whether the disk has kept a durable step waiting for so long that another member should lead: one that will do
-// better, as far as can be known. A disk that ends a step now and then, and falls behind the others' all the same, is no better than
+// stuck reports whether the disk has been slower than others for so long that another member should lead: one that will do better, as far
+// as can be known. A disk that ends a step now and then, and falls behind the others' all the same, is no better than
 // one that ends none.
 func (p *Partition) stuck(now time.Time) bool {
 	late, beat := p.log.overdue(now), p.o.Timing.Heartbeat
@@ -49,7 +47,7 @@ func (p *Partition) stuck(now time.Time) bool {
 	}
 	term := p.Term()
 	lag := s.note(term, p.log.durable(), p.othersHold(term), now)
-	s.looked, s.stuck = now, late > stuckBeats*beat && lag > outrunBeats*beat || lag > hungBeats*beat || late > hungBeats*beat
+	s.looked, s.stuck = now, lag > stuckBeats*beat || late > hungBeats*beat
 	s.told = s.told && s.stuck
 	return s.stuck
 }

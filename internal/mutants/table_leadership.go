@@ -69,7 +69,7 @@ var leadershipMutants = []mutant{
 		file: "partition/stuck.go", old: " || late > hungBeats*beat", new: "",
 		pkg: "partition", test: "TestDisksThatStallTogether"},
 	{name: "a disk that falls behind", guards: "a leader whose disk ends a step now and then is kept in office however far it falls behind",
-		file: "partition/stuck.go", old: " || lag > hungBeats*beat", new: "",
+		file: "partition/stuck.go", old: "lag > stuckBeats*beat", new: "min(lag, late) > stuckBeats*beat",
 		pkg: "partition", test: "TestDiskThatFallsBehind"},
 	{name: "a leader that gave up", guards: "a leader without a majority names itself until Raft has seen it",
 		file: "partition/leadership.go", old: "		return p.lead == nil\n", new: "		return false\n",
