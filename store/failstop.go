@@ -118,11 +118,16 @@ func (e *fatalError) Unwrap() error { return e.cause }
 
 // guarded reports whether the current goroutine is inside of failStop.recovered.
 func guarded() bool {
-	var pcs [64]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	return calledBy(func(function string) bool { return strings.HasSuffix(function, "store.(*failStop).recovered") })
+}
+
+// calledBy reports whether a function of which `is` holds, by its full name, is among the callers.
+func calledBy(is func(function string) bool) bool {
+	var callers [64]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
 	for {
-		frame, more := frames.Next()
-		if strings.HasSuffix(frame.Function, "store.(*failStop).recovered") {
+		f, more := frames.Next()
+		if is(f.Function) {
 			return true
 		}
 		if !more {

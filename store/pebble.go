@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -32,19 +31,11 @@ type DocEvents struct {
 // wrong bit keeps a processor busy until its table is gone.
 const retryPause = 200 * time.Millisecond
 
-// calledBy reports whether a method of Pebble's database is among the callers.
-func calledBy(method string) bool {
-	var callers [64]uintptr
-	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers[:])])
-	for {
-		f, more := frames.Next()
-		if strings.HasPrefix(f.Function, "github.com/cockroachdb/pebble/v2.(*DB)."+method) {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
+// calledByDB reports whether a method of Pebble's database is among the callers.
+func calledByDB(method string) bool {
+	return calledBy(func(function string) bool {
+		return strings.HasPrefix(function, "github.com/cockroachdb/pebble/v2.(*DB)."+method)
+	})
 }
 
 // listener translates Pebble's events; everything is logged too.
@@ -56,7 +47,7 @@ func (v DocEvents) listener(logger *slog.Logger) *pebble.EventListener {
 				v.BackgroundError(err)
 			}
 			// The collector of statistics holds no lock when it tells of an error. Others do, and must not be held up.
-			if calledBy("scanReadStateTableStats") {
+			if calledByDB("scanReadStateTableStats") {
 				time.Sleep(retryPause)
 			}
 		},
@@ -91,7 +82,7 @@ func (v DocEvents) listener(logger *slog.Logger) *pebble.EventListener {
 			}
 			// Pebble keeps away for a while from what a compaction could not read, but not in level 0. A compaction that reads
 			// holds no lock.
-			if calledBy("runPickedCompaction") {
+			if calledByDB("runPickedCompaction") {
 				time.Sleep(retryPause)
 			}
 		},

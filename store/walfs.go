@@ -1,7 +1,6 @@
 package store
 
 import (
-	"runtime"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -51,17 +50,9 @@ func (f *walFS) OpenDir(name string) (vfs.File, error) {
 
 // calledByWAL reports whether Pebble's manager of the log is among the callers.
 func calledByWAL() bool {
-	var callers [16]uintptr
-	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers[:])])
-	for {
-		f, more := frames.Next()
-		if strings.HasPrefix(f.Function, "github.com/cockroachdb/pebble/v2/wal.") {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
+	return calledBy(func(function string) bool {
+		return strings.HasPrefix(function, "github.com/cockroachdb/pebble/v2/wal.")
+	})
 }
 
 // open returns a file that is nowhere if there can be no other.
