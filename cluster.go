@@ -138,6 +138,9 @@ func (h *Host) meshOptions(self mesh.Identity, c *config.Cluster) mesh.Options {
 
 func (h *Host) peerChanged(s mesh.PeerState) {
 	text := s.Host + " is gone"
+	if s.Refused {
+		h.live.Died(mesh.Identity{Host: s.Host, Incarnation: s.Incarnation}.ID())
+	}
 	if s.Alive {
 		text = s.Host + " is here, incarnation " + s.Incarnation
 	}

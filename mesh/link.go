@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -30,6 +31,7 @@ type link struct {
 	peer      Identity   // who answered last
 	addr      string     // where
 	failures  int        // dials in a row that failed, or links that broke at once
+	broke     bool       // the last link that stood, and nobody was there since or known not to be
 	retryAt   time.Time  // no dial before; zero: none failed
 	lastErr   error      // the last failure; nil after success
 	roundTrip time.Duration
@@ -94,7 +96,7 @@ func (l *link) existing(now time.Time) (*outbound, error) {
 func (l *link) established(o *outbound, peer Identity) {
 	l.mu.Lock()
 	if l.cur == o {
-		l.up, l.since, l.peer, l.addr, l.lastErr = true, time.Now(), peer, o.addr, nil
+		l.up, l.since, l.peer, l.addr, l.lastErr, l.broke = true, time.Now(), peer, o.addr, nil, false
 	}
 	l.mu.Unlock()
 	l.m.notices.changed(l.host)
@@ -116,10 +118,15 @@ func (l *link) ended(o *outbound, cause error) {
 		l.failures++
 	}
 	failures, closed := l.failures, l.closed
+	l.broke = (l.broke || wasUp) && !refused(cause)
+	ask, wait := l.kind == linkMain && l.broke && failures <= maxAsks, time.Until(l.retryAt)
 	l.mu.Unlock()
 	l.m.notices.changed(l.host)
 	if closed {
 		return
+	}
+	if ask {
+		l.m.spawn(func() { l.ask(wait) })
 	}
 	if wasUp {
 		l.m.stats.linkBreaks.Add(1)
@@ -128,6 +135,24 @@ func (l *link) ended(o *outbound, cause error) {
 		l.m.log.info("cannot link", "peer", l.host, "kind", l.kind.String(), "addr", o.addr, "err", cause)
 	}
 }
+
+// maxAsks is after how many dials in a row that fail, and are not refused, nobody asks any more what became of a peer.
+const maxAsks = 3
+
+// ask dials a peer whose link broke, whether or not there is a request for it: where the process is gone the address refuses, and who
+// depends on that peer is told so at once (PeerState.Refused).
+func (l *link) ask(wait time.Duration) {
+	pause := time.NewTimer(wait)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		_, _ = l.current(time.Now()) // what comes of it is told (notices)
+	case <-l.m.ctx.Done():
+	}
+}
+
+// refused reports whether nobody listens at the address that was dialled.
+func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
 // backoff doubles from lowest to highest, and takes off up to half at random so
 // that the hosts of a cluster do not dial a returning one all at once.
@@ -175,6 +200,7 @@ func (l *link) close() *stream {
 // linkState is what a link knows of its peer.
 type linkState struct {
 	up, failing bool
+	refused     bool // by the address: nobody listens there
 	peer        Identity
 	addr        string
 	roundTrip   time.Duration
@@ -183,7 +209,7 @@ type linkState struct {
 func (l *link) state() linkState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return linkState{up: l.up, failing: !l.up && l.lastErr != nil, peer: l.peer, addr: l.addr, roundTrip: l.roundTrip}
+	return linkState{up: l.up, failing: !l.up && l.lastErr != nil, refused: !l.up && refused(l.lastErr), peer: l.peer, addr: l.addr, roundTrip: l.roundTrip}
 }
 
 // measured takes a round trip into the running estimate.

@@ -43,6 +43,64 @@ func TestLinkBreaksAndComesBack(t *testing.T) {
 	}
 }
 
+// TestRefused: who has a link to a process that dies hears that nobody listens there any more, without a request of its own, and
+// that somebody does again. A peer that is only cut off is none of that.
+func TestRefused(t *testing.T) {
+	bed := newTestbed(t)
+	b := bed.start("b")
+	b.Handle(ServiceHost, replyEcho)
+	var mu sync.Mutex
+	var now PeerState
+	a := bed.start("a", func(o *Options) {
+		o.OnPeer = func(s PeerState) {
+			mu.Lock()
+			defer mu.Unlock()
+			now = s
+		}
+	})
+	refused := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return now.Refused
+	}
+	up := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return now.LinkUp && !now.Refused
+	}
+	if _, err := call(t, a, "b", Normal, nil); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "the link is told", up)
+	addr := b.Addr()
+	b.Kill()
+	soon(t, "the death is told", refused)
+	again := bed.start("b", func(o *Options) { o.Addr = addr })
+	again.Handle(ServiceHost, replyEcho)
+	soon(t, "the return is told", func() bool {
+		_, err := call(t, a, "b", Normal, nil)
+		return err == nil && up()
+	})
+	p := newProxy(t, addr)
+	bed.place("b", p.addr())
+	a2 := bed.start("c")
+	if _, err := call(t, a2, "b", Normal, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.cut()
+	soon(t, "the link is there again by itself", func() bool {
+		for _, s := range a2.Peers() {
+			if s.Host == "b" {
+				if s.Refused {
+					t.Fatal("a peer that was cut off counts as gone")
+				}
+				return s.LinkUp && a2.Stats().Dials == 2
+			}
+		}
+		return false
+	})
+}
+
 // A connection that is silently dead is found out in bounded time.
 func TestSilentLink(t *testing.T) {
 	bed := newTestbed(t)

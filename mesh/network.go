@@ -102,5 +102,6 @@ type PeerState struct {
 	Alive       bool   // the best guess from gossip and links together
 	Gossip      bool   // the membership protocol believes it alive
 	LinkUp      bool   // a link to it stands
+	Refused     bool   // no process of it listens: its address refuses connections
 	RoundTrip   time.Duration
 }

@@ -89,7 +89,7 @@ func (m *Mesh) forgetStranger(host string) bool {
 // made disproves it, until gossip sees the host join again.
 func (p *peer) stateLocked() PeerState {
 	main := p.links[linkMain].state()
-	s := PeerState{Host: p.host, Incarnation: main.peer.Incarnation, Gossip: p.gossip.alive, LinkUp: main.up, RoundTrip: main.roundTrip}
+	s := PeerState{Host: p.host, Incarnation: main.peer.Incarnation, Gossip: p.gossip.alive, LinkUp: main.up, Refused: main.refused && !p.connected(), RoundTrip: main.roundTrip}
 	s.Alive = main.up || p.connected() || (p.gossip.alive && !main.failing)
 	s.Addr = p.gossip.addr
 	if main.up {

@@ -19,7 +19,7 @@ type Liveness interface {
 	Follow(partition uint32, term uint64, leader string)
 	Unfollow(partition uint32)
 	Contact(partition uint32) (leader string, term uint64, at time.Time)
-	Gap(partition uint32) time.Duration
+	Gap(partition uint32) (longest time.Duration, died bool)
 	Release(partition uint32, candidate string, now time.Time, lease time.Duration) bool
 }
 
@@ -27,15 +27,23 @@ type Liveness interface {
 // is what makes a leader step down that is muted.
 const backstop = 60
 
-// mostPatience bounds, in heartbeats, how long a follower waits for a leader whose beats come irregularly.
-const mostPatience = 4
+// Follower's patience in heartbeats, with a leader whose beats do not come: what a busy machine may take without a word, and the most
+// after beats that came irregularly.
+const (
+	usualPatience = 2
+	mostPatience  = 4
+)
 
-// missedAfter is how long this member waits for its leader before it campaigns: a heartbeat, and longer while the beats of the
-// leader's host come so irregularly that one and a half times their longest pause is. Machines that are too busy to send in time are
-// too busy to elect another leader, too.
+// missedAfter is how long this member waits for its leader before it campaigns. The process of a leader that has died is not
+// waited for, only what was promised to it. Of others nothing is known but that they are silent. Machines that are too busy to send for
+// a while are too busy to elect another leader, too: one and a half times the longest pause between the beats of late is waited for.
 func (p *Partition) missedAfter() time.Duration {
 	beat := p.o.Timing.Heartbeat
-	return min(max(beat, p.o.Liveness.Gap(p.o.ID)*3/2), mostPatience*beat)
+	gap, died := p.o.Liveness.Gap(p.o.ID)
+	if died {
+		return p.o.Timing.Lease
+	}
+	return min(max(usualPatience*beat, gap*3/2), mostPatience*beat)
 }
 
 // quietCommit is after what quiet time Raft itself would tell followers the commit index: never, as far as that is possible.

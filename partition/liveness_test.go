@@ -363,10 +363,13 @@ func testQuietGroupIsSilent(t *testing.T) {
 // irregular is a host whose peers' beats came with such a pause lately.
 type irregular struct {
 	*liveness.Table
-	gap *atomic.Int64
+	gap  *atomic.Int64
+	died *atomic.Bool
 }
 
-func (i irregular) Gap(uint32) time.Duration { return time.Duration(i.gap.Load()) }
+func (i irregular) Gap(uint32) (time.Duration, bool) {
+	return time.Duration(i.gap.Load()), i.died.Load()
+}
 
 // TestIrregularBeatsAreWaitedFor: a leader whose host is so busy that its beats come late now and then is not replaced for the next
 // late one; it is within a bound.
@@ -374,15 +377,7 @@ func TestIrregularBeatsAreWaitedFor(t *testing.T) { synctest.Test(t, testIrregul
 
 func testIrregularBeatsAreWaitedFor(t *testing.T) {
 	var gap atomic.Int64
-	g, _ := newLiveGroup(t, 3, steady, func(o *Options) { o.Liveness = irregular{o.Liveness.(*liveness.Table), &gap} })
-	l := g.serving()
-	f := g.other(l)
-	missed := func(heartbeats float64) bool { // by a tick so long after the last beat
-		f.part.Tick(f.part.guard.lastContact().Add(time.Duration(heartbeats * float64(steady))))
-		f.part.mu.Lock()
-		defer f.part.mu.Unlock()
-		return !f.part.candidacy.silent.IsZero()
-	}
+	g, missed := newPatientGroup(t, &gap, new(atomic.Bool))
 	gap.Store(int64(2 * steady))
 	for range 100 {
 		if missed(2.5) {
@@ -393,6 +388,40 @@ func testIrregularBeatsAreWaitedFor(t *testing.T) {
 	g.wait("the leader to be missed at last", func() bool { return missed(2 * mostPatience) }) // the host's own tick may undo it
 	gap.Store(0)
 	g.wait("the leader to be missed", func() bool { return missed(2.5) })
+}
+
+// newPatientGroup returns a live group whose members believe that, and a function that says whether a follower misses its leader
+// so many heartbeats after the last beat.
+func newPatientGroup(t *testing.T, gap *atomic.Int64, died *atomic.Bool) (*group, func(heartbeats float64) bool) {
+	g, _ := newLiveGroup(t, 3, steady, func(o *Options) { o.Liveness = irregular{o.Liveness.(*liveness.Table), gap, died} })
+	f := g.other(g.serving())
+	return g, func(heartbeats float64) bool {
+		f.part.Tick(f.part.guard.lastContact().Add(time.Duration(heartbeats * float64(steady))))
+		f.part.mu.Lock()
+		defer f.part.mu.Unlock()
+		return !f.part.candidacy.silent.IsZero()
+	}
+}
+
+// TestDeadLeaderIsNotWaitedFor: one whose process is known to be gone is missed as soon as nothing is promised to it any more, one that
+// is only silent a heartbeat later.
+func TestDeadLeaderIsNotWaitedFor(t *testing.T) { synctest.Test(t, testDeadLeaderIsNotWaitedFor) }
+
+func testDeadLeaderIsNotWaitedFor(t *testing.T) {
+	var died atomic.Bool
+	g, missed := newPatientGroup(t, new(atomic.Int64), &died)
+	for range 100 {
+		if missed(1.9) {
+			t.Fatal("a leader that is silent is missed before two heartbeats")
+		}
+	}
+	died.Store(true)
+	for range 100 {
+		if missed(0.9) {
+			t.Fatal("a dead leader is missed while it may serve")
+		}
+	}
+	g.wait("the dead leader to be missed", func() bool { return missed(1.1) })
 }
 
 // TestQuorumReadAsksOnTheWire, whatever the beats say: it is for those who trust no clock.

@@ -53,6 +53,7 @@ type leader struct {
 	gone   map[uint32]struct{} // what is not, or was not for a while: refused until there is another list
 	beat   time.Time           // when the last beat that was answered with yes arrived
 	gap    time.Duration       // see Gap
+	dead   bool                // see Died; until the next beat
 }
 
 // followed is whom this host's member of a partition follows.
@@ -205,16 +206,28 @@ func (t *Table) contact(p uint32) (leader string, term uint64, at time.Time) {
 }
 
 // Gap is the longest time that lately passed between two beats of the host that the member of a partition follows, 0 when it
-// follows nobody. It halves with every 22 beats that come sooner.
-func (t *Table) Gap(p uint32) time.Duration {
+// follows nobody, and whether that host's process has died since the last one (Died). The time halves with every 22 beats that come
+// sooner.
+func (t *Table) Gap(p uint32) (longest time.Duration, died bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.follows[p]; f != nil {
 		if l := t.leaders[f.leader]; l != nil {
-			return l.gap
+			return l.gap, l.dead
 		}
 	}
-	return 0
+	return 0, false
+}
+
+// Died notes that the process of a host is gone, as its machine says: no beat is to be waited for any more. What was promised by the
+// last one holds all the same.
+func (t *Table) Died(server string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l := t.leaders[server]; l != nil && !l.dead {
+		l.dead = true
+		t.changes++
+	}
 }
 
 // arrived notes a beat, and how long it was waited for, unless nobody did: a host that leads nothing here sends none.
@@ -223,7 +236,7 @@ func (l *leader) arrived(now time.Time) {
 	if len(l.pairs) > 0 {
 		l.gap = max(l.gap, now.Sub(l.beat))
 	}
-	l.beat = now
+	l.beat, l.dead = now, false
 }
 
 // Release takes a partition back for the sake of a candidate, unless a beat has promised its leader otherwise until after

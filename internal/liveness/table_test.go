@@ -415,7 +415,7 @@ func TestGap(t *testing.T) {
 	h := newPair(t)
 	gap := func(want time.Duration) {
 		t.Helper()
-		if got := h.f.Gap(1); got != want {
+		if got, _ := h.f.Gap(1); got != want {
 			t.Fatalf("gap %v, want %v", got, want)
 		}
 	}
@@ -431,7 +431,7 @@ func TestGap(t *testing.T) {
 	gap(62 * time.Millisecond) // a part of it is forgotten with each beat
 	h.word(2, 1)
 	h.settle(at(130)) // another list
-	if got := h.f.Gap(1); got < 58*time.Millisecond || got > 62*time.Millisecond {
+	if got, _ := h.f.Gap(1); got < 58*time.Millisecond || got > 62*time.Millisecond {
 		t.Fatalf("gap %v after another list", got)
 	}
 	for i := range 200 {
@@ -444,7 +444,40 @@ func TestGap(t *testing.T) {
 	h.beat(at(9000))
 	h.word(1, 2)
 	h.settle(at(9010))
-	if got := h.f.Gap(1); got > 10*time.Millisecond {
+	if got, _ := h.f.Gap(1); got > 10*time.Millisecond {
 		t.Fatalf("gap %v, but nothing was followed", got)
 	}
+}
+
+// TestDied: who follows a process that is gone is told so until it is heard of again, and its promise holds.
+func TestDied(t *testing.T) {
+	h := newPair(t)
+	died := func(want bool) {
+		t.Helper()
+		if _, got := h.f.Gap(1); got != want {
+			t.Fatalf("died: %v, want %v", got, want)
+		}
+	}
+	h.f.Died("L")
+	h.word(1, 1)
+	h.settle(at(0))
+	died(false)
+	h.f.Died("somebody else")
+	died(false)
+	before, _ := h.f.Unrest(at(1), lease)
+	h.f.Died("L")
+	h.f.Died("L")
+	died(true)
+	if after, _ := h.f.Unrest(at(1), lease); after != before+1 {
+		t.Errorf("%d changes, want one", after-before)
+	}
+	if h.f.Release(1, "x", at(0).Add(lease-1), lease) {
+		t.Error("what was promised to the dead was forgotten")
+	}
+	h.beat(at(30))
+	died(false)
+	h.f.Died("L")
+	h.word(2, 1)
+	h.settle(at(60)) // another list
+	died(false)
 }

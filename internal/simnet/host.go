@@ -261,6 +261,7 @@ func (h *Host) Peers() []mesh.PeerState {
 	n.mu.Unlock()
 	for i, other := range hosts {
 		if other.isOver() {
+			all[i].Refused = all[i].LinkUp
 			all[i].Alive, all[i].Gossip, all[i].LinkUp = false, false, false
 		}
 	}
