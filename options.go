@@ -125,8 +125,8 @@ type Limits struct {
 // Timing holds a host's durations. The zero value of a field means its default. All hosts of a cluster must agree on Lease,
 // and should on the rest: a host whose leases outlast another's promises says so in its history.
 type Timing struct {
-	// Heartbeat is how long a follower waits before it misses its leader, and up to four times as long while beats come
-	// irregularly (docs/leadership.md); it governs how long a fail-over takes. Default 350 ms.
+	// Heartbeat governs how long a fail-over takes: a host sends three beats in that time, and is missed after twice as long, or up to
+	// four times while its beats come irregularly, but after Lease when its process is known to be gone (docs/leadership.md). Default 350 ms.
 	Heartbeat time.Duration
 	// Election is how long a candidate waits, once to twice, before it tries again. Default: Heartbeat.
 	Election time.Duration
@@ -272,7 +272,7 @@ func (t Timing) validate(p *problems) {
 	}
 	p.check(t.ClockDrift >= 0 && t.ClockDrift < 1, "Timing.ClockDrift is %v: want a share in [0, 1)", t.ClockDrift)
 	d := t.withDefaults()
-	p.check(d.Lease <= d.Heartbeat, "Timing.Lease is %v, longer than Heartbeat %v: voters could not elect when they miss their leader", d.Lease, d.Heartbeat)
+	p.check(d.Lease <= d.Heartbeat, "Timing.Lease is %v, longer than Heartbeat %v: voters could not elect when their leader has died", d.Lease, d.Heartbeat)
 	p.check(d.Election >= d.Heartbeat, "Timing.Election is %v, shorter than Heartbeat %v", d.Election, d.Heartbeat)
 }
 

@@ -19,7 +19,7 @@ type Liveness interface {
 	Follow(partition uint32, term uint64, leader string)
 	Unfollow(partition uint32)
 	Contact(partition uint32) (leader string, term uint64, at time.Time)
-	Gap(partition uint32) (longest time.Duration, died bool)
+	Gap(partition uint32) (longest time.Duration, over bool)
 	Release(partition uint32, candidate string, now time.Time, lease time.Duration) bool
 }
 
@@ -34,13 +34,13 @@ const (
 	mostPatience  = 4
 )
 
-// missedAfter is how long this member waits for its leader before it campaigns. The process of a leader that has died is not
-// waited for, only what was promised to it. Of others nothing is known but that they are silent. Machines that are too busy to send for
+// missedAfter is how long this member waits for its leader before it campaigns. One that has died or given up is not waited for, but what
+// was promised to it holds. Of others nothing is known but that they are silent. Machines that are too busy to send for
 // a while are too busy to elect another leader, too: one and a half times the longest pause between the beats of late is waited for.
 func (p *Partition) missedAfter() time.Duration {
 	beat := p.o.Timing.Heartbeat
-	gap, died := p.o.Liveness.Gap(p.o.ID)
-	if died {
+	gap, over := p.o.Liveness.Gap(p.o.ID)
+	if over {
 		return p.o.Timing.Lease
 	}
 	return min(max(usualPatience*beat, gap*3/2), mostPatience*beat)

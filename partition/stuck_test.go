@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adamantdb/adamant/store"
@@ -135,4 +136,56 @@ func stuckOfFive(t *testing.T, down, stuck, within int) {
 	release()
 	<-result
 	g.serving(g.nodes[(own+3)%5], witness, l, g.nodes[(own+2)%5])
+}
+
+// TestDisksThatStallOneAfterAnother: that the others got an entry in just before everybody's disk stalled does not make them faster. When
+// they go on, and the leader's disk does not, they are.
+func TestDisksThatStallOneAfterAnother(t *testing.T) {
+	synctest.Test(t, testDisksThatStallOneAfterAnother)
+}
+
+func testDisksThatStallOneAfterAnother(t *testing.T) {
+	var stalls [3]stall
+	i := 0
+	g, h := newLiveGroup(t, 3, steady, func(o *Options) {
+		o.Log = faultyLog{o.Log.(*memLog), new(atomic.Value), &stalls[i]}
+		i++
+	})
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	own := slices.Index(g.nodes, l)
+	beating := func() bool { _, yes := h.host(l.id).table.Beat(string(g.other(l).id)); return yes }
+	releaseOwn := hold(&stalls[own])
+	defer releaseOwn()
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer releaseOwn()
+	write := func(name string) { // nothing is acknowledged that the leader's disk does not have
+		last := l.part.raft.Load().LastIndex()
+		for n := range enough { // fewer wait for the disk
+			writers.Go(func() { _ = l.create(fmt.Sprintf("%s.%d", name, n)) })
+		}
+		g.wait("an entry", func() bool { return l.part.raft.Load().LastIndex() > last })
+	}
+	others := func() uint64 { return l.part.othersHold(l.part.Term()) }
+	write("b")
+	g.wait("the others to have it", func() bool { return others() == l.part.raft.Load().LastIndex() })
+	releaseOthers := hold(&stalls[(own+1)%3], &stalls[(own+2)%3])
+	defer releaseOthers()
+	write("c")
+	time.Sleep((stuckBeats + 4) * steady)
+	if !beating() {
+		t.Error("the leader gave up while everybody's disk stalled")
+	}
+	releaseOthers()
+	g.wait("the others to go on", func() bool { return others() == l.part.raft.Load().LastIndex() })
+	time.Sleep((stuckBeats - 2) * steady)
+	if !beating() {
+		t.Error("the leader gave up before the others were ahead for long enough")
+	}
+	time.Sleep(4 * steady)
+	if beating() {
+		t.Error("the leader did not give up although the others went on long ago")
+	}
 }

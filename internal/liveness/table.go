@@ -61,6 +61,7 @@ type followed struct {
 	leader string
 	term   uint64
 	beat   time.Time // contact by lists before the present one
+	left   bool      // the leader's host has taken it out of its list
 }
 
 // NewTable returns an empty table. instance is a number that no other process of this host uses.
@@ -206,14 +207,14 @@ func (t *Table) contact(p uint32) (leader string, term uint64, at time.Time) {
 }
 
 // Gap is the longest time that lately passed between two beats of the host that the member of a partition follows, 0 when it
-// follows nobody, and whether that host's process has died since the last one (Died). The time halves with every 22 beats that come
-// sooner.
-func (t *Table) Gap(p uint32) (longest time.Duration, died bool) {
+// follows nobody, and whether no beat is to be waited for: since the last one the host's process has died (Died), or the host has said that
+// it does not lead this partition any more. The time halves with every 22 beats that come sooner.
+func (t *Table) Gap(p uint32) (longest time.Duration, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.follows[p]; f != nil {
 		if l := t.leaders[f.leader]; l != nil {
-			return l.gap, l.dead
+			return l.gap, l.dead || f.left
 		}
 	}
 	return 0, false
@@ -287,15 +288,22 @@ func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
 	for _, pair := range b.Pairs {
 		if f := t.follows[pair.Partition]; f != nil && f.leader == from && f.term == pair.Term {
 			fresh.pairs[pair.Partition] = pair.Term
+			f.left = false
 		} else {
 			fresh.gone[pair.Partition] = struct{}{}
 		}
 	}
 	if l != nil {
 		for p, term := range l.pairs {
-			if f := t.follows[p]; f != nil && f.leader == from && f.term == term && l.beat.After(f.beat) {
+			f := t.follows[p]
+			if f == nil || f.leader != from || f.term != term {
+				continue
+			}
+			if l.beat.After(f.beat) {
 				f.beat = l.beat
 			}
+			_, listed := fresh.pairs[p]
+			f.left = !listed
 		}
 		l.arrived(now)
 		fresh.gap = l.gap

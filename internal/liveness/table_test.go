@@ -481,3 +481,38 @@ func TestDied(t *testing.T) {
 	h.settle(at(60)) // another list
 	died(false)
 }
+
+// TestLeft: who follows a leader that its host names no more is told so, and that it is named again.
+func TestLeft(t *testing.T) {
+	h := newPair(t)
+	left := func(p uint32, want bool) {
+		t.Helper()
+		if _, got := h.f.Gap(p); got != want {
+			t.Fatalf("partition %d: left %v, want %v", p, got, want)
+		}
+	}
+	h.word(1, 1)
+	h.word(2, 1)
+	h.settle(at(0))
+	left(1, false)
+	h.l.Resigned(1)
+	left(1, false)
+	h.beat(at(30))
+	left(1, true)
+	left(2, false)
+	h.beat(at(60))
+	left(1, true)
+	h.contact(1, at(0))
+	h.l.Led(1, 1, "F")
+	h.settle(at(90))
+	left(1, false)
+	h.l.Resigned(1)
+	h.beat(at(120))
+	left(1, true)
+	h.word(1, 2) // it leads again, in another term
+	left(1, false)
+	h.f.Follow(3, 1, "L") // not named yet
+	h.word(4, 1)
+	h.settle(at(150))
+	left(3, false)
+}
