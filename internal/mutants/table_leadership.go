@@ -63,7 +63,7 @@ var leadershipMutants = []mutant{
 		file: "partition/liveness.go", old: "max(usualPatience*beat, gap*3/2)", new: "max(beat, gap*3/2)",
 		pkg: "partition", test: "TestDeadLeaderIsNotWaitedFor"},
 	{name: "word of a death", guards: "nobody learns that a leader's process is gone but by its silence",
-		file: "mesh/link.go", old: "	if ask {\n", new: "	if false {\n",
+		file: "mesh/link.go", old: "	if ask {\n", new: "	if false && ask {\n",
 		pkg: "mesh", test: "TestRefused"},
 	{name: "beats of a stuck leader", guards: "a leader that can store nothing is kept in office by its host's beats",
 		file: "partition/campaign.go", old: "p.guard.resign() // the host beats on, but not for this partition", new: "_ = p // the host beats on",
