@@ -136,17 +136,28 @@ func (h *Host) meshOptions(self mesh.Identity, c *config.Cluster) mesh.Options {
 	return o
 }
 
+// peerChanged is told of what becomes of other hosts, of one thing after the other.
 func (h *Host) peerChanged(s mesh.PeerState) {
-	text := s.Host + " is gone"
 	if s.Refused {
 		h.live.Died(mesh.Identity{Host: s.Host, Incarnation: s.Incarnation}.ID())
 	}
-	if s.Alive {
-		text = s.Host + " is here, incarnation " + s.Incarnation
+	here, was := PeerChange{Host: s.Host, Incarnation: s.Incarnation, Alive: s.Alive}, h.here[s.Host]
+	if here.Alive != was.Alive || here.Alive && here != was {
+		h.tellPeer(here)
 	}
-	h.note(nil, "peer", text)
-	h.events.PeerChanged(PeerChange{Host: s.Host, Incarnation: s.Incarnation, Alive: s.Alive})
 	h.routeChanged()
 	poke(h.stewardPoke)
 	poke(h.reportPoke)
+}
+
+func (h *Host) tellPeer(c PeerChange) {
+	text := c.Host + " is gone"
+	if c.Alive {
+		h.here[c.Host] = c
+		text = c.Host + " is here, incarnation " + c.Incarnation
+	} else {
+		delete(h.here, c.Host)
+	}
+	h.note(nil, "peer", text)
+	h.events.PeerChanged(c)
 }

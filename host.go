@@ -95,6 +95,8 @@ type Host struct {
 	closing  bool          // Close or Kill has begun
 	closed   bool          // nothing is done for the application any more
 	gone     chan struct{} // closed when the host has stopped
+
+	here map[string]PeerChange // the other hosts that are here, as peerChanged told last, which nobody else uses
 }
 
 // Open starts a host. With nothing but a directory it runs a cluster of one host without opening a port.
@@ -108,7 +110,7 @@ func Open(options Options) (*Host, error) {
 		return nil, err
 	}
 	queue := newEventQueue()
-	h := &Host{opts: o, log: o.Logger, queue: queue, events: queue.deliver(o.Events), started: time.Now(), members: map[uint32]*member{},
+	h := &Host{opts: o, log: o.Logger, queue: queue, events: queue.deliver(o.Events), started: time.Now(), members: map[uint32]*member{}, here: map[string]PeerChange{},
 		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}), live: liveness.NewTable(rand.Uint64()), campaigns: make(chan struct{}, campaignsAtOnce),
 		keeper:  partition.NewKeeper(o.Clock),
 		sent:    sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
@@ -221,6 +223,9 @@ func (h *Host) openNetwork(c *config.Cluster) error {
 	switch {
 	case h.opts.Network != nil:
 		h.net = h.opts.Network(self)
+		if n, ok := h.net.(interface{ OnPeer(func(mesh.PeerState)) }); ok {
+			n.OnPeer(h.peerChanged)
+		}
 	case h.opts.single():
 		h.net = mesh.NewLocal(self)
 	default:

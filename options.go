@@ -92,8 +92,8 @@ type Options struct {
 	// lost to the cluster.
 	ForceBootstrap bool
 
-	// Network makes another network than the real one, for simulations. Default: links over TCP, or none for a
-	// single-host cluster.
+	// Network makes another network than the real one, for simulations. When it has a method OnPeer(func(mesh.PeerState)), the host is told
+	// of its peers by it. Default: links over TCP, or none for a single-host cluster.
 	Network func(mesh.Identity) mesh.Network
 	// Clock is what leases and promises are measured by, for simulations. It must not be stepped. Default: one that goes on
 	// while the machine is suspended, where the system has such a clock (docs/leadership.md).

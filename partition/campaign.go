@@ -87,16 +87,18 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	return Note{}, false
 }
 
-// stalled is a leader's view of entries that do not commit.
+// stalled is a leader's view of entries that do not commit, or that its own disk alone does not have.
 type stalled struct {
 	commit uint64
+	alone  bool
 	next   time.Time // when to push
 	wait   time.Duration
 }
 
 // push makes one more entry when those before it do not commit. Raft sends an entry that did not arrive again only along with
 // another one, and learns by the next one that its connection to a follower broke. An application that waits for its
-// write may make none.
+// write may make none. Once in a heartbeat it makes one while only this member's disk has not stored what there is: whether the others go on
+// says whether they would do better (stuck).
 func (p *Partition) push(now time.Time) {
 	if term, due := p.pushDue(now); due {
 		// It counts as nobody's barrier. When Raft has no room now it is not needed: what fills the room is sent.
@@ -110,17 +112,20 @@ func (p *Partition) pushDue(now time.Time) (term uint64, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s, l := &p.candidacy.stalled, p.lead
+	beat, alone := p.o.Timing.Heartbeat, last <= commit && p.log.durable() < last
 	if last > commit {
 		p.awake.Store(true)
 	}
-	if l == nil || last <= commit || commit != s.commit || s.wait == 0 {
-		*s = stalled{commit: commit, next: now.Add(p.o.Timing.Heartbeat), wait: p.o.Timing.Heartbeat}
+	if l == nil || s.wait == 0 || alone != s.alone || !alone && (last <= commit || commit != s.commit) {
+		*s = stalled{commit: commit, alone: alone, next: now.Add(beat), wait: beat}
 		return 0, false
 	}
 	if now.Before(s.next) {
 		return 0, false
 	}
-	s.wait = min(2*s.wait, 16*p.o.Timing.Heartbeat)
+	if !alone {
+		s.wait = min(2*s.wait, 16*beat)
+	}
 	s.next = now.Add(s.wait)
 	return l.term, true
 }

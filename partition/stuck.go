@@ -30,7 +30,7 @@ type strain struct {
 	ahead  uint64    // up to where the others were ahead then, in that term; 0 while they are not
 	since  time.Time // when they were; later by as long as they waited themselves
 	others uint64    // up to where they had come at the last look
-	moved  time.Time // when they were last seen to go on, or to have nothing to do
+	moved  time.Time // when they were last seen to go on
 }
 
 // stuck reports whether the disk has been slower than others for so long that another member should lead: one that will do better, as far
@@ -48,7 +48,7 @@ func (p *Partition) stuck(now time.Time) bool {
 		return s.stuck
 	}
 	term := p.Term()
-	lag := s.note(term, p.log.durable(), p.othersHold(term), p.raft.Load().LastIndex(), beat, now)
+	lag := s.note(term, p.log.durable(), p.othersHold(term), beat, now)
 	s.looked, s.stuck = now, lag > stuckBeats*beat || late > hungBeats*beat
 	s.told = s.told && s.stuck
 	return s.stuck
@@ -63,15 +63,15 @@ func (s *strain) tell() bool {
 	return !told
 }
 
-// note takes down up to where this disk and those of others have come in a log that ends at last, and returns for how long at least the
-// others have had what this one has not. Time in which they did not go on either, for more than a heartbeat and with more to store, does
-// not count: who got something in before everybody's disk stalled is not the faster for it.
-func (s *strain) note(term, durable, others, last uint64, beat time.Duration, now time.Time) time.Duration {
+// note takes down up to where this disk and those of others have come, and returns for how long at least the others have had what this
+// one has not. Time in which they were not seen to go on either does not count: who got something in just before everybody's disk
+// stalled is not the faster for it. A leader whose disk keeps it waiting gives them something to do (push).
+func (s *strain) note(term, durable, others uint64, beat time.Duration, now time.Time) time.Duration {
 	ago := now.Sub(s.looked)
-	if s.term != term || others != s.others || others >= last || ago > beat {
+	if s.term != term || others != s.others || ago > beat {
 		s.others, s.moved = others, now
 	}
-	if now.Sub(s.moved) > beat {
+	if now.Sub(s.moved) > 2*beat {
 		s.since = s.since.Add(ago)
 	}
 	if s.term != term || durable >= s.ahead {
