@@ -123,17 +123,16 @@ func (h *Host) heard(from mesh.Identity, body []byte) ([]byte, error) {
 	return h.live.Heard(from.ID(), b, h.opts.Clock()).AppendBinary(nil), nil
 }
 
-// tick looks after the members: silent leaders are replaced, quiet followers told what is committed. When the loop itself is
-// late, the process was not running, and beats may be waiting to be read: that time does not count for silence.
+// tick looks after the members: silent leaders are replaced, quiet followers told what is committed.
 func (h *Host) tick(ctx context.Context) {
 	usual := h.opts.Timing.Heartbeat / ticksPerHeartbeat
 	every := usual
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	last, compared := h.opts.Clock(), time.Time{}
+	attention, compared := attention{beat: h.opts.Timing.Heartbeat, last: h.opts.Clock()}, time.Time{}
 	round := watchRound{}
-	var awake []*member      // and watched
-	var asleep time.Duration // that is still to be left out of account
+	var awake []*member    // and watched
+	var disk time.Duration // that a member waited for its log in the round before, at the most
 	var told sync.WaitGroup
 	defer told.Wait()
 	for {
@@ -143,12 +142,8 @@ func (h *Host) tick(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := h.opts.Clock()
-		if late := now.Sub(last) - 3*every/2; late > 0 {
-			asleep = min(asleep+late, 2*h.opts.Timing.Heartbeat)
-		} else {
-			asleep = max(asleep-every/2, 0)
-		}
-		last = now
+		seen := attention.look(now, every, round.silent, disk)
+		disk = 0
 		if now.Sub(compared) >= compareEvery {
 			compared = now
 			h.remind(now)
@@ -160,7 +155,8 @@ func (h *Host) tick(ctx context.Context) {
 			if p == nil {
 				return false
 			}
-			if n, ok := p.Tick(now.Add(-asleep)); ok {
+			disk = max(disk, p.DiskWaits(now))
+			if n, ok := p.Tick(seen); ok {
 				for _, to := range n.To {
 					notes[to] = appendNote(notes[to], m.id, n)
 				}

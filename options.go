@@ -125,8 +125,8 @@ type Limits struct {
 // Timing holds a host's durations. The zero value of a field means its default. All hosts of a cluster must agree on Lease,
 // and should on the rest: a host whose leases outlast another's promises says so in its history.
 type Timing struct {
-	// Heartbeat governs how long a fail-over takes: a host sends three beats in that time, and is missed after twice as long, or up to
-	// four times while its beats come irregularly, but after Lease when its process is known to be gone (docs/leadership.md). Default 350 ms.
+	// Heartbeat governs how long a fail-over takes: a host sends three beats in that time, and is missed after three times as long, or up
+	// to four times while its beats come irregularly, but after Lease when its process is known to be gone (docs/leadership.md). Default 350 ms.
 	Heartbeat time.Duration
 	// Election is how long a candidate waits, once to twice, before it tries again. Default: Heartbeat.
 	Election time.Duration

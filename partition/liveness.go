@@ -30,7 +30,7 @@ const backstop = 60
 // Follower's patience in heartbeats, with a leader whose beats do not come: what a busy machine may take without a word, and the most
 // after beats that came irregularly.
 const (
-	usualPatience = 2
+	usualPatience = 3
 	mostPatience  = 4
 )
 

@@ -378,16 +378,16 @@ func TestIrregularBeatsAreWaitedFor(t *testing.T) { synctest.Test(t, testIrregul
 func testIrregularBeatsAreWaitedFor(t *testing.T) {
 	var gap atomic.Int64
 	g, missed := newPatientGroup(t, &gap, new(atomic.Bool))
-	gap.Store(int64(2 * steady))
+	gap.Store(int64(usualPatience * steady))
 	for range 100 {
-		if missed(2.5) {
-			t.Fatal("a leader whose beats have come two heartbeats apart is missed after two and a half")
+		if missed(usualPatience + 0.5) {
+			t.Fatal("a leader whose beats have come three heartbeats apart is missed after three and a half")
 		}
 	}
 	gap.Store(int64(100 * steady))
 	g.wait("the leader to be missed at last", func() bool { return missed(2 * mostPatience) }) // the host's own tick may undo it
 	gap.Store(0)
-	g.wait("the leader to be missed", func() bool { return missed(2.5) })
+	g.wait("the leader to be missed", func() bool { return missed(usualPatience + 0.5) })
 }
 
 // newPatientGroup returns a live group whose members believe that, and a function that says whether a follower misses its leader
@@ -404,15 +404,15 @@ func newPatientGroup(t *testing.T, gap *atomic.Int64, died *atomic.Bool) (*group
 }
 
 // TestDeadLeaderIsNotWaitedFor: one whose process is known to be gone is missed as soon as nothing is promised to it any more, one that
-// is only silent a heartbeat later.
+// is only silent two heartbeats later.
 func TestDeadLeaderIsNotWaitedFor(t *testing.T) { synctest.Test(t, testDeadLeaderIsNotWaitedFor) }
 
 func testDeadLeaderIsNotWaitedFor(t *testing.T) {
 	var died atomic.Bool
 	g, missed := newPatientGroup(t, new(atomic.Int64), &died)
 	for range 100 {
-		if missed(1.9) {
-			t.Fatal("a leader that is silent is missed before two heartbeats")
+		if missed(usualPatience - 0.1) {
+			t.Fatal("a leader that is only silent is missed too soon")
 		}
 	}
 	died.Store(true)

@@ -15,7 +15,7 @@ import (
 
 // Timing holds the durations of one group. The zero value of a field means the default.
 type Timing struct {
-	// Heartbeat is half as long as a follower waits before it misses a silent leader; see missedAfter. Default 350 ms.
+	// Heartbeat is a third of the time that a follower waits before it misses a silent leader; see missedAfter. Default 350 ms.
 	Heartbeat time.Duration
 	// Election is how long a candidate waits, once to twice, before it tries again. Default: Heartbeat.
 	Election time.Duration

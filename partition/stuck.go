@@ -54,6 +54,9 @@ func (p *Partition) stuck(now time.Time) bool {
 	return s.stuck
 }
 
+// DiskWaits is for how long durable steps of this member's log have been under way without one ending; 0 when none is.
+func (p *Partition) DiskWaits(now time.Time) time.Duration { return p.log.overdue(now) }
+
 // tell reports whether it has not been told yet that the disk is stuck.
 func (s *strain) tell() bool {
 	s.mu.Lock()
