@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+
+	"github.com/adamantdb/adamant/internal/headroom"
 )
 
 // crewArgument makes this program a crew that takes its orders from standard input.
@@ -109,6 +111,7 @@ func isCrew(args []string) bool { return len(args) == 2 && args[1] == crewArgume
 // runCrew is a crew's process. An interrupt is the parent's to handle.
 func runCrew() int {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	headroom.Reserve(headroom.Bytes)
 	if err := serveCrew(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench crew:", err)
 		return exitFailed

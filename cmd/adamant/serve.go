@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/internal/headroom"
 	"github.com/adamantdb/adamant/internal/httpapi"
 )
 
@@ -77,6 +78,7 @@ func serve(ctx context.Context, o serveOptions, logs io.Writer) (err error) {
 	if err := o.resolve(); err != nil {
 		return usageError{err}
 	}
+	headroom.Reserve(headroom.Bytes)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	o.host.Logger = logger
