@@ -14,7 +14,7 @@ func TestReserve(t *testing.T) {
 	for range room / 2 >> 20 {
 		used = append(used, make([]byte, 1<<20))
 	}
-	if after := mapped(); after != before {
+	if after := mapped(); after > before {
 		t.Errorf("%d bytes more were mapped while the heap grew by %d", after-before, room/2)
 	}
 	runtime.KeepAlive(used)
