@@ -69,10 +69,10 @@ func (w *world) note(format string, args ...any) {
 
 func (w *world) step() {
 	i, p := w.r.IntN(2), uint32(w.r.IntN(modelPartitions))
-	switch w.r.IntN(20) {
+	switch w.r.IntN(24) {
 	case 0, 1, 2, 3, 4, 5:
 		w.send(i)
-	case 6, 7, 8, 9:
+	case 6, 7, 8, 9, 16, 17, 19, 20:
 		w.deliver()
 	case 10:
 		w.elect(i, p)
@@ -91,6 +91,11 @@ func (w *world) step() {
 		}
 	case 15:
 		w.restart()
+	case 18:
+		if w.r.IntN(4) == 0 { // F is told so, rightly or not
+			w.note("L%d has died", i)
+			w.f.Died(leaderName(i))
+		}
 	default:
 		w.now = w.now.Add(time.Duration(1+w.r.IntN(20)) * time.Millisecond)
 	}
@@ -288,6 +293,9 @@ func (w *world) agree() error {
 			}
 			if _, _, c := w.f.Contact(p); term > 0 && !c.Equal(w.now) {
 				return fmt.Errorf("F misses the leader of partition %d", p)
+			}
+			if _, over := w.f.Gap(p); term > 0 && over {
+				return fmt.Errorf("F waits for no beat of the leader of partition %d", p)
 			}
 		}
 	}

@@ -253,12 +253,12 @@ func (t *Table) Release(p uint32, candidate string, now time.Time, lease time.Du
 	return true
 }
 
-// Beat returns the next beat for a host, false when this host leads nothing there.
+// Beat returns the next beat for a host, false when this host leads nothing there and the other one knows.
 func (t *Table) Beat(peer string) (Beat, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.followers[peer]
-	if f == nil || len(f.pairs) == 0 {
+	if f == nil || len(f.pairs) == 0 && f.listed == f.version {
 		return Beat{}, false
 	}
 	b := Beat{Version: f.version, Digest: f.digest}

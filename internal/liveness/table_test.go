@@ -179,6 +179,9 @@ func TestResignedIsNeitherBeatenNorAcknowledged(t *testing.T) {
 		t.Fatalf("%+v", b)
 	}
 	h.l.Resigned(2)
+	if b, _, _ := h.beat(at(60)); !b.Listed || len(b.Pairs) > 0 {
+		t.Fatalf("the last beat: %+v", b)
+	}
 	if b, ok := h.l.Beat("F"); ok {
 		t.Fatalf("a host that leads nothing beats: %+v", b)
 	}
@@ -515,4 +518,17 @@ func TestLeft(t *testing.T) {
 	h.word(4, 1)
 	h.settle(at(150))
 	left(3, false)
+	for _, p := range []uint32{1, 2, 4} {
+		h.l.Resigned(p)
+	}
+	lost, ok := h.l.Beat("F") // on its way: another one is due until there is an answer
+	if !ok || !lost.Listed || len(lost.Pairs) > 0 {
+		t.Fatalf("beat %+v, %v, of a host that leads nothing any more", lost, ok)
+	}
+	left(4, false)
+	h.settle(at(180))
+	left(4, true)
+	if b, ok := h.l.Beat("F"); ok {
+		t.Errorf("beat %+v of a host that leads nothing, as the other one knows", b)
+	}
 }
