@@ -18,7 +18,7 @@ import (
 // The signs of life between hosts (package liveness), and the notes that tell followers of quiet partitions what is
 // committed. Both are calls of mesh.ServiceHost, answered on the link's own goroutine.
 
-// beatsPerHeartbeat is how many beats a host sends in the time after which its followers would miss it.
+// beatsPerHeartbeat is how many beats a host sends in a heartbeat.
 const beatsPerHeartbeat = 3
 
 // campaignsAtOnce bounds how many of a host's members stand for election at once: a thousand that begin together, because a
@@ -49,11 +49,12 @@ func (h *Host) beat(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if h.failed() != nil {
-			continue // a host that stopped leads nothing
-		}
+		failed := h.failed() != nil
 		for _, peer := range h.reports.servers() {
 			b, ok := h.live.Beat(string(peer))
+			if failed && (!b.Listed || len(b.Pairs) > 0) {
+				ok = false // a host that stopped leads nothing, and says no more than that
+			}
 			mu.Lock()
 			free := ok && unanswered[peer] < beatsPerHeartbeat
 			if free {

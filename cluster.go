@@ -141,9 +141,10 @@ func (h *Host) peerChanged(s mesh.PeerState) {
 	if s.Refused {
 		h.live.Died(mesh.Identity{Host: s.Host, Incarnation: s.Incarnation}.ID())
 	}
-	here, was := PeerChange{Host: s.Host, Incarnation: s.Incarnation, Alive: s.Alive}, h.here[s.Host]
-	if here.Alive != was.Alive || here.Alive && here != was {
-		h.tellPeer(here)
+	was, known := h.here[s.Host]
+	now := PeerChange{Host: s.Host, Incarnation: s.Incarnation, Alive: s.Alive}
+	if !known || now.Alive != was.Alive || now.Alive && now != was {
+		h.tellPeer(now)
 	}
 	h.routeChanged()
 	poke(h.stewardPoke)
@@ -151,12 +152,13 @@ func (h *Host) peerChanged(s mesh.PeerState) {
 }
 
 func (h *Host) tellPeer(c PeerChange) {
-	text := c.Host + " is gone"
-	if c.Alive {
-		h.here[c.Host] = c
-		text = c.Host + " is here, incarnation " + c.Incarnation
-	} else {
-		delete(h.here, c.Host)
+	h.here[c.Host] = c
+	text := c.Host + " is here, incarnation " + c.Incarnation
+	if !c.Alive {
+		text = c.Host + " is gone"
+		if _, member := h.cluster().Hosts[c.Host]; !member {
+			delete(h.here, c.Host) // anyone may claim any number of names
+		}
 	}
 	h.note(nil, "peer", text)
 	h.events.PeerChanged(c)

@@ -25,7 +25,7 @@ import (
 
 const (
 	// forwardPatience is for how many heartbeats an operation waits for a leader: as long as a fail-over takes, and a little more.
-	forwardPatience = 4
+	forwardPatience = 6
 	// forwardTimeout bounds an operation that is forwarded for a caller without a deadline of its own.
 	forwardTimeout = time.Minute
 	// forwardLook is how often one that waits looks, beside news.

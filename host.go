@@ -96,7 +96,7 @@ type Host struct {
 	closed   bool          // nothing is done for the application any more
 	gone     chan struct{} // closed when the host has stopped
 
-	here map[string]PeerChange // the other hosts that are here, as peerChanged told last, which nobody else uses
+	here map[string]PeerChange // what was told last of the other hosts; peerChanged's alone
 }
 
 // Open starts a host. With nothing but a directory it runs a cluster of one host without opening a port.

@@ -129,6 +129,7 @@ func (c *inboundCall) release() {
 // inboundPeer is what a peer has connected, and the processes that spoke for it.
 type inboundPeer struct {
 	sessions [linkKinds]*inbound
+	last     Identity         // who connected last
 	instance uint64           // of the process that speaks for the peer now
 	former   []formerInstance // of those before it, oldest first
 }
@@ -180,7 +181,9 @@ func (m *Mesh) admit(in *inbound) error {
 		return dup
 	}
 	replaced := p.replace(in)
+	l := m.peers[in.from.Host].links[linkMain]
 	m.mu.Unlock()
+	l.welcomed()
 	for _, old := range replaced {
 		old.stream.kill(errSuperseded)
 	}
@@ -225,7 +228,7 @@ func (p *inboundPeer) replace(in *inbound) (ended []*inbound) {
 	if old := p.sessions[in.kind]; old != nil {
 		ended = append(ended, old)
 	}
-	p.instance, p.sessions[in.kind] = in.instance, in
+	p.instance, p.sessions[in.kind], p.last = in.instance, in, in.from
 	return ended
 }
 
@@ -242,10 +245,17 @@ func (p *inboundPeer) describe() string {
 // dismiss takes an ended connection out of the tables.
 func (m *Mesh) dismiss(in *inbound) {
 	m.mu.Lock()
+	var l *link
 	if p := m.peers[in.from.Host]; p != nil && p.sessions[in.kind] == in {
 		p.sessions[in.kind] = nil
+		if in.kind == linkMain {
+			l = p.links[linkMain]
+		}
 	}
 	m.mu.Unlock()
+	if l != nil && m.ctx.Err() == nil {
+		l.bereft()
+	}
 	m.notices.changed(in.from.Host)
 }
 

@@ -32,6 +32,7 @@ type link struct {
 	addr      string     // where
 	failures  int        // dials in a row that failed, or links that broke at once
 	broke     bool       // the last link that stood, and nobody was there since or known not to be
+	asks      int        // since then
 	retryAt   time.Time  // no dial before; zero: none failed
 	lastErr   error      // the last failure; nil after success
 	roundTrip time.Duration
@@ -118,8 +119,12 @@ func (l *link) ended(o *outbound, cause error) {
 		l.failures++
 	}
 	failures, closed := l.failures, l.closed
-	l.broke = (l.broke || wasUp) && !refused(cause)
-	ask, wait := l.kind == linkMain && l.broke && failures <= maxAsks, time.Until(l.retryAt)
+	if wasUp {
+		l.broke, l.asks = true, 0
+	}
+	l.broke = l.broke && !refused(cause)
+	ask, wait := l.kind == linkMain && l.broke && l.asks < maxAsks, time.Until(l.retryAt)
+	l.asks++
 	l.mu.Unlock()
 	l.m.notices.changed(l.host)
 	if closed {
@@ -138,6 +143,35 @@ func (l *link) ended(o *outbound, cause error) {
 
 // maxAsks is after how many dials in a row that fail, and are not refused, nobody asks any more what became of a peer.
 const maxAsks = 3
+
+// bereft is told that the peer's own link to here ended. Where there is no other one, it is asked what became of the peer.
+func (l *link) bereft() {
+	l.mu.Lock()
+	alone := !l.up && !l.closed
+	if alone {
+		l.broke, l.asks = true, 0
+		l.forgive()
+	}
+	wait := time.Until(l.retryAt)
+	l.mu.Unlock()
+	if alone {
+		l.m.spawn(func() { l.ask(wait) })
+	}
+}
+
+// welcomed is told that the peer made a link to here.
+func (l *link) welcomed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forgive()
+}
+
+// forgive forgets that nobody listened at the peer's address: somebody did since, or may. The caller holds mu.
+func (l *link) forgive() {
+	if refused(l.lastErr) && l.cur == nil {
+		l.failures, l.retryAt, l.lastErr = 0, time.Time{}, nil
+	}
+}
 
 // ask dials a peer whose link broke, whether or not there is a request for it: where the process is gone the address refuses, and who
 // depends on that peer is told so at once (PeerState.Refused).

@@ -105,6 +105,9 @@ func (p *peer) stateLocked() PeerState {
 	if p.gossip.incarnation != "" {
 		s.Incarnation = p.gossip.incarnation
 	}
+	if s.Incarnation == "" {
+		s.Incarnation = p.last.Incarnation
+	}
 	return s
 }
 

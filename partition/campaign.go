@@ -89,8 +89,11 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 
 // stalled is a leader's view of entries that do not commit, or that its own disk alone does not have.
 type stalled struct {
+	term   uint64
 	commit uint64
 	alone  bool
+	asked  uint64    // alone: up to where the log went that the disk does not have, without what was pushed since
+	pushed uint64    // the last entry once the last push is in the log
 	next   time.Time // when to push
 	wait   time.Duration
 }
@@ -108,26 +111,43 @@ func (p *Partition) push(now time.Time) {
 
 func (p *Partition) pushDue(now time.Time) (term uint64, due bool) {
 	r := p.raft.Load()
-	last, commit := r.LastIndex(), r.CommitIndex()
+	last, commit, durable := r.LastIndex(), r.CommitIndex(), p.log.durable()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s, l := &p.candidacy.stalled, p.lead
-	beat, alone := p.o.Timing.Heartbeat, last <= commit && p.log.durable() < last
 	if last > commit {
 		p.awake.Store(true)
 	}
-	if l == nil || s.wait == 0 || alone != s.alone || !alone && (last <= commit || commit != s.commit) {
-		*s = stalled{commit: commit, alone: alone, next: now.Add(beat), wait: beat}
-		return 0, false
+	l, s := p.lead, &p.candidacy.stalled
+	if l == nil || p.offered {
+		return 0, false // the successor holds the whole log
 	}
-	if now.Before(s.next) {
-		return 0, false
+	if s.term != l.term {
+		*s = stalled{term: l.term}
+	}
+	if p.handing {
+		durable = last // to ask who is faster is over; what does not commit is pushed
+	}
+	return l.term, s.due(last, commit, durable, p.o.Timing.Heartbeat, now)
+}
+
+// due reports whether it is time for another entry, and notes that it is made.
+func (s *stalled) due(last, commit, durable uint64, beat time.Duration, now time.Time) bool {
+	if s.asked == 0 || last > s.pushed { // somebody wrote
+		s.asked = last
+	}
+	alone := last <= commit && durable < s.asked
+	if s.wait == 0 || alone != s.alone || !alone && (last <= commit || commit != s.commit) {
+		*s = stalled{term: s.term, commit: commit, alone: alone, asked: s.asked, pushed: max(s.pushed, last), next: now.Add(beat), wait: beat}
+		return false
+	}
+	if now.Before(s.next) || alone && last < s.pushed { // Raft has not taken the one before
+		return false
 	}
 	if !alone {
 		s.wait = min(2*s.wait, 16*beat)
 	}
-	s.next = now.Add(s.wait)
-	return l.term, true
+	s.pushed, s.next = last+1, now.Add(s.wait)
+	return true
 }
 
 // note tells followers the commit index once it has not moved for a tick: while it does, entries tell it.

@@ -358,7 +358,7 @@ func (p *Partition) missing(leader raft.ServerID) bool {
 	if leader == p.o.Self {
 		return p.lead == nil
 	}
-	return !p.candidacy.silent.IsZero() && p.o.Clock().Sub(p.guard.lastContact()) >= p.o.Timing.Heartbeat
+	return !p.candidacy.silent.IsZero() && p.o.Clock().Sub(p.guard.lastContact()) >= p.missedAfter()
 }
 
 // knownLeader is who leads as Raft here knows it, "" when unknown or missed. The caller holds mu.

@@ -43,6 +43,9 @@ func (p *Partition) missedAfter() time.Duration {
 	if over {
 		return p.o.Timing.Lease
 	}
+	if leader, _, _ := p.o.Liveness.Contact(p.o.ID); leader == "" {
+		return beat // there is nobody to be patient with
+	}
 	return min(max(usualPatience*beat, gap*3/2), mostPatience*beat)
 }
 

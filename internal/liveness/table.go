@@ -61,7 +61,7 @@ type followed struct {
 	leader string
 	term   uint64
 	beat   time.Time // contact by lists before the present one
-	left   bool      // the leader's host has taken it out of its list
+	left   bool      // the leader's host has taken it out of its list, or has died before it named it
 }
 
 // NewTable returns an empty table. instance is a number that no other process of this host uses.
@@ -162,6 +162,9 @@ func (t *Table) Follow(p uint32, term uint64, leader string) {
 		return
 	}
 	t.unfollow(p)
+	if l := t.leaders[leader]; l != nil {
+		l.dead = false // whose word this is
+	}
 	t.follows[p] = &followed{leader: leader, term: term}
 	t.changes++
 }
@@ -208,7 +211,7 @@ func (t *Table) contact(p uint32) (leader string, term uint64, at time.Time) {
 
 // Gap is the longest time that lately passed between two beats of the host that the member of a partition follows, 0 when it
 // follows nobody, and whether no beat is to be waited for: since the last one the host's process has died (Died), or the host has said that
-// it does not lead this partition any more. The time halves with every 22 beats that come sooner.
+// it does not lead this partition any more, or so it seems for a moment after this host refused it late. The time halves with every 22 beats that come sooner.
 func (t *Table) Gap(p uint32) (longest time.Duration, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -216,6 +219,7 @@ func (t *Table) Gap(p uint32) (longest time.Duration, over bool) {
 		if l := t.leaders[f.leader]; l != nil {
 			return l.gap, l.dead || f.left
 		}
+		return 0, f.left
 	}
 	return 0, false
 }
@@ -225,9 +229,16 @@ func (t *Table) Gap(p uint32) (longest time.Duration, over bool) {
 func (t *Table) Died(server string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if l := t.leaders[server]; l != nil && !l.dead {
+	l := t.leaders[server]
+	if l != nil && !l.dead {
 		l.dead = true
 		t.changes++
+	}
+	for p, f := range t.follows {
+		if f.leader == server && !f.left && (l == nil || l.pairs[p] != f.term) { // it has not been named yet
+			f.left = true
+			t.changes++
+		}
 	}
 }
 
@@ -302,8 +313,7 @@ func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
 			if l.beat.After(f.beat) {
 				f.beat = l.beat
 			}
-			_, listed := fresh.pairs[p]
-			f.left = !listed
+			f.left = !slices.ContainsFunc(b.Pairs, func(named Pair) bool { return named.Partition == p })
 		}
 		l.arrived(now)
 		fresh.gap = l.gap

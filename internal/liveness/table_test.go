@@ -532,3 +532,42 @@ func TestLeft(t *testing.T) {
 		t.Errorf("beat %+v of a host that leads nothing, as the other one knows", b)
 	}
 }
+
+// TestLastPairLeft: a leader that gives up the only partition that its host leads a follower in is named no more there, either.
+func TestLastPairLeft(t *testing.T) {
+	h := newPair(t)
+	h.word(1, 1)
+	h.settle(at(0))
+	h.l.Resigned(1)
+	for i := range 10 {
+		if b, ok := h.l.Beat("F"); ok {
+			h.l.Answered("F", b, h.f.Heard("L", b, at(30+30*i)), at(30+30*i))
+		}
+	}
+	if _, over := h.f.Gap(1); !over {
+		t.Error("the follower was never told that its leader gave up: no beat names nobody")
+	}
+}
+
+// TestTheDeadMayLeadAgain: a process that came back and leads again is not dead.
+func TestTheDeadMayLeadAgain(t *testing.T) {
+	h := newPair(t)
+	h.word(1, 1)
+	h.settle(at(0))
+	h.f.Died("L")
+	h.f.Follow(1, 2, "M") // another host leads
+	h.f.Follow(1, 5, "L") // and, long after, the first one, in a new process: its request has just arrived
+	if _, over := h.f.Gap(1); over {
+		t.Error("a leader that was heard of in a later term counts as dead")
+	}
+}
+
+// TestDiedBeforeItsFirstBeat: a leader that dies before its first list arrived is dead, too.
+func TestDiedBeforeItsFirstBeat(t *testing.T) {
+	h := newPair(t)
+	h.word(1, 1)
+	h.f.Died("L")
+	if _, over := h.f.Gap(1); !over {
+		t.Error("a leader that died before its first beat is waited for as if it were silent")
+	}
+}
