@@ -1,6 +1,7 @@
 package liveness
 
 import (
+	"cmp"
 	"encoding/binary"
 	"maps"
 	"slices"
@@ -313,7 +314,8 @@ func (t *Table) Heard(from string, b Beat, now time.Time) Answer {
 			if l.beat.After(f.beat) {
 				f.beat = l.beat
 			}
-			f.left = !slices.ContainsFunc(b.Pairs, func(named Pair) bool { return named.Partition == p })
+			_, named := slices.BinarySearchFunc(b.Pairs, p, func(x Pair, p uint32) int { return cmp.Compare(x.Partition, p) })
+			f.left = !named
 		}
 		l.arrived(now)
 		fresh.gap = l.gap
