@@ -63,6 +63,9 @@ func (n *Net) laneFor(k laneKey) *lane {
 func (n *Net) send(k laneKey, size int, deliver func(), again func() func(), lost func()) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if from := n.hosts[k.from]; from != nil && from.isOver() {
+		return true // what a dead host says is lost with it; nobody would take it off the lane again
+	}
 	l := n.laneFor(k)
 	if l.len() >= n.limits.QueueFrames || (l.len() > 0 && l.bytes+size > n.limits.QueueBytes) {
 		return false
