@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -121,6 +122,9 @@ func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*p
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
+	// What is flushed is merged into the next level soon, and compressed there.
+	o.Levels[0].Compression = uncompressed
+	o.Levels[1].Compression = compressed
 	var db *pebble.DB
 	err = stop.recovered(func() (err error) {
 		db, err = pebble.Open(dir, o)
@@ -132,6 +136,9 @@ func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*p
 	stop.armed.Store(true)
 	return db, nil
 }
+
+func uncompressed() *block.CompressionProfile { return block.NoCompression }
+func compressed() *block.CompressionProfile   { return block.SnappyCompression }
 
 // NewOpenError says what an operator can do about an error of opening something in a data directory.
 func NewOpenError(dir string, err error) *OpenError { return openError(dir, err).(*OpenError) }
