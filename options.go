@@ -12,7 +12,6 @@ import (
 	"github.com/adamantdb/adamant/internal/clock"
 	"github.com/adamantdb/adamant/mesh"
 	"github.com/adamantdb/adamant/partition"
-	"github.com/adamantdb/adamant/store"
 )
 
 // LogKind chooses the engine that holds the Raft logs (design §4).
@@ -107,7 +106,8 @@ type Options struct {
 type Limits struct {
 	// DeltaBytes bounds one encoded delta. Default 1 MiB.
 	DeltaBytes int
-	// CommandBytes bounds the deltas of one append together, and the base of a compaction or replacement. Default 4 MiB.
+	// CommandBytes bounds the deltas of one append together, and the base of a compaction or replacement; at most
+	// MaxCommandBytes. Default 4 MiB.
 	CommandBytes int
 	// DocumentBytes bounds the stored size of one document. Default 256 MiB.
 	DocumentBytes int
@@ -237,9 +237,13 @@ func (o *Options) validateSizes(p *problems) {
 	p.check(o.Repair.Compression <= CompressAlways, "Repair.Compression is %v: want CompressAuto, CompressOff or CompressAlways", o.Repair.Compression)
 }
 
+// MaxCommandBytes is the largest Limits.CommandBytes: what surrounds so many bytes of deltas fits into a frame of the links (8 MiB)
+// with them, however small they are. A command that does not could be stored by its leader, but never sent.
+const MaxCommandBytes = 6 << 20
+
 func (l Limits) validate(p *problems) {
-	p.between("Limits.DeltaBytes", int64(l.DeltaBytes), 0, store.MaxDelta)
-	p.between("Limits.CommandBytes", int64(l.CommandBytes), 0, store.MaxDelta)
+	p.between("Limits.DeltaBytes", int64(l.DeltaBytes), 0, MaxCommandBytes)
+	p.between("Limits.CommandBytes", int64(l.CommandBytes), 0, MaxCommandBytes)
 	p.between("Limits.DocumentBytes", int64(l.DocumentBytes), 0, 1<<40)
 	p.between("Limits.InFlight", int64(l.InFlight), 0, partition.MaxInFlight)
 	d := l.withDefaults()

@@ -24,10 +24,11 @@ type inbound struct {
 	addr     string // where the peer says it listens
 	readDone chan struct{}
 
-	// What is being served: requests without a reply, and their payloads.
-	serving      atomic.Int64
-	servingBytes atomic.Int64
+	serving [classes]load // by class, so that signs of life and votes are served however much waits for a disk
 }
+
+// load is what is being served: requests without a reply, and their payloads.
+type load struct{ requests, bytes atomic.Int64 }
 
 // serve reads requests until the connection ends.
 func (in *inbound) serve() {
@@ -58,10 +59,11 @@ func (in *inbound) serve() {
 }
 
 // dispatch hands a request to its handler, or refuses it: neither the number
-// nor the bytes of the requests being served may grow without bound.
+// nor the bytes of a class' requests being served may grow without bound.
 func (in *inbound) dispatch(h header, payload []byte) {
 	c := &inboundCall{in: in, h: h, size: int64(len(payload))}
-	n, b := in.serving.Add(1), in.servingBytes.Add(c.size)
+	l := &in.serving[h.class.index()]
+	n, b := l.requests.Add(1), l.bytes.Add(c.size)
 	if n > int64(in.m.limits.InFlight) || (n > 1 && b > int64(in.m.limits.InFlightBytes)) {
 		in.m.stats.overloaded.Add(1)
 		c.reply(nil, ErrOverloaded)
@@ -122,8 +124,9 @@ func (c *inboundCall) reply(payload []byte, err error) {
 }
 
 func (c *inboundCall) release() {
-	c.in.serving.Add(-1)
-	c.in.servingBytes.Add(-c.size)
+	l := &c.in.serving[c.h.class.index()]
+	l.requests.Add(-1)
+	l.bytes.Add(-c.size)
 }
 
 // inboundPeer is what a peer has connected, and the processes that spoke for it.

@@ -14,8 +14,8 @@ type loopback struct {
 	mu      sync.Mutex // guards what follows
 	id      Identity
 	handler func(Service) Handler
-	lanes   [3][]selfCall // waiting, by class
-	running [3]bool       // the class has a goroutine that empties its lane
+	lanes   [classes][]selfCall // waiting, by class
+	running [classes]bool       // the class has a goroutine that empties its lane
 	closed  bool
 	wg      sync.WaitGroup
 	pending map[*Pending]struct{}

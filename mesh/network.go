@@ -44,7 +44,11 @@ const (
 	Urgent Class = iota + 1
 	Normal
 	Bulk
+	classes = int(iota) // how many there are
 )
+
+// index is the class' place in an array of them.
+func (c Class) index() int { return int(c - Urgent) }
 
 // Request is one call. The payload belongs to the network from Start until
 // the Pending is done, and to the handler on the other side.

@@ -52,8 +52,8 @@ type Limits struct {
 	UrgentBytes   int // payload of an urgent frame: 64 KB
 	QueueFrames   int // frames waiting to be sent, per class: 16384
 	QueueBytes    int // bytes waiting to be sent, per class: 64 MB (urgent: an eighth)
-	Pending       int // requests without a reply: 16384
-	InFlight      int // requests of the peer being served: 16384
+	Pending       int // requests without a reply, per class: 16384
+	InFlight      int // requests of the peer being served, per class: 16384
 	InFlightBytes int // and their payloads: 64 MB
 	Connections   int // inbound connections of the whole host: 2048
 	Handshakes    int // those of them that have not said who they are: 256
@@ -114,9 +114,9 @@ func (l Limits) Payload(c Class) int {
 	return l.FrameBytes
 }
 
-func (l Limits) lanes() [3]laneLimits {
+func (l Limits) lanes() [classes]laneLimits {
 	normal := laneLimits{l.QueueFrames, l.QueueBytes}
-	return [3]laneLimits{{l.QueueFrames, max(l.QueueBytes/8, 1)}, normal, normal}
+	return [classes]laneLimits{{l.QueueFrames, max(l.QueueBytes/8, 1)}, normal, normal}
 }
 
 func (t Timing) withDefaults() Timing {

@@ -30,6 +30,7 @@ type outbound struct {
 	stream   *stream    // nil until the handshake is over
 	peer     Identity   // then
 	pending  map[uint64]*Pending
+	waiting  [classes]int // of them, by class, so that entries that wait for a disk do not hold up votes
 	lastID   uint64
 	earliest time.Time // no pending expires before
 	dead     error     // set once; nothing is pending any more
@@ -51,7 +52,7 @@ func (o *outbound) start(to Target, r Request, now time.Time) *Pending {
 	if wait <= 0 {
 		wait = o.link.m.timing.Request
 	}
-	p := &Pending{sent: now, want: to.Incarnation, expires: now.Add(wait), owner: o}
+	p := &Pending{sent: now, class: r.Class, want: to.Incarnation, expires: now.Add(wait), owner: o}
 	h := header{typ: frameRequest, class: r.Class, service: r.Service, partition: r.Partition}
 	o.used.Store(true)
 
@@ -64,7 +65,7 @@ func (o *outbound) start(to Target, r Request, now time.Time) *Pending {
 		return failedPending(now, o.link.m.linkError(o.link.host, o.dead, true))
 	case o.stream != nil && p.want != "" && p.want != o.peer.Incarnation:
 		return failedPending(now, &WrongIncarnationError{Host: to.Host, Want: p.want, Have: o.peer.Incarnation})
-	case len(o.pending) >= o.link.m.limits.Pending:
+	case o.waiting[r.Class.index()] >= o.link.m.limits.Pending:
 		o.link.m.stats.queueFull.Add(1)
 		return failedPending(now, ErrQueueFull)
 	}
@@ -78,6 +79,7 @@ func (o *outbound) start(to Target, r Request, now time.Time) *Pending {
 		return failedPending(now, o.link.m.linkError(o.link.host, o.cause(), true))
 	}
 	o.pending[p.id] = p
+	o.waiting[p.class.index()]++
 	if o.earliest.IsZero() || p.expires.Before(o.earliest) {
 		o.earliest = p.expires
 	}
@@ -103,8 +105,18 @@ func (m *Mesh) linkError(host string, cause error, unsent bool) error {
 // forget is called when a request was abandoned.
 func (o *outbound) forget(id uint64) {
 	o.mu.Lock()
-	delete(o.pending, id)
+	o.drop(id)
 	o.mu.Unlock()
+}
+
+// drop takes a request out of those that wait for a reply; nil if it is none of them. o.mu is held.
+func (o *outbound) drop(id uint64) *Pending {
+	p := o.pending[id]
+	if p != nil {
+		delete(o.pending, id)
+		o.waiting[p.class.index()]--
+	}
+	return p
 }
 
 // run lives as long as the connection.
@@ -136,8 +148,7 @@ func (o *outbound) establish(s *stream, w welcome) bool {
 	o.stream, o.peer = s, w.id
 	for id, p := range o.pending {
 		if p.want != "" && p.want != w.id.Incarnation {
-			wrong = append(wrong, p)
-			delete(o.pending, id)
+			wrong = append(wrong, o.drop(id))
 		}
 	}
 	o.mu.Unlock()
@@ -184,6 +195,7 @@ func (o *outbound) end(cause error, unsent bool) {
 		left = append(left, p)
 	}
 	clear(o.pending)
+	o.waiting = [classes]int{}
 	o.mu.Unlock()
 	o.queue.close()
 	o.link.ended(o, cause)
@@ -243,8 +255,7 @@ func (m *Mesh) unreadable(s *stream, err error) {
 // reply completes a request, unless it was abandoned.
 func (o *outbound) reply(id uint64, payload []byte, err error) {
 	o.mu.Lock()
-	p := o.pending[id]
-	delete(o.pending, id)
+	p := o.drop(id)
 	o.mu.Unlock()
 	if p != nil {
 		p.complete(payload, err)
@@ -288,8 +299,7 @@ func (o *outbound) expire(now time.Time) {
 	o.earliest = time.Time{}
 	for id, p := range o.pending {
 		if !now.Before(p.expires) {
-			late = append(late, p)
-			delete(o.pending, id)
+			late = append(late, o.drop(id))
 		} else if o.earliest.IsZero() || p.expires.Before(o.earliest) {
 			o.earliest = p.expires
 		}

@@ -12,6 +12,7 @@ type Pending struct {
 
 	// Of the network it was started on; set before anyone else sees it.
 	id      uint64
+	class   Class
 	want    string    // the incarnation it is for, "" any
 	expires time.Time // zero: never
 	owner   forgetter

@@ -17,14 +17,14 @@ type laneLimits struct{ frames, bytes int }
 // sendQueue holds the frames of one connection until its writer takes them,
 // urgent ones first, then normal, then bulk; in order within a class.
 type sendQueue struct {
-	limits [3]laneLimits // by class, Urgent first; set before use
+	limits [classes]laneLimits // by class, Urgent first; set before use
 
 	// wake has room for one token; the writer waits for it when it found
 	// nothing to take.
 	wake chan struct{}
 
 	mu     sync.Mutex // guards what follows
-	lanes  [3]lane
+	lanes  [classes]lane
 	closed bool
 	last   bool // nothing more is accepted; the writer ends when it is empty
 }
@@ -56,7 +56,7 @@ func (l *lane) pop() outFrame {
 	return f
 }
 
-func newSendQueue(limits [3]laneLimits) *sendQueue {
+func newSendQueue(limits [classes]laneLimits) *sendQueue {
 	return &sendQueue{limits: limits, wake: make(chan struct{}, 1)}
 }
 
@@ -114,7 +114,7 @@ func (q *sendQueue) take(batch []outFrame, maxBytes int) (_ []outFrame, more boo
 func (q *sendQueue) finish(f outFrame) {
 	q.mu.Lock()
 	if !q.closed && !q.last {
-		q.lanes = [3]lane{}
+		q.lanes = [classes]lane{}
 		q.lanes[0] = lane{frames: []outFrame{f}, bytes: f.size()}
 		q.last = true
 	}
@@ -126,7 +126,7 @@ func (q *sendQueue) finish(f outFrame) {
 func (q *sendQueue) close() {
 	q.mu.Lock()
 	q.closed = true
-	q.lanes = [3]lane{}
+	q.lanes = [classes]lane{}
 	q.mu.Unlock()
 	q.signal()
 }
