@@ -37,7 +37,7 @@ func (c *client) run(stop <-chan struct{}) {
 		select {
 		case <-stop:
 			return
-		case <-time.After(time.Duration(10+c.r.IntN(110)) * time.Millisecond):
+		case <-time.After(c.pause()):
 		}
 		doc := c.r.IntN(len(c.head))
 		switch k := c.r.IntN(20); {

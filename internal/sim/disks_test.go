@@ -46,7 +46,7 @@ func (w *world) aside(s step) (m *machine, done func()) {
 func (w *world) mayBeDamaged(hosts []string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if time.Since(w.flipped) > 2*scrubWithin {
+	if time.Since(w.flipped) > 2*w.scrubWithin() {
 		return ""
 	}
 	for name, m := range w.machines {

@@ -19,12 +19,7 @@ const lemmaEvery = 250 * time.Millisecond
 // is so as long as fewer than a majority lack an index that was committed: then every majority has one that holds it.
 func (w *world) watchLemma(stop <-chan struct{}) {
 	known, doubts := knowledge{committed: map[uint32]uint64{}, terms: map[uint32]uint64{}}, map[uint32]string{}
-	for {
-		select {
-		case <-stop:
-			return
-		case <-time.After(lemmaEvery):
-		}
+	for w.wait(stop, lemmaEvery, 40*lemmaEvery) {
 		// In this order: what is committed is held before, and by whoever votes now.
 		voters := w.voters(known)
 		states := w.states()

@@ -26,6 +26,12 @@ type plan struct {
 	Delay     time.Duration      `json:"delay"`
 	Fsync     time.Duration      `json:"fsync"` // how long each takes; only with -slow
 	Steps     []step             `json:"steps"`
+
+	// Of plans of hours only.
+	Heartbeat time.Duration `json:"heartbeat,omitempty"` // Timing.Heartbeat
+	Scrub     time.Duration `json:"scrub,omitempty"`     // in which everything is read once
+	Bursts    []burst       `json:"bursts,omitempty"`    // when clients write
+	Trickle   time.Duration `json:"trickle,omitempty"`   // the mean pause of each client in between, if it does anything
 }
 
 // step is one fault. It undoes itself, so that any step can be left out.
@@ -88,10 +94,21 @@ var weights = []struct {
 // newPlan is the plan of a seed.
 func newPlan(seed uint64) plan {
 	r := rand.New(rand.NewPCG(seed, 0xada))
+	p := newBase(seed, r, []int{3, 4, 5, 5})
+	voters := slices.Clone(p.Voters)
+	gap := time.Duration(300+r.IntN(2000)) * time.Millisecond
+	for at := 500 * time.Millisecond; at < p.Lasts; at += time.Duration(r.Int64N(2*gap.Milliseconds())) * time.Millisecond {
+		p.Steps = append(p.Steps, p.nextStep(r, voters, at))
+	}
+	return p
+}
+
+// newBase chooses everything but the steps. One of the numbers of hosts is taken.
+func newBase(seed uint64, r *rand.Rand, hosts []int) plan {
 	p := plan{Seed: seed, Clients: 3 + r.IntN(3), Documents: 4 + r.IntN(4), Lasts: time.Duration(6+r.IntN(10)) * time.Second,
 		Busy: r.IntN(2) == 0, Rates: map[string]float64{}, Delay: time.Duration(1+r.IntN(8)) * time.Millisecond}
 	p.Fsync = time.Duration(r.IntN(4000)) * time.Microsecond
-	p.shape(r)
+	p.shape(r, hosts[r.IntN(len(hosts))])
 	for _, h := range p.Hosts {
 		p.Rates[h] = 1 + (r.Float64()-0.5)*0.04 // two of them differ by less than the drift of 5 %
 	}
@@ -100,35 +117,35 @@ func newPlan(seed uint64) plan {
 			p.Rates[h] = 0.5 + 1.5*r.Float64()
 		}
 	}
+	return p
+}
+
+// nextStep chooses a fault, by its weight. voters are those that the partitions have by then.
+func (p *plan) nextStep(r *rand.Rand, voters [][]string, at time.Duration) step {
 	total := 0
 	for _, w := range weights {
 		total += w.n
 	}
-	voters := slices.Clone(p.Voters)
-	gap := time.Duration(300+r.IntN(2000)) * time.Millisecond
-	for at := 500 * time.Millisecond; at < p.Lasts; at += time.Duration(r.Int64N(2*gap.Milliseconds())) * time.Millisecond {
-		k := r.IntN(total)
-		for _, w := range weights {
-			if k -= w.n; k < 0 {
-				if w.kind == jump && !p.Wild {
-					w.kind = freeze // no promise survives a clock that is stepped
-				}
-				s := p.newStep(r, w.kind, at)
-				if w.kind == members {
-					voters[s.N] = p.replaceOne(r, voters[s.N])
-					s.Voters = voters[s.N]
-				}
-				p.Steps = append(p.Steps, s)
-				break
-			}
+	k, kind := r.IntN(total), ""
+	for _, w := range weights {
+		if k -= w.n; k < 0 {
+			kind = w.kind
+			break
 		}
 	}
-	return p
+	if kind == jump && !p.Wild {
+		kind = freeze // no promise survives a clock that is stepped
+	}
+	s := p.newStep(r, kind, at)
+	if kind == members {
+		voters[s.N] = p.replaceOne(r, voters[s.N])
+		s.Voters = voters[s.N]
+	}
+	return s
 }
 
 // shape chooses hosts and partitions.
-func (p *plan) shape(r *rand.Rand) {
-	hosts := []int{3, 4, 5, 5}[r.IntN(4)]
+func (p *plan) shape(r *rand.Rand, hosts int) {
 	for i := range hosts {
 		p.Hosts = append(p.Hosts, fmt.Sprintf("h%d", i+1))
 	}

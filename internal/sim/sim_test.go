@@ -23,6 +23,7 @@ var (
 	results   = flag.String("results", "", "a file to which TestSim appends a line of JSON for each of -seeds")
 	slowDisks = flag.Bool("slow", false, "fsyncs take time; only in a program that internal/sim/longrun has built")
 	hostLogs  = flag.Bool("logs", false, "the timeline has what hosts warn of")
+	hours     = flag.Bool("hours", false, "the plans of seeds are of hours")
 	shrink    = flag.Bool("shrink", false, "leave out steps of a failing plan as long as it fails")
 )
 
@@ -53,6 +54,7 @@ type result struct {
 	timeline string
 	ops      int
 	acked    int
+	took     time.Duration // real
 	lasted   time.Duration // simulated
 	healed   time.Duration // simulated, from the end of the faults on
 	unsure   int           // documents whose history took too long to check
@@ -65,12 +67,19 @@ func TestSim(t *testing.T) {
 	case *planFile != "":
 		report(t, simulate(t, readPlan(t, *planFile)), true)
 	case *firstSeed != 0 && *seedCount == 0:
-		report(t, simulate(t, newPlan(*firstSeed)), true)
+		report(t, simulate(t, planOf(*firstSeed)), true)
 	case *seedCount != 0:
 		many(t, max(*firstSeed, 1), *seedCount)
 	default:
 		many(t, 1, ordinary())
 	}
+}
+
+func planOf(seed uint64) plan {
+	if *hours {
+		return newHours(seed)
+	}
+	return newPlan(seed)
 }
 
 // TestRegressions runs the plans that have found something once. Each file is named after what broke; docs/testing.md lists them.
@@ -109,7 +118,7 @@ func many(t *testing.T, first uint64, n int) {
 	for seed := first; seed < first+uint64(n); seed++ {
 		t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) {
 			t.Parallel()
-			r := simulate(t, newPlan(seed))
+			r := simulate(t, planOf(seed))
 			report(t, r, false)
 			mu.Lock()
 			defer mu.Unlock()
@@ -124,7 +133,7 @@ func (r result) record(t *testing.T) {
 	if *results == "" {
 		return
 	}
-	line, err := json.Marshal(map[string]any{"seed": r.plan.Seed, "failed": len(r.wrong) > 0, "simulated": r.lasted, "healed": r.healed,
+	line, err := json.Marshal(map[string]any{"seed": r.plan.Seed, "hours": *hours, "took": r.took, "failed": len(r.wrong) > 0, "simulated": r.lasted, "healed": r.healed,
 		"steps": len(r.plan.Steps), "operations": r.ops, "acknowledged": r.acked, "unsure": r.unsure})
 	if err == nil {
 		var f *os.File
@@ -152,8 +161,12 @@ func report(t *testing.T, r result, always bool) {
 	if *shrink {
 		r = shrunk(t, r)
 	}
-	t.Errorf("seed %d failed; replay it with: go test ./internal/sim -run TestSim -seed %d\n%s\n\nplan:\n%s\n\nwrong:\n%s", r.plan.Seed, r.plan.Seed,
-		r.timeline, r.plan.json(), strings.Join(r.wrong, "\n"))
+	flags := ""
+	if r.plan.Bursts != nil {
+		flags = " -hours"
+	}
+	t.Errorf("seed %d failed; replay it with: go test ./internal/sim -run TestSim -seed %d%s\n%s\n\nplan:\n%s\n\nwrong:\n%s", r.plan.Seed, r.plan.Seed,
+		flags, r.timeline, r.plan.json(), strings.Join(r.wrong, "\n"))
 }
 
 // shrunk leaves out every step without which the plan still fails.
@@ -169,7 +182,7 @@ func shrunk(t *testing.T, r result) result {
 // simulate runs a plan and checks it.
 func simulate(t *testing.T, p plan) result {
 	var w *world
-	r := result{plan: p}
+	r, begun := result{plan: p}, time.Now()
 	var pulse atomic.Int64
 	done := make(chan struct{})
 	defer close(done)
@@ -194,7 +207,7 @@ func simulate(t *testing.T, p plan) result {
 	if r.acked == 0 {
 		w.wrong = append(w.wrong, "no write was acknowledged")
 	}
-	r.wrong, r.timeline = w.wrongs(), w.String()
+	r.wrong, r.timeline, r.took = w.wrongs(), w.String(), time.Since(begun)
 	return r
 }
 
@@ -245,6 +258,7 @@ func (w *world) play() time.Duration {
 		return 0
 	}
 	w.backUp()
+	w.played = time.Now()
 	stop, watched := make(chan struct{}), make(chan struct{})
 	var clients, watcher sync.WaitGroup
 	for i := range w.plan.Clients {
@@ -267,6 +281,8 @@ func (w *world) play() time.Duration {
 	}
 	w.work.Wait()
 	w.note("no more faults")
+	w.healing.Store(true)
+	w.stir()
 	calm := time.Now()
 	if err := w.settle(!w.plan.Busy, healWithin); err != nil {
 		w.complain("not healed after %s: %v", healWithin, err)

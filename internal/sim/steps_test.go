@@ -67,9 +67,11 @@ func cutting(blocked func(from, to string) bool) *linkFault {
 // run does one step at its time and undoes it.
 func (w *world) run(s step) {
 	time.Sleep(s.At)
+	w.stir()
 	w.note("+ %s", s)
 	w.do(s)
 	w.note("- %s", s)
+	w.stir()
 }
 
 func (w *world) do(s step) {

@@ -14,15 +14,13 @@ import (
 	"github.com/adamantdb/adamant/internal/lincheck"
 )
 
+// overlapEvery is how often hosts are asked what they serve.
+const overlapEvery = 20 * time.Millisecond
+
 // watch looks at the cluster all the time: two hosts must never serve a partition at once. All hosts are asked at the same
 // moment of simulated time.
 func (w *world) watch(stop <-chan struct{}) {
-	for {
-		select {
-		case <-stop:
-			return
-		case <-time.After(20 * time.Millisecond):
-		}
+	for w.wait(stop, overlapEvery, 100*overlapEvery) {
 		w.pulse.Add(1)
 		leaders := map[uint32][]string{}
 		for n, h := range w.live() {
@@ -46,7 +44,7 @@ func (w *world) scrubbed() {
 	if w.flipped.IsZero() {
 		return
 	}
-	time.Sleep(time.Until(w.flipped.Add(3 * scrubWithin)))
+	time.Sleep(time.Until(w.flipped.Add(3 * w.scrubWithin())))
 	if err := w.settle(true, healWithin); err != nil {
 		w.complain("damage is not healed: %v", err)
 	}

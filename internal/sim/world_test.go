@@ -28,8 +28,11 @@ type world struct {
 	work    sync.WaitGroup // steps, and hosts on their way in and out
 
 	engines atomic.Int32  // that failed
+	played  time.Time     // when clients and steps began
+	healing atomic.Bool   // there are no more faults
 	pulse   *atomic.Int64 // grows as long as simulated time goes on
 	timeline
+	calm
 
 	mu       sync.Mutex // guards the rest
 	rng      *rand.Rand
@@ -72,12 +75,17 @@ func newWorld(p plan, pulse *atomic.Int64) *world {
 }
 
 // scrubWithin is the time in which everything is read once.
-const scrubWithin = 15 * time.Second
+func (w *world) scrubWithin() time.Duration {
+	if w.plan.Scrub > 0 {
+		return w.plan.Scrub
+	}
+	return 15 * time.Second
+}
 
 // repair reads everything only where something may be damaged: it takes time.
 func (w *world) repair() (r adamant.Repair) {
-	if slices.ContainsFunc(w.plan.Steps, func(s step) bool { return s.Kind == flip }) {
-		r.ScrubDeadline = scrubWithin
+	if w.plan.Scrub > 0 || slices.ContainsFunc(w.plan.Steps, func(s step) bool { return s.Kind == flip }) {
+		r.ScrubDeadline = w.scrubWithin()
 	}
 	return r
 }
@@ -89,19 +97,29 @@ func (w *world) options(m *machine, life int) adamant.Options {
 		CacheBytes: 1 << 20, LogMemoryBytes: 1 << 20, HeadCache: 4,
 		Limits: adamant.Limits{InFlight: 8, TrailingLogs: 12, MarkerEvery: 8},
 		Repair: w.repair(),
-		Timing: adamant.Timing{TruncationTick: 300 * time.Millisecond, AntiEntropy: time.Second},
+		Timing: w.timing(),
 		Events: w.events(m, life), Logger: w.logger(m)}
+}
+
+// timing is shorter than usual where much has to happen in little time.
+func (w *world) timing() adamant.Timing {
+	if w.plan.Bursts != nil {
+		return adamant.Timing{Heartbeat: w.plan.Heartbeat}
+	}
+	return adamant.Timing{TruncationTick: 300 * time.Millisecond, AntiEntropy: time.Second}
 }
 
 func (w *world) events(m *machine, life int) adamant.Events {
 	current := func() bool { _, now := w.up(m); return now == life }
 	return adamant.Events{
 		LeaderChanged: func(e adamant.LeaderChange) {
+			w.stir()
 			if e.Local && current() {
 				w.note("%s leads partition %d in term %d, serving %t %s", m.name, e.Partition, e.Epoch, e.Serving, e.Reason)
 			}
 		},
 		HealthChanged: func(e adamant.HealthChange) {
+			w.stir()
 			w.note("%s: partition %d complete %t %s", m.name, e.Partition, e.Complete, e.Holes)
 		},
 		SafeModeChanged: func(e adamant.SafeModeChange) {

@@ -1,6 +1,10 @@
 // Command longrun runs the simulation (package sim) for long: many seeds, in several processes, with disks that take their time.
 //
 //	go run ./internal/sim/longrun -first 1000 -seeds 20000 -processes 2 -out /tmp/long
+//	go run ./internal/sim/longrun -hours -seeds 20000 -processes 2 -out /tmp/hours
+//	go run ./internal/sim/longrun -sum /tmp/long /tmp/hours
+//
+// With -hours a seed lasts for half an hour of simulated time and more. -sum adds up what directories hold.
 //
 // It builds the simulation with one line of Go's runtime changed, so that simulated time goes on while somebody waits for a
 // mutex: only then may an fsync take time, because its callers hold some. What fails is run once more by itself; its output, with
@@ -26,6 +30,7 @@ type settings struct {
 	chunk     int
 	out       string
 	race      bool
+	hours     bool
 	limit     time.Duration
 }
 
@@ -36,12 +41,18 @@ func main() {
 	flag.IntVar(&s.processes, "processes", 1, "how many run at a time")
 	flag.IntVar(&s.chunk, "chunk", 50, "seeds of one process")
 	flag.StringVar(&s.out, "out", "", "the directory for results (required)")
+	flag.BoolVar(&s.hours, "hours", false, "seeds that last for half an hour of simulated time")
+	sum := flag.Bool("sum", false, "only add up the results of the directories that are the arguments")
 	flag.BoolVar(&s.race, "race", false, "with the race detector")
 	flag.DurationVar(&s.limit, "limit", 0, "begin nothing new after this time; 0: no limit")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := s.run(ctx); err != nil {
+	run := s.run
+	if *sum {
+		run = func(context.Context) error { return printSum(flag.Args()) }
+	}
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "longrun:", err)
 		os.Exit(1)
 	}
@@ -67,6 +78,9 @@ func (s settings) run(ctx context.Context) error {
 	}
 	r := &runner{settings: s, out: out, binary: binary, begun: time.Now()}
 	if err := r.load(); err != nil {
+		return err
+	}
+	if r.before, err = wallTime(out); err != nil {
 		return err
 	}
 	r.all(ctx)

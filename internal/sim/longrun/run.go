@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,23 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 )
-
-// result is a line of results.jsonl, as the simulation writes it.
-type result struct {
-	Seed      uint64        `json:"seed"`
-	Failed    bool          `json:"failed"`
-	Simulated time.Duration `json:"simulated"`
-	Healed    time.Duration `json:"healed"`
-	Steps     int           `json:"steps"`
-	Ops       int           `json:"operations"`
-	Acked     int           `json:"acknowledged"`
-	Unsure    int           `json:"unsure"`
-}
 
 // runner runs the seeds.
 type runner struct {
@@ -34,34 +18,30 @@ type runner struct {
 	out    string
 	binary string
 	begun  time.Time
+	before time.Duration // that earlier runs into the same directory took
 
 	mu      sync.Mutex // guards results
 	results map[uint64]result
 }
 
-func (r *runner) file() string { return filepath.Join(r.out, "results.jsonl") }
+func (r *runner) file() string { return filepath.Join(r.out, resultsFile) }
 
 // load reads the results that are there.
 func (r *runner) load() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.results = map[uint64]result{}
-	f, err := os.Open(r.file())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
+	list, err := readResults(r.out)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		var one result
-		if json.Unmarshal(lines.Bytes(), &one) == nil { // the last line may be torn
-			r.results[one.Seed] = one
+	for _, one := range list {
+		if one.Hours != r.hours {
+			return fmt.Errorf("%s has results of the other kind of seeds", r.file())
 		}
+		r.results[one.Seed] = one
 	}
-	return lines.Err()
+	return nil
 }
 
 // missing lists those of a range that have no result.
@@ -107,9 +87,10 @@ func (r *runner) runChunk(ctx context.Context, first uint64, n int) {
 			return
 		}
 		if r.process(ctx, seed, 1); len(r.missing(seed, 1)) > 0 && ctx.Err() == nil {
-			r.add(result{Seed: seed, Failed: true}) // it does not end, or ends the process
+			r.add(result{Seed: seed, Hours: r.hours, Failed: true}) // it does not end, or ends the process
 		}
 	}
+	r.saveWallTime()
 	fmt.Printf("%s  seeds %d to %d: %s", time.Now().Format("15:04:05"), first, first+uint64(n)-1, r.line())
 }
 
@@ -122,7 +103,11 @@ func (r *runner) process(ctx context.Context, first uint64, n int) {
 		return
 	}
 	cmd := exec.CommandContext(ctx, r.binary, "-test.run=^TestSim$", "-test.parallel=1", "-test.timeout=6h", "-slow", fmt.Sprintf("-seed=%d", first),
-		fmt.Sprintf("-seeds=%d", n), "-results="+r.file())
+		fmt.Sprintf("-seeds=%d", n), "-results="+r.file(), fmt.Sprintf("-hours=%t", r.hours))
+	cmd.Env = os.Environ()
+	if os.Getenv("GOGC") == "" { // little is alive at a time
+		cmd.Env = append(cmd.Env, "GOGC=400", "GOMEMLIMIT=1GiB")
+	}
 	cmd.Stdout, cmd.Stderr = f, f
 	failed := cmd.Run()
 	if err := errors.Join(f.Close(), r.load()); err != nil {
@@ -149,43 +134,4 @@ func (r *runner) add(one result) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "longrun:", err)
 	}
-}
-
-// totals adds up the results of the range.
-func (r *runner) totals() (seeds int, sum result, failed []uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for seed, one := range r.results {
-		if seed < r.first || seed >= r.first+uint64(r.seeds) {
-			continue
-		}
-		seeds++
-		sum.Simulated += one.Simulated
-		sum.Healed = max(sum.Healed, one.Healed)
-		sum.Steps, sum.Ops, sum.Acked, sum.Unsure = sum.Steps+one.Steps, sum.Ops+one.Ops, sum.Acked+one.Acked, sum.Unsure+one.Unsure
-		if one.Failed {
-			failed = append(failed, seed)
-		}
-	}
-	slices.SortFunc(failed, cmp.Compare[uint64])
-	return seeds, sum, failed
-}
-
-func (r *runner) line() string {
-	seeds, sum, failed := r.totals()
-	return fmt.Sprintf("%d seeds in all, %.1f simulated hours, %d failed\n", seeds, sum.Simulated.Hours(), len(failed))
-}
-
-// summary is what came of it.
-func (r *runner) summary() (text string, failed bool) {
-	seeds, sum, list := r.totals()
-	var b strings.Builder
-	fmt.Fprintf(&b, "seeds            %d of %d from %d on\n", seeds, r.seeds, r.first)
-	fmt.Fprintf(&b, "simulated        %.1f h\n", sum.Simulated.Hours())
-	fmt.Fprintf(&b, "faults           %d\n", sum.Steps)
-	fmt.Fprintf(&b, "operations       %d, %d writes acknowledged, %d histories too hard to check\n", sum.Ops, sum.Acked, sum.Unsure)
-	fmt.Fprintf(&b, "longest healing  %s after the last fault\n", sum.Healed)
-	fmt.Fprintf(&b, "failed           %d %v\n", len(list), list)
-	fmt.Fprintf(&b, "wall time        %s, this time\n", time.Since(r.begun).Round(time.Second))
-	return b.String(), len(list) > 0
 }
