@@ -104,10 +104,7 @@ func (r *runner) process(ctx context.Context, first uint64, n int) {
 	}
 	cmd := exec.CommandContext(ctx, r.binary, "-test.run=^TestSim$", "-test.parallel=1", "-test.timeout=6h", "-slow", fmt.Sprintf("-seed=%d", first),
 		fmt.Sprintf("-seeds=%d", n), "-results="+r.file(), fmt.Sprintf("-hours=%t", r.hours))
-	cmd.Env = os.Environ()
-	if os.Getenv("GOGC") == "" { // little is alive at a time
-		cmd.Env = append(cmd.Env, "GOGC=400", "GOMEMLIMIT=1GiB")
-	}
+	cmd.Env = append(r.cheaply(), os.Environ()...)
 	cmd.Stdout, cmd.Stderr = f, f
 	failed := cmd.Run()
 	if err := errors.Join(f.Close(), r.load()); err != nil {
@@ -116,6 +113,17 @@ func (r *runner) process(ctx context.Context, first uint64, n int) {
 	if failed == nil {
 		_ = os.Remove(path)
 	}
+}
+
+// cheaply is the environment in which seeds take the least of processors; the caller's own comes after it. Little is alive at a
+// time, and goroutines are many and short. One processor for each process would leave out much of the interleaving, for which
+// the many ordinary seeds are there; those of hours look for what time brings.
+func (r *runner) cheaply() []string {
+	env := []string{"GOGC=400", "GOMEMLIMIT=1GiB", "GODEBUG=adaptivestackstart=1"}
+	if r.hours {
+		env = append(env, "GOMAXPROCS=1")
+	}
+	return env
 }
 
 // add notes a result that the simulation could not.
