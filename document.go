@@ -46,7 +46,8 @@ type Staleness struct {
 	// missing, and earlier ones while the member still has to apply what it was sent. AgeUnknown when it has heard from none
 	// since it was opened. In JSON it is in nanoseconds.
 	Age time.Duration `json:"age"`
-	// Complete is false when the member has holes: older writes may be missing too.
+	// Complete is false when the member has holes: older writes may be missing too. Of a document of which it has newer deltas
+	// and not the older ones nothing is merged: a stale read of that fails with an *UnavailableError.
 	Complete bool `json:"complete"`
 }
 

@@ -202,6 +202,9 @@ func (h *Host) readHere(ctx context.Context, q query) (d Document, err error) {
 		return Document{}, err
 	}
 	defer view.Close()
+	if view.Head.Gap() {
+		return Document{}, h.parted(q.key)
+	}
 	switch q.kind {
 	case opHeadPatch:
 		d, err = readHeadPatch(ctx, view, q.key, q.seq)
@@ -237,7 +240,16 @@ func (h *Host) view(ctx context.Context, key Key, opts []ReadOption) (*store.Vie
 	if err != nil {
 		return nil, nil, h.translate(id, err)
 	}
+	if staleness != nil && !m.docs.Complete() { // since it was asked
+		staleness.Complete = false
+	}
 	return view, staleness, nil
+}
+
+// parted refuses to merge a document of which this host has some deltas and not those between or before them: what comes of that was
+// never the document. The log shows what is there.
+func (h *Host) parted(key Key) error {
+	return &UnavailableError{Partition: h.partitionOf(key), Reason: "a part of " + key.String() + " is missing here"}
 }
 
 // incomplete refuses a linearizable read of a member from which a scrub has taken something since it was found to serve: what

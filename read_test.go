@@ -347,3 +347,36 @@ func testStaleReadOfAMemberThatDoesNotRun(t *testing.T) {
 		}
 	}
 }
+
+// TestPartsAreNotMerged: a member with a hole has of a document what was appended since, and not yet what was there before. Merging that
+// would show a document, or changes of one, that never were. Found by cmd/chaos in hosts whose disks were lost.
+func TestPartsAreNotMerged(t *testing.T) {
+	h, err := Open(Options{Dir: t.TempDir(), Partitions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	key, docs := testKey(0), h.member(0).docs
+	missed := docs.Applied() + 1
+	if err := docs.RecordHole(missed, missed+2); err != nil {
+		t.Fatal(err)
+	}
+	newer := []Delta{testDelta(4, "x"), testDelta(5, "x")}
+	err = docs.Apply([]store.Mutation{{Kind: store.Append, Key: key, Index: missed + 3, Term: 1, Generation: missed, Deltas: newer, HeadSeq: 5}}, missed+3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range h.Log(testContext(t), key, WithConsistency(ReadStale)) {
+		if err != nil || e.Delta.SeqBegin < 4 || e.Staleness == nil || e.Staleness.Complete {
+			t.Errorf("%+v, %v", e, err)
+		}
+	}
+	_, got := h.Get(testContext(t), key, WithConsistency(ReadStale))
+	_, patch := h.HeadPatch(testContext(t), key, 2, WithConsistency(ReadStale))
+	_, back := h.Rewind(testContext(t), key, 2, WithConsistency(ReadStale))
+	for _, err := range []error{got, patch, back} {
+		if Code(err) != CodeUnavailable {
+			t.Errorf("a read of a part: %v", err)
+		}
+	}
+}
