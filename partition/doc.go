@@ -22,7 +22,8 @@
 //     steps and the bootstrap rule are pure and tested by tables; thin loops around them do the I/O.
 //
 // Goroutines of an open Partition: Raft's own; guard.run (delivers inbound requests to Raft one at a time);
-// Partition.watch (leadership changes, and the end of the lease unless a Keeper looks after it); for moments, campaigns and hand-overs. All end in Close.
+// for moments, Partition.watch (leadership changes; for as long as it leads, unless a Keeper looks after the lease), campaigns and hand-overs.
+// All end in Close.
 //
 // What it does not do: compare or copy documents between members (package antientropy), find hosts or move bytes
 // (package mesh), or know about keys outside its range.

@@ -46,33 +46,6 @@ func (l *leadership) endEpoch() {
 	}
 }
 
-// watch owns the member's view of its own leadership: it proposes the barrier, opens and ends epochs, and tells the
-// proposers when office is lost. Of all goroutines it alone raises the events Leader, Serving and Lost, so that they come in
-// order.
-func (p *Partition) watch() {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	defer p.o.Keeper.forget(p)
-	for {
-		select {
-		case leads := <-p.notify:
-			p.ended("leadership lost")
-			if leads {
-				p.begun()
-			}
-		case <-p.observed:
-		case <-p.poke:
-		case <-timer.C:
-		case <-p.closing:
-			p.ended("the host is closing")
-			return
-		}
-		p.lookOut()
-		p.lookLeader()
-		timer.Reset(p.review())
-	}
-}
-
 // begun opens a leadership: nothing is served before its barrier is applied.
 func (p *Partition) begun() {
 	r := p.raft.Load()
@@ -199,7 +172,7 @@ func (l *leadership) leaseless(now time.Time) time.Duration {
 	return now.Sub(l.leaseEnd)
 }
 
-// review looks at the standing, opens or ends the epoch accordingly and returns when to look again.
+// review looks at the standing, opens or ends the epoch accordingly and returns after what time to look again.
 func (p *Partition) review() time.Duration {
 	now := p.o.Clock()
 	p.mu.Lock()
@@ -221,9 +194,9 @@ func (p *Partition) review() time.Duration {
 	}
 	switch {
 	case l == nil:
-		return time.Hour
+		return untilWoken
 	case r == Serves && p.o.Keeper.keep(p, until):
-		return time.Hour
+		return untilWoken
 	case r == Serves:
 		return max(until.Sub(now), time.Millisecond)
 	}

@@ -28,10 +28,10 @@ type Partition struct {
 	strain   strain
 	fsm      *stateMachine
 	outbox   outbox
-	notify   chan bool             // Raft: leadership gained, lost
-	observed chan raft.Observation // Raft: another leader, or none
-	poke     chan struct{}         // watch: look again
-	slots    chan struct{}         // a token per proposal in flight
+	notify   chan bool     // Raft: leadership gained, lost
+	heard    bool          // the newest of notify; watch's own
+	vigil    vigil         // over watch
+	slots    chan struct{} // a token per proposal in flight
 	closing  chan struct{}
 	watching sync.WaitGroup
 	verify   verification
@@ -70,7 +70,7 @@ func Open(options Options) (*Partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Partition{o: o, notify: make(chan bool, 16), observed: make(chan raft.Observation, 1), poke: make(chan struct{}, 1),
+	p := &Partition{o: o, notify: make(chan bool, 16), vigil: vigil{poke: make(chan struct{}, 1), running: true},
 		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader, awake: alertness{roused: o.Events.Roused}}
 	p.awake.Store(true) // nobody is known to lead
 	// What a member before this one staged is durable before Raft starts: starting stores the term, which waits.
@@ -106,10 +106,7 @@ func (p *Partition) startRaft() error {
 		return err
 	}
 	p.raft.Store(r)
-	r.RegisterObserver(raft.NewObserver(p.observed, false, func(o *raft.Observation) bool {
-		_, leader := o.Data.(raft.LeaderObservation)
-		return leader
-	}))
+	r.RegisterObserver(raft.NewObserver(nil, false, p.observe))
 	p.mu.Lock()
 	failure := p.failure
 	p.mu.Unlock()
@@ -447,14 +444,6 @@ func (p *Partition) Failure() error {
 	return p.failure
 }
 
-// wake makes watch look at the state again.
-func (p *Partition) wake() {
-	select {
-	case p.poke <- struct{}{}:
-	default:
-	}
-}
-
 // Close stops the member. It does not hand leadership over: Transfer does.
 func (p *Partition) Close() error {
 	p.mu.Lock()
@@ -465,6 +454,7 @@ func (p *Partition) Close() error {
 	p.closed = true
 	p.mu.Unlock()
 	close(p.closing)
+	p.wake() // watch ends the leadership
 	f := p.raft.Load().Shutdown()
 	p.log.abandon(ErrClosed)
 	p.guard.close()

@@ -10,11 +10,10 @@ import (
 
 // raftLogger passes Raft's own lines on at debug level: what an operator must know, the partition says itself.
 func raftLogger(l *slog.Logger, partition uint32) hclog.Logger {
-	level := hclog.Off
-	if l.Enabled(context.Background(), slog.LevelDebug) {
-		level = hclog.Debug
+	if !l.Enabled(context.Background(), slog.LevelDebug) {
+		return hclog.NewNullLogger()
 	}
-	return hclog.New(&hclog.LoggerOptions{Name: "raft", Level: level, DisableTime: true, Output: slogWriter{l, partition}})
+	return hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Debug, DisableTime: true, Output: slogWriter{l, partition}})
 }
 
 type slogWriter struct {
