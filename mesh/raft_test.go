@@ -326,6 +326,57 @@ func TestRaftPipelineFailure(t *testing.T) {
 	})
 }
 
+// A pipeline rests while nothing is under way: an answer that says no, which
+// nobody was asked for and which is no acknowledgement, has Raft leave it.
+func TestRaftPipelineRests(t *testing.T) {
+	type restful interface{ Rest() bool }
+	onFabrics(t, func(t *testing.T, f fabric) {
+		a, b := pair(t, f, mesh.RaftOptions{InFlight: 4})
+		requests := make(chan raft.RPC, 100)
+		answer(t, b, func(rpc raft.RPC) { requests <- rpc })
+		p, err := a.AppendEntriesPipeline("b@1", "b@1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := time.Now()
+		future := pipelined(t, p, 5)
+		rpc := <-requests
+		if p.(restful).Rest() {
+			t.Fatal("a pipeline rests whose request is not answered")
+		}
+		rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
+		if err := future.Error(); err != nil {
+			t.Fatal(err)
+		}
+		if p.(restful).Rest() {
+			t.Fatal("a pipeline rests whose answer was not taken")
+		}
+		<-p.Consumer()
+		if !p.(restful).Rest() {
+			t.Fatal("a quiet pipeline does not rest")
+		}
+		no := <-p.Consumer()
+		if no.Error() != nil || no.Response().Success || no.Response().Term >= no.Request().Term || len(no.Request().Entries) > 0 {
+			t.Fatalf("what Raft leaves a pipeline by: %v, %+v to %+v", no.Error(), no.Response(), no.Request())
+		}
+		if no.Start().Before(before) || no.Start().After(time.Now()) {
+			t.Fatal("Start is not when it was given")
+		}
+		if p.(restful).Rest() {
+			t.Fatal("a pipeline rests twice")
+		}
+		if _, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: header}, &raft.AppendEntriesResponse{}); err == nil {
+			t.Fatal("a pipeline that rests took a request")
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if p.(restful).Rest() {
+			t.Fatal("a closed pipeline rests")
+		}
+	})
+}
+
 // Entries beyond a frame are cut from the request, where raft finds out.
 func TestRaftLongAppend(t *testing.T) {
 	onFabrics(t, func(t *testing.T, f fabric) {

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -15,7 +16,8 @@ import (
 // After a failure nothing more is handed to Consumer: the next AppendEntries
 // returns the error, and Raft leaves the pipeline. Raft takes every future it
 // finds in Consumer for a sign of life of the peer, whatever its error, and
-// would stretch its leader lease by a link that broke.
+// would stretch its leader lease by a link that broke. The exception is Rest,
+// whose caller vouches for the peer.
 type raftPipeline struct {
 	t      *RaftTransport
 	peer   raft.ServerID
@@ -133,6 +135,33 @@ func (p *raftPipeline) end(why error) {
 	p.settle()
 }
 
+// errResting is why a pipeline that rests takes no request. It is not shown to
+// the caller of Rest's pipeline as a failure of the peer.
+var errResting = errors.New("mesh: this pipeline rests")
+
+// Rest has Raft leave the pipeline, and with it a goroutine and a deep stack,
+// while there is nothing to send; false when something is under way. Raft sends
+// the next request by itself, and opens another pipeline when that succeeds. One
+// that it was about to send meanwhile is refused; Raft drops that and does not
+// send it again by itself: the caller has to see to that.
+//
+// Raft leaves a pipeline without a word after an answer that says no, which it
+// takes for a sign of life of the peer: the caller must have one.
+func (p *raftPipeline) Rest() bool {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.broken != nil || len(p.flying)+len(p.late)+len(p.ready) > 0 {
+		return false
+	}
+	no := &raftFuture{args: &raft.AppendEntriesRequest{Term: 1}, resp: &raft.AppendEntriesResponse{}, left: time.Now(), done: make(chan struct{})}
+	no.respond(nil)
+	p.broken = errResting
+	p.ready <- no // there is room: nothing waits there, and only who holds mu adds to it
+	return true
+}
+
 // settle resolves the requests at the front that are answered.
 func (p *raftPipeline) settle() {
 	p.mu.Lock()
@@ -200,6 +229,7 @@ type raftFuture struct {
 	args    *raft.AppendEntriesRequest
 	resp    *raft.AppendEntriesResponse
 	sent    time.Time     // by RaftOptions.Clock, before anything was sent
+	left    time.Time     // of the answer that nobody was asked for (Rest), which has no pending
 	done    chan struct{} // closed by respond
 	err     error
 }
@@ -216,7 +246,12 @@ func (f *raftFuture) Error() error {
 }
 
 // Start is when the request was handed to the network, before anything was sent.
-func (f *raftFuture) Start() time.Time { return f.pending.Sent() }
+func (f *raftFuture) Start() time.Time {
+	if f.pending == nil {
+		return f.left
+	}
+	return f.pending.Sent()
+}
 
 // Request is what was sent.
 func (f *raftFuture) Request() *raft.AppendEntriesRequest { return f.args }

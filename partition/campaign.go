@@ -48,6 +48,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 			return Note{}, false
 		}
 		p.push(now)
+		p.guard.rest(p.Term(), now, restAfter*p.o.Timing.Heartbeat)
 		return p.note(now)
 	case raft.Shutdown:
 		p.awake.Store(false)
@@ -104,8 +105,24 @@ type stalled struct {
 // says whether they would do better (stuck).
 func (p *Partition) push(now time.Time) {
 	if term, due := p.pushDue(now); due {
-		// It counts as nobody's barrier. When Raft has no room now it is not needed: what fills the room is sent.
-		p.raft.Load().Apply((&command{EvalTerm: term, Barrier: true, Founding: p.fsm.foundingID()}).encode(), time.Millisecond)
+		p.another(term)
+	}
+}
+
+// another makes an entry that changes nothing. It counts as nobody's barrier. When Raft has no room now it is not needed: what fills the
+// room is sent.
+func (p *Partition) another(term uint64) {
+	p.raft.Load().Apply((&command{EvalTerm: term, Barrier: true, Founding: p.fsm.foundingID()}).encode(), time.Millisecond)
+}
+
+// again makes an entry at once, because Raft has dropped a request.
+func (p *Partition) again() {
+	p.mu.Lock()
+	l, offered := p.lead, p.offered
+	p.mu.Unlock()
+	if l != nil && !offered {
+		p.awake.Store(true)
+		p.another(l.term)
 	}
 }
 

@@ -56,6 +56,7 @@ type guard struct {
 	origin     *atomic.Pointer[lineage]                        // of the group, once it was recovered; nil: it never is
 	founding   func() uint64                                   // the group's id; 0 unknown
 	stir       func()                                          // the term may have changed
+	again      func()                                          // Raft is to send its followers what they have not got
 	returned   func() bool                                     // this member has forgotten what it voted for; see Options.Returned
 	inOffice   func(now time.Time) bool                        // this member leads, and its lease holds
 	vouches    func(*raft.RequestPreVoteRequest) error         // Raft here would vote for it; only with live
@@ -80,6 +81,8 @@ type guard struct {
 	offer   uint64                   // term in which this member was offered the leadership
 	gave    promise                  // the last offer that this member made: to whom, and in which term of its own
 	ballot  ballot
+
+	pipelines []*guardedPipeline // open ones
 }
 
 // start begins to deliver inbound requests. A member that may have promised before it was restarted, in the given term or

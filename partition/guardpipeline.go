@@ -1,7 +1,9 @@
 package partition
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -14,6 +16,10 @@ func (g *guard) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddres
 		return nil, err
 	}
 	gp := &guardedPipeline{AppendPipeline: p, g: g, id: id, out: p.Consumer(), stop: make(chan struct{})}
+	gp.used.Store(true)
+	g.mu.Lock()
+	g.pipelines = append(g.pipelines, gp)
+	g.mu.Unlock()
 	if !g.direct {
 		out := make(chan raft.AppendFuture)
 		gp.out = out
@@ -32,6 +38,11 @@ type guardedPipeline struct {
 	stop chan struct{}
 	once sync.Once
 
+	used   atomic.Bool // since rest looked last
+	idle   time.Time   // when rest first found it unused; its own
+	rested atomic.Bool
+	missed atomic.Bool // a request came after that
+
 	mu   sync.Mutex
 	sent []time.Time // of the requests under way, by the guard's clock; the transport does not know it
 }
@@ -43,8 +54,7 @@ func (p *guardedPipeline) run(out chan<- raft.AppendFuture) {
 			if !ok {
 				return
 			}
-			sent := p.oldest()
-			if f.Error() == nil {
+			if sent, asked := p.oldest(); asked && f.Error() == nil {
 				p.g.noteAck(p.id, f.Request(), f.Response(), sent)
 			}
 			select {
@@ -63,8 +73,11 @@ func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *r
 		return nil, err
 	}
 	p.g.hold(args)
+	p.used.Store(true)
 	if p.g.direct {
-		return p.AppendPipeline.AppendEntries(args, resp)
+		f, err := p.AppendPipeline.AppendEntries(args, resp)
+		p.refused(err)
+		return f, err
 	}
 	p.mu.Lock()
 	p.sent = append(p.sent, p.g.now())
@@ -74,22 +87,74 @@ func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *r
 		p.mu.Lock()
 		p.sent = p.sent[:len(p.sent)-1]
 		p.mu.Unlock()
+		p.refused(err)
 	}
 	return f, err
 }
 
-// oldest removes the time of the request that is answered next.
-func (p *guardedPipeline) oldest() time.Time {
+// oldest removes the time of the request that is answered next. Without one it is an answer that nobody asked for (restful).
+func (p *guardedPipeline) oldest() (at time.Time, asked bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.sent[0]
-	p.sent = p.sent[1:]
-	return at
+	if len(p.sent) == 0 {
+		return at, false
+	}
+	at, p.sent = p.sent[0], p.sent[1:]
+	return at, true
 }
 
 func (p *guardedPipeline) Consumer() <-chan raft.AppendFuture { return p.out }
 
+// Close is called by Raft when it leaves the pipeline. A request that it tried to send through one that rests is forgotten by it until
+// there is another entry.
 func (p *guardedPipeline) Close() error {
 	p.once.Do(func() { close(p.stop) })
-	return p.AppendPipeline.Close()
+	p.g.mu.Lock()
+	p.g.pipelines = slices.DeleteFunc(p.g.pipelines, func(x *guardedPipeline) bool { return x == p })
+	p.g.mu.Unlock()
+	err := p.AppendPipeline.Close()
+	if p.missed.Load() {
+		p.g.again()
+	}
+	return err
+}
+
+// restAfter is for how many heartbeats nothing passes a pipeline until it rests.
+const restAfter = 16
+
+// restful is a pipeline that Raft can be made to leave while nothing is under way (mesh.RaftTransport). The caller vouches that the follower
+// is alive, and sees to requests that are refused from then on.
+type restful interface{ Rest() bool }
+
+// rest has Raft leave the pipelines that nothing has passed for some time: each costs it a goroutine and stacks. It goes on with single
+// requests, and opens another pipeline with the first of them.
+func (g *guard) rest(term uint64, now time.Time, after time.Duration) {
+	g.mu.Lock()
+	open := g.pipelines
+	if len(open) > 0 {
+		open = slices.Clone(open)
+	}
+	g.mu.Unlock()
+	for _, p := range open {
+		if p.used.Swap(false) {
+			p.idle = now
+		}
+		if p.rested.Load() || now.Sub(p.idle) < after {
+			continue
+		}
+		heard := g.beatAcked(p.id, term)
+		if inner, ok := p.AppendPipeline.(restful); ok && now.Sub(heard) < g.leaseFor {
+			p.rested.Store(true) // before: what is refused is looked at against it
+			if !inner.Rest() {
+				p.rested.Store(false)
+			}
+		}
+	}
+}
+
+// refused notes that a request came too late.
+func (p *guardedPipeline) refused(err error) {
+	if err != nil && p.rested.Load() {
+		p.missed.Store(true)
+	}
 }
