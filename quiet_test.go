@@ -1,0 +1,69 @@
+package adamant
+
+import (
+	"fmt"
+	"regexp"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// goroutinesIn counts the goroutines of the process that wait inside a function.
+func goroutinesIn(t *testing.T, function string) int {
+	t.Helper()
+	var all strings.Builder
+	if err := pprof.Lookup("goroutine").WriteTo(&all, 1); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, stack := range regexp.MustCompile(`(?m)^(\d+) @ (?:.+\n)+`).FindAllStringSubmatch(all.String(), -1) {
+		if strings.Contains(stack[0], function+"+") {
+			k, err := strconv.Atoi(stack[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += k
+		}
+	}
+	return n
+}
+
+// TestQuietMembersKeepFewGoroutines: a member that nothing happens to has no goroutine of ours, and none of Raft's that only work
+// needs; one that is written to serves at once, and others stay as they are.
+func TestQuietMembersKeepFewGoroutines(t *testing.T) {
+	synctest.Test(t, testQuietMembersKeepFewGoroutines)
+}
+
+func testQuietMembersKeepFewGoroutines(t *testing.T) {
+	const partitions, heartbeat = 24, 400 * time.Millisecond
+	c := newSimCluster(t, 3, partitions, 3, func(o *Options) { o.Timing.Heartbeat, o.Timing.AntiEntropy = heartbeat, time.Hour })
+	c.ready()
+	c.wait("the preferred leaders", func() error { _, err := c.leaders(true); return err })
+	c.healthy()
+	count := func() string {
+		return fmt.Sprintf("%d decode answers, %d watch, %d are Raft's", goroutinesIn(t, "raft.(*Raft).pipelineDecode"),
+			goroutinesIn(t, "partition.(*Partition).watch"), goroutinesIn(t, "raft.(*Raft).runFSM"))
+	}
+	time.Sleep(40 * heartbeat)
+	synctest.Wait()
+	if got, want := count(), fmt.Sprintf("0 decode answers, 0 watch, %d are Raft's", 3*partitions); got != want {
+		t.Errorf("of a quiet cluster's goroutines %s, not: %s", got, want)
+	}
+
+	began := time.Now()
+	if err := c.on(testKey(0), func(h *Host) error { return h.Create(testContext(t), testKey(0), testDelta(1, "first")) }); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > heartbeat/4 {
+		t.Errorf("the first write took %v", took)
+	}
+	c.wait("the pipelines of that partition, and no others", func() error {
+		if got, want := count(), fmt.Sprintf("2 decode answers, 0 watch, %d are Raft's", 3*partitions); got != want {
+			return fmt.Errorf("%s, not: %s", got, want)
+		}
+		return nil
+	})
+}
