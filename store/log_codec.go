@@ -22,9 +22,9 @@ const (
 	logHasExtensions = 1 << 1
 )
 
-// Bounds for decoding. Entries are bounded by what one StoreLogs accepts.
+// Bounds of what is stored.
 const (
-	maxLogBytes      = 1 << 30 // one StoreLogs
+	maxLogBytes      = 1 << 30 // one entry
 	maxLogExtensions = 1 << 20
 	maxLogCandidate  = 1 << 16
 	maxLogStubData   = maxMarkerConfiguration

@@ -41,7 +41,8 @@ type LogEngine interface {
 // Data and Extensions of an entry are shared with the engine: they must not be changed.
 //
 // StoreLogs, StoreLog, Set, SetUint64, SaveMarker and a DeleteRange of a suffix are durable when they return. A DeleteRange of a
-// prefix is ordered before everything later, and durable with it; it needs a marker that covers it. Get and
+// prefix is ordered before everything later, and durable with it; it needs a marker that covers it. A crash, or a failure of the engine,
+// leaves all of a call or nothing, but of many large entries that are stored at once any number of the first ones. Get and
 // GetUint64 answer an error with the text "not found" for a missing key, as Raft expects.
 //
 // SetUint64("LastVoteTerm") is kept back until Set("LastVoteCand") and both are written in one step: half a vote
@@ -87,7 +88,8 @@ type LogOptions struct {
 	// MemTableBytes: how much is written before a flush; what was truncated by then never leaves the write-ahead log.
 	// Default 64 MiB. Pebble only.
 	MemTableBytes int64
-	// EntryCacheBytes bounds the recent entries of all partitions that are kept in memory for GetLog. Default 64 MiB.
+	// EntryCacheBytes bounds the recent entries of all partitions that are kept in memory for GetLog. Those that are not durable yet have
+	// precedence, and stay even when they are more. Default 64 MiB.
 	EntryCacheBytes int64
 
 	Logger  *slog.Logger
@@ -107,7 +109,7 @@ type LogStats struct {
 
 	Reads      uint64 // GetLog calls that found an entry
 	ReadsDisk  uint64 // of these, not answered from memory
-	CacheBytes int64  // recent entries kept in memory
+	CacheBytes int64  // recent entries kept in memory, with those that are not durable yet
 
 	DiskBytes    uint64 // used on disk
 	FlushedBytes uint64 // Pebble: written a second time, because it was not truncated before the memtable was full

@@ -184,7 +184,7 @@ func (g *logGroup) term(index uint64) (uint64, bool, error) {
 // StoreLog implements raft.LogStore.
 func (g *logGroup) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs implements raft.LogStore. The entries are copied.
+// StoreLogs implements raft.LogStore. The entries are copied. Of what is refused nothing is stored.
 func (g *logGroup) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
@@ -207,23 +207,43 @@ func (g *logGroup) Stage(logs []*raft.Log, done func(error)) error {
 		}
 		return err
 	}
-	run := newLogRun(g, logs)
+	for c != nil && err == nil {
+		rest := c.cut()
+		ended := done
+		if rest != nil {
+			ended = nil // the last step comes last, and fails when one before it has failed
+		}
+		err = g.stage(c, ended)
+		c = rest
+	}
+	if err != nil { // the engine has failed
+		g.engine.release()
+	}
+	return err
+}
+
+// stage is one step of Stage; the last one, which has done, lets go of the engine. The caller holds write.
+func (g *logGroup) stage(c *logChange, done func(error)) error {
+	run := newLogRun(g, c.entries)
 	g.mu.Lock()
 	g.begin()
 	g.state = g.state.after(c)
 	g.tail = append(g.tail, run)
+	victims := g.engine.recent.stage(run)
 	g.mu.Unlock()
-	err = g.disk.stage(c, func(err error) {
+	forget(victims)
+	err := g.disk.stage(c, func(err error) {
 		if err == nil {
 			g.engine.count(c)
 		}
 		g.settle(run)
-		g.engine.release()
-		done(err)
+		if done != nil {
+			g.engine.release()
+			done(err)
+		}
 	})
-	if err != nil { // the engine has failed
+	if err != nil {
 		g.settle(run)
-		g.engine.release()
 	}
 	return err
 }
@@ -308,8 +328,7 @@ func (g *logGroup) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(v), nil
 }
 
-// step plans one atomic change and brings it to the disk. What it adds is shown once it is durable (Stage shows entries
-// before); what it removes is hidden before, because from then on the disk may not have it. A failure in between is the end of the engine.
+// step plans a change and brings it to the disk: one atomic step, or several of many large entries.
 func (g *logGroup) step(what string, plan func(*logState) (*logChange, error)) error {
 	if err := g.engine.acquire(); err != nil {
 		return err
@@ -318,9 +337,17 @@ func (g *logGroup) step(what string, plan func(*logState) (*logChange, error)) e
 	g.write.Lock()
 	defer g.write.Unlock()
 	c, err := g.plan(what, plan)
-	if c == nil {
-		return err
+	for c != nil && err == nil {
+		rest := c.cut()
+		err = g.carryOut(c)
+		c = rest
 	}
+	return err
+}
+
+// carryOut brings one atomic step to the disk. What it adds is shown once it is durable (Stage shows entries before); what it removes is
+// hidden before, because from then on the disk may not have it. A failure in between is the end of the engine. The caller holds write.
+func (g *logGroup) carryOut(c *logChange) error {
 	g.mu.Lock()
 	g.begin()
 	g.mu.Unlock()

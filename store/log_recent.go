@@ -9,14 +9,15 @@ import (
 )
 
 // logRecent bounds what all groups of a host keep in memory of their newest entries, by bytes; the oldest StoreLogs of
-// the host goes first. Replication and application read almost nothing else, so they need no disk.
+// the host goes first. Replication and application read almost nothing else, so they need no disk. What is staged counts too: it cannot go
+// before it is durable, because it is nowhere else, so others go for it.
 //
 // Locks: a group's mu, then logRecent.mu. Runs are dropped from their group without logRecent.mu held.
 type logRecent struct {
 	limit int64
 
 	mu             sync.Mutex
-	bytes          int64
+	bytes          int64   // of the runs in the list, and of those that are staged
 	oldest, newest *logRun // doubly linked, in order of add
 }
 
@@ -28,6 +29,7 @@ type logRun struct {
 
 	// Guarded by logRecent.mu.
 	older, newer *logRun
+	staged       bool // counted, and not in the list yet
 	listed, gone bool // gone: its group has dropped it
 }
 
@@ -57,11 +59,24 @@ func newLogRun(g *logGroup, logs []*raft.Log) *logRun {
 func (r *logRun) first() uint64 { return r.entries[0].Index }
 func (r *logRun) last() uint64  { return r.entries[len(r.entries)-1].Index }
 
+// stage counts a run that is on its way to the disk, and returns those that must go instead, as add does.
+func (c *logRecent) stage(run *logRun) (victims []*logRun) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	run.staged = true
+	c.bytes += run.bytes
+	return c.fit()
+}
+
 // add lists a run and returns those that must go instead; the caller holds the run's group's mu, and calls
 // forget for each after releasing it.
 func (c *logRecent) add(run *logRun) (victims []*logRun) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if run.staged {
+		run.staged = false
+		c.bytes -= run.bytes
+	}
 	if run.gone {
 		return nil
 	}
@@ -72,7 +87,13 @@ func (c *logRecent) add(run *logRun) (victims []*logRun) {
 		c.oldest = run
 	}
 	c.newest = run
-	for c.bytes += run.bytes; c.bytes > c.limit; {
+	c.bytes += run.bytes
+	return c.fit()
+}
+
+// fit takes the oldest runs off the list until the others fit. The caller holds mu.
+func (c *logRecent) fit() (victims []*logRun) {
+	for c.bytes > c.limit && c.oldest != nil {
 		victims = append(victims, c.oldest)
 		c.unlist(c.oldest)
 	}

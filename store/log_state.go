@@ -22,6 +22,7 @@ type logState struct {
 // logChange is one atomic step of a group's durable state.
 type logChange struct {
 	entries    []*raft.Log // stored at the end
+	bytes      int64       // of entries
 	from, to   uint64      // entries removed from the front or the back; none when from is 0
 	compacted  *logPoint   // replaces the record
 	marker     *Marker     // replaces the record
@@ -46,6 +47,30 @@ func (c *logChange) split() (removal, rest logChange) {
 		removal.compacted, rest.compacted = c.compacted, nil
 	}
 	return removal, rest
+}
+
+// cut leaves in a change as many entries as are stored in one step, and returns one of the others; nil when there are none. What Raft has
+// stored at once it has gathered while it was busy, however much it is. It needs no more than that a crash leaves the first of
+// it; and steps of a bounded size keep no other group waiting for long.
+func (c *logChange) cut() (rest *logChange) {
+	if c.bytes <= maxLogRound {
+		return nil
+	}
+	n, size := 0, int64(0)
+	for n < len(c.entries) {
+		l := c.entries[n]
+		bytes := int64(len(l.Data)) + int64(len(l.Extensions))
+		if n > 0 && size+bytes > maxLogRound {
+			break
+		}
+		n, size = n+1, size+bytes
+	}
+	if n == len(c.entries) {
+		return nil
+	}
+	rest = &logChange{entries: c.entries[n:], bytes: c.bytes - size}
+	c.entries, c.bytes = c.entries[:n], size
+	return rest
 }
 
 // next is the index that the next entry must have.
@@ -149,7 +174,7 @@ func (s *logState) markerIndex() uint64 {
 
 // store plans StoreLogs.
 func (s *logState) store(logs []*raft.Log) (*logChange, error) {
-	size := 0
+	size := int64(0)
 	for i, l := range logs {
 		if want := s.next() + uint64(i); l.Index != want {
 			return nil, fmt.Errorf("store entry %d: the log goes on at %d", l.Index, want)
@@ -157,11 +182,13 @@ func (s *logState) store(logs []*raft.Log) (*logChange, error) {
 		if len(l.Extensions) > maxLogExtensions {
 			return nil, fmt.Errorf("store entry %d: extensions of %d bytes", l.Index, len(l.Extensions))
 		}
-		if size += len(l.Data) + len(l.Extensions); size > maxLogBytes {
-			return nil, fmt.Errorf("store entries from %d: more than %d bytes at once", logs[0].Index, maxLogBytes)
+		bytes := int64(len(l.Data)) + int64(len(l.Extensions))
+		if bytes > maxLogBytes {
+			return nil, fmt.Errorf("store entry %d: %d bytes", l.Index, bytes)
 		}
+		size += bytes
 	}
-	return &logChange{entries: logs}, nil
+	return &logChange{entries: logs, bytes: size}, nil
 }
 
 // deleteRange plans DeleteRange; nil when it covers no entries. entry answers the log's own entries.
