@@ -53,6 +53,7 @@ type Host struct {
 	// campaigns holds a token for each of this host's members that stands for election now.
 	campaigns chan struct{}
 	keeper    *partition.Keeper
+	inFlight  *partition.Budget // for the commands that this host's members proposed
 	roused    roused
 	sent      sentReports
 	// reconciled is the version of the configuration whose members are all open.
@@ -112,7 +113,7 @@ func Open(options Options) (*Host, error) {
 	queue := newEventQueue()
 	h := &Host{opts: o, log: o.Logger, queue: queue, events: queue.deliver(o.Events), started: time.Now(), members: map[uint32]*member{}, here: map[string]PeerChange{},
 		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}), live: liveness.NewTable(rand.Uint64()), campaigns: make(chan struct{}, campaignsAtOnce),
-		keeper:  partition.NewKeeper(o.Clock),
+		keeper: partition.NewKeeper(o.Clock), inFlight: partition.NewBudget(o.Limits.HostInFlightBytes),
 		sent:    sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
 		reports: reportTable{heartbeat: o.Timing.Heartbeat}, table: routingTable{process: rand.Uint64()},
 		warden: warden{poked: make(chan struct{}, 1), waiting: map[wardCall]bool{}},

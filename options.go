@@ -114,6 +114,13 @@ type Limits struct {
 	// InFlight bounds the proposals of one partition that wait for their commit; at most 512. Default: the partition's share
 	// of 4096, from 64 to 512 and no more than half of TrailingLogs. Raft allocates memory for so many with each batch.
 	InFlight int
+	// InFlightBytes bounds the commands of those proposals together, but for one that is larger alone; the next ones wait, as for InFlight.
+	// While they are in flight their leader holds them about three times: for Raft, for the log's readers, and as the batch that
+	// the log writes. Default 64 MiB, or HostInFlightBytes if that is less.
+	InFlightBytes int64
+	// HostInFlightBytes bounds them for all partitions that the host leads together. It should leave room for several partitions that get
+	// no answer, and wait for the end of their leadership. At least InFlightBytes. Default 256 MiB, or InFlightBytes if that is more.
+	HostInFlightBytes int64
 	// TrailingLogs is how many commands, about, stay in a log behind its marker, and always more entries than InFlight; an entry has
 	// one command or, of what was written at the same time, several. A member that misses more than these becomes
 	// sick and is healed by anti-entropy. More than InFlight. Default 2048.
@@ -246,6 +253,8 @@ func (l Limits) validate(p *problems) {
 	p.between("Limits.CommandBytes", int64(l.CommandBytes), 0, MaxCommandBytes)
 	p.between("Limits.DocumentBytes", int64(l.DocumentBytes), 0, 1<<40)
 	p.between("Limits.InFlight", int64(l.InFlight), 0, partition.MaxInFlight)
+	p.between("Limits.InFlightBytes", l.InFlightBytes, 0, 1<<40)
+	p.between("Limits.HostInFlightBytes", l.HostInFlightBytes, 0, 1<<40)
 	d := l.withDefaults()
 	p.check(d.DeltaBytes <= d.CommandBytes,
 		"Limits.DeltaBytes is %d, more than CommandBytes %d: such a delta could never be appended", d.DeltaBytes, d.CommandBytes)
@@ -253,6 +262,8 @@ func (l Limits) validate(p *problems) {
 		"Limits.CommandBytes is %d, more than DocumentBytes %d: such a command could never be accepted", d.CommandBytes, d.DocumentBytes)
 	p.check(d.InFlight < 0 || d.TrailingLogs > uint64(d.InFlight),
 		"Limits.TrailingLogs is %d, but must exceed InFlight %d: healthy members would become sick", d.TrailingLogs, d.InFlight)
+	p.check(d.InFlightBytes <= d.HostInFlightBytes,
+		"Limits.InFlightBytes is %d, more than HostInFlightBytes %d: no partition could have so many", d.InFlightBytes, d.HostInFlightBytes)
 	p.check(l.InFlight != 0 || d.TrailingLogs >= 2*minInFlight,
 		"Limits.TrailingLogs is %d, but must be twice InFlight, which is %d or more by default", d.TrailingLogs, minInFlight)
 }
@@ -316,6 +327,8 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.DeltaBytes, min(1<<20, l.CommandBytes))
 	orDefault(&l.TrailingLogs, 2048)
 	orDefault(&l.MarkerEvery, 1024)
+	orDefault(&l.HostInFlightBytes, max(256<<20, l.InFlightBytes))
+	orDefault(&l.InFlightBytes, min(64<<20, l.HostInFlightBytes))
 	return l
 }
 
@@ -341,7 +354,8 @@ func (l Limits) partition(partitions int) partition.Limits {
 	if inFlight == 0 {
 		inFlight = min(max(shareInFlight/max(partitions, 1), minInFlight), int(min(l.TrailingLogs/2, partition.MaxInFlight)))
 	}
-	return partition.Limits{DeltaBytes: l.DeltaBytes, CommandBytes: l.CommandBytes, DocumentBytes: l.DocumentBytes, InFlight: inFlight}
+	return partition.Limits{DeltaBytes: l.DeltaBytes, CommandBytes: l.CommandBytes, DocumentBytes: l.DocumentBytes, InFlight: inFlight,
+		InFlightBytes: l.InFlightBytes}
 }
 
 func (t Timing) partition() partition.Timing {

@@ -14,6 +14,8 @@ type Limits struct {
 	CommandBytes  int // sum of the deltas, or the base, of one operation; default 4 MiB
 	DocumentBytes int // stored size of one document; default 256 MiB
 	InFlight      int // proposals of one partition at once; default 256
+	// InFlightBytes bounds their commands together, but for one that is larger alone; default 64 MiB.
+	InFlightBytes int64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -26,6 +28,9 @@ func (l Limits) withDefaults() Limits {
 	set(&l.CommandBytes, 4<<20)
 	set(&l.DocumentBytes, 256<<20)
 	set(&l.InFlight, 256)
+	if l.InFlightBytes <= 0 {
+		l.InFlightBytes = 64 << 20
+	}
 	return l
 }
 

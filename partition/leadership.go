@@ -17,7 +17,7 @@ const reviewEvery = 25 * time.Millisecond
 // mu guards it.
 //
 // Always: a key is in pending exactly while at least one of its proposals is in waiting; handing a command to Raft never
-// blocks for long: every proposal holds a slot, and Raft's queue has room for all of them and two barriers. (What an office left
+// blocks for long: every proposal holds a slot (and room for its bytes), and Raft's queue has room for all of them and two barriers. (What an office left
 // behind there, Raft takes without mu.)
 type leadership struct {
 	term    uint64 // the epoch

@@ -103,6 +103,9 @@ type Options struct {
 	// Campaigns takes a token while a member stands for election: its room is how many members of the host may at once. Nil:
 	// any number.
 	Campaigns chan struct{}
+	// Budget, shared by the members of the host, bounds the bytes of all commands in flight that they proposed. Nil: only
+	// Limits.InFlightBytes bounds each member's.
+	Budget *Budget
 	// Keeper, shared by the members of the host, looks after the ends of their leases. Nil: a timer of each member.
 	Keeper *Keeper
 	// Clock is what leases, promises and contacts are measured by; all of them, and the beats of Liveness, by the same one

@@ -32,6 +32,7 @@ type Partition struct {
 	heard    bool          // the newest of notify; watch's own
 	vigil    vigil         // over watch
 	slots    chan struct{} // a token per proposal in flight
+	bytes    *Budget       // and for their bytes
 	closing  chan struct{}
 	watching sync.WaitGroup
 	verify   verification
@@ -71,7 +72,7 @@ func Open(options Options) (*Partition, error) {
 		return nil, err
 	}
 	p := &Partition{o: o, notify: make(chan bool, 16), vigil: vigil{poke: make(chan struct{}, 1), running: true},
-		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), safeMode: o.SafeMode, serves: NotLeader, awake: alertness{roused: o.Events.Roused}}
+		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), bytes: NewBudget(o.Limits.InFlightBytes), safeMode: o.SafeMode, serves: NotLeader, awake: alertness{roused: o.Events.Roused}}
 	p.awake.Store(true) // nobody is known to lead
 	// What a member before this one staged is durable before Raft starts: starting stores the term, which waits.
 	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock}

@@ -9,10 +9,11 @@ import (
 
 // proposal is one command on its way. done is closed after err is set, under the partition's mu.
 type proposal struct {
-	key  store.Key
-	pd   *pending // of key
-	done chan struct{}
-	err  error
+	key   store.Key
+	pd    *pending // of key
+	bytes int64    // taken of the budgets
+	done  chan struct{}
+	err   error
 }
 
 // pending is what the proposals in flight make of a document. Appends build on each other; any other operation on the
@@ -50,16 +51,7 @@ func (p *Partition) Do(ctx context.Context, op Operation) (head int64, err error
 	}
 	var seen sight
 	for {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		if err := p.slot(ctx); err != nil {
-			return 0, err
-		}
-		a, err := p.propose(&op, seen)
-		if a.proposal == nil {
-			<-p.slots // nothing in flight
-		}
+		a, err := p.tryOnce(ctx, &op, &seen)
 		switch {
 		case errors.Is(err, errRead):
 			if _, _, err := p.o.Documents.Head(op.Key); err != nil {
@@ -72,6 +64,13 @@ func (p *Partition) Do(ctx context.Context, op Operation) (head int64, err error
 			}
 		case err != nil:
 			return 0, err
+		case a.short > 0:
+			switch err := p.room(ctx, a.short, a.over); {
+			case err == nil:
+				seen.room = a.short
+			case !errors.Is(err, errOfficeEnded): // else it is looked up who serves
+				return 0, err
+			}
 		case a.wait != nil:
 			seen = sight{}
 			select {
@@ -93,6 +92,26 @@ func (p *Partition) Do(ctx context.Context, op Operation) (head int64, err error
 	}
 }
 
+// tryOnce proposes when there is a slot. What it holds in vain, it gives back: without a proposal nothing is in flight.
+func (p *Partition) tryOnce(ctx context.Context, op *Operation, seen *sight) (attempt, error) {
+	room := seen.room
+	err := ctx.Err()
+	if err == nil {
+		err = p.slot(ctx)
+	}
+	if err != nil {
+		p.vacate(room)
+		return attempt{}, err
+	}
+	a, err := p.propose(op, *seen)
+	if a.proposal == nil {
+		<-p.slots
+		p.vacate(room)
+	}
+	seen.room = 0
+	return a, err
+}
+
 // slot waits until there is room for another proposal in flight, and takes it.
 func (p *Partition) slot(ctx context.Context) error {
 	select {
@@ -110,12 +129,14 @@ func (p *Partition) slot(ctx context.Context) error {
 	}
 }
 
-// attempt is what became of an operation: proposed, to be tried again once what is in flight is settled, or (without
-// either) in effect already.
+// attempt is what became of an operation: proposed, to be tried again once what is in flight is settled or there is room for the
+// command, or (without any of these) in effect already.
 type attempt struct {
 	head     int64 // after the operation
 	proposal *proposal
 	wait     <-chan struct{}
+	short    int64           // bytes of the command, for which there was no room
+	over     <-chan struct{} // with short: closed when the leadership that was to propose it has ended
 }
 
 // sighting is an evaluation that had to look at stored entries. It was made without the partition's lock, because it may
@@ -127,8 +148,9 @@ type sighting struct {
 	err     error
 }
 
-// sight is what was looked at for an operation before the partition's lock was taken.
+// sight is what was looked at, and taken, for an operation before the partition's lock was taken.
 type sight struct {
+	room    int64     // bytes taken of the budgets; 0: none yet
 	read    bool      // the document's head, which should be in memory by now; if it is not, that is not waited for again
 	entries *sighting // nil: none
 }
@@ -178,9 +200,18 @@ func (p *Partition) propose(op *Operation, seen sight) (attempt, error) {
 	if err != nil || !v.changes {
 		return attempt{head: v.head}, err
 	}
-	a := attempt{head: v.head, proposal: p.enqueue(l, pd, doc, op, w)}
+	room := seen.room
+	if room == 0 { // only now: who is refused needs none, nor who has nothing to do
+		room = int64((&command{Mutation: w.mutation}).sizeHint())
+		if !p.tryRoom(room) {
+			p.work.clear() // what was looked at stays, for the next attempt
+			return attempt{short: room, over: l.over}, nil
+		}
+	}
+	pr := p.enqueue(l, pd, doc, op, w)
+	pr.bytes = room
 	w.clear()
-	return a, nil
+	return attempt{head: v.head, proposal: pr}, nil
 }
 
 // look evaluates op with sight of the document's entries. The caller does not hold mu.
@@ -229,7 +260,7 @@ type blind struct{}
 func (blind) EntryAt(int64) (store.Entry, bool, error) { return store.Entry{}, false, errLook }
 func (blind) NewestEnds(int64, int) ([]int64, error)   { return nil, errLook }
 
-// enqueue numbers the command and queues it. The caller holds mu and a slot.
+// enqueue numbers the command and queues it. The caller holds mu, a slot, and room in the budgets.
 func (p *Partition) enqueue(l *leadership, pd *pending, doc *document, op *Operation, w *worksheet) *proposal {
 	var pr *proposal
 	if pd == nil {
@@ -308,9 +339,10 @@ func (p *Partition) complete(outcomes []outcome) {
 	}
 }
 
-// finish answers a proposer and frees its slot. The caller holds mu.
+// finish answers a proposer and frees its slot and its room. The caller holds mu.
 func (p *Partition) finish(pr *proposal, err error) {
 	pr.err = err
 	close(pr.done)
 	<-p.slots
+	p.vacate(pr.bytes)
 }

@@ -16,12 +16,15 @@ type gatedGroup struct {
 	disks map[*node]*stall
 }
 
-func newGatedGroup(t *testing.T) *gatedGroup {
+func newGatedGroup(t *testing.T, changes ...func(*Options)) *gatedGroup {
 	var disks []*stall
 	g := &gatedGroup{disks: map[*node]*stall{}}
 	g.group = openGroup(t, 3, func(o *Options) {
 		disks = append(disks, &stall{})
 		o.Log = faultyLog{o.Log.(*memLog), new(atomic.Value), disks[len(disks)-1]}
+		for _, change := range changes {
+			change(o)
+		}
 	})
 	for i, nd := range g.nodes {
 		g.disks[nd] = disks[i]
