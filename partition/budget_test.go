@@ -337,3 +337,16 @@ func testRoomOfWhatIsRefused(t *testing.T) {
 		t.Errorf("%d were refused, %d and %d bytes are left over", refused, own, host)
 	}
 }
+
+// BenchmarkBudget is what a command costs that finds room.
+func BenchmarkBudget(b *testing.B) {
+	own, host := NewBudget(64<<20), NewBudget(256<<20)
+	b.ReportAllocs()
+	for b.Loop() {
+		if !own.try(300) || !host.try(300) {
+			b.Fatal("no room")
+		}
+		own.give(300)
+		host.give(300)
+	}
+}

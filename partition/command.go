@@ -81,10 +81,12 @@ func (c *command) append(b []byte) []byte {
 }
 
 // sizeHint is at least the size of an entry of this command alone.
-func (c *command) sizeHint() int {
-	n := 128 + len(c.Mutation.Base) + len(c.Mutation.Key.Space) + len(c.Mutation.Key.Key)
-	for i := range c.Mutation.Deltas {
-		n += c.Mutation.Deltas[i].Size() + 8
+func (c *command) sizeHint() int { return sizeHint(&c.Mutation) }
+
+func sizeHint(m *store.Mutation) int {
+	n := 128 + len(m.Base) + len(m.Key.Space) + len(m.Key.Key)
+	for i := range m.Deltas {
+		n += m.Deltas[i].Size() + 8
 	}
 	return n
 }

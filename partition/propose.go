@@ -202,7 +202,7 @@ func (p *Partition) propose(op *Operation, seen sight) (attempt, error) {
 	}
 	room := seen.room
 	if room == 0 { // only now: who is refused needs none, nor who has nothing to do
-		room = int64((&command{Mutation: w.mutation}).sizeHint())
+		room = int64(sizeHint(&w.mutation))
 		if !p.tryRoom(room) {
 			p.work.clear() // what was looked at stays, for the next attempt
 			return attempt{short: room, over: l.over}, nil

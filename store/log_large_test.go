@@ -207,7 +207,9 @@ func TestStagedEntriesCount(t *testing.T) {
 	release := sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(release)
 	told := make(chan error, 3)
-	stage := func(first, last uint64) { mustLog(t, b.Stage(megabytes(first, last, 1), func(err error) { told <- err })) }
+	stage := func(first, last uint64) {
+		mustLog(t, b.Stage(megabytes(first, last, 1), func(err error) { told <- err }))
+	}
 	stage(1, 3)
 	stage(4, 9)
 	if got := e.Stats().CacheBytes; got < 9<<20 || got > 9<<20+1<<16 {
