@@ -50,6 +50,7 @@ func (h *Host) Metrics() Metrics {
 	if s, ok := h.net.(interface{ Stats() mesh.Stats }); ok {
 		n := s.Stats()
 		m.Links = LinkMetrics{BytesIn: n.BytesIn, BytesOut: n.BytesOut, FramesIn: n.FramesIn, FramesOut: n.FramesOut,
+			GossipIn: n.GossipIn, GossipOut: n.GossipOut,
 			Connects: n.Dials + n.Accepted, Refused: n.Refused + n.BadFrames + n.BadHandshakes, QueueFull: n.QueueFull}
 	}
 	h.counts.mu.Lock()

@@ -68,10 +68,11 @@ type RaftMetrics struct {
 	SnapshotBytesIn, SnapshotBytesOut           uint64
 }
 
-// LinkMetrics counts the traffic of the links to other hosts.
+// LinkMetrics counts the traffic with other hosts, as it is before TLS, TCP and UDP.
 type LinkMetrics struct {
-	BytesIn, BytesOut   uint64
+	BytesIn, BytesOut   uint64 // of frames
 	FramesIn, FramesOut uint64
+	GossipIn, GossipOut uint64 // bytes of the membership protocol, which has packets and streams of its own
 	Connects            uint64 // links made
 	Refused             uint64 // links and frames refused
 	QueueFull           uint64 // requests that found no room

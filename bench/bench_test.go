@@ -97,7 +97,7 @@ func TestWrite(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	keys := []string{"bytesPerSecondPerHost", "memoryPerHostBytes", "goroutinesPerMember", "goroutinesPerHost"}
+	keys := []string{"bytesPerSecondPerHost", "gossipBytesPerSecondPerHost", "bytesPerSecondPerPair", "memoryPerHostBytes", "goroutinesPerMember", "goroutinesPerHost"}
 	r := atLast(t, above(keys...), append([]string{"idle", "--hosts", "3", "--partitions", "6"}, brief...)...)
 	for _, key := range keys {
 		if v, ok := r[key].(float64); !ok || v <= 0 {

@@ -14,13 +14,15 @@ func idleWorkload() workload {
 		short: "What a cluster costs that does nothing",
 		long: `idle starts a cluster, waits until every partition is led, and measures what the hosts cost while nobody uses them.
 Memory and goroutines per member are what members add: those of a cluster with one partition, measured first, are subtracted.
-All of them are compared with those of the processes before they opened a host.`,
+All of them are compared with those of the processes before they opened a host.
+Bytes are those of links and of gossip, as they are before TLS, TCP and UDP add theirs; a pair's are those of both directions.`,
 		example:  `  bench idle --partitions 1000 --hosts 3`,
 		defaults: settings{Hosts: 3, Partitions: 1000, Voters: 3, Log: "pebble"},
 		protocol: protocol{rounds: 1, warmup: 5 * time.Second, duration: 10 * time.Second, seed: 1},
 		flags:    clusterFlags,
 		metrics: []metric{
-			{"coresPerHost", "cores/host", 1}, {"bytesPerSecondPerHost", "bytes/s/host", 1}, {"framesPerSecondPerHost", "frames/s/host", 1},
+			{"coresPerHost", "cores/host", 1}, {"bytesPerSecondPerHost", "bytes/s/host", 1}, {"gossipBytesPerSecondPerHost", "of them gossip", 1},
+			{"bytesPerSecondPerPair", "bytes/s/pair", 1}, {"framesPerSecondPerHost", "frames/s/host", 1},
 			{"fsyncsPerSecondPerHost", "fsyncs/s/host", 1},
 			{"memoryPerMemberBytes", "KB/member", 1.0 / 1024}, {"memoryPerHostBytes", "MB/host", 1.0 / (1 << 20)},
 			{"goroutinesPerMember", "goroutines/member", 1}, {"goroutinesPerHost", "goroutines/host", 1}, {"leaderships", "leaderships", 1},
@@ -117,7 +119,11 @@ func (t trial) watch(ctx context.Context, f *fleet) (figures, error) {
 	if u.Measured {
 		out["coresPerHost"] = u.CPU.Seconds() / hostSeconds
 	}
-	out["bytesPerSecondPerHost"] = float64(u.LinkBytes) / hostSeconds
+	out["bytesPerSecondPerHost"] = float64(u.LinkBytes+u.GossipBytes) / hostSeconds
+	out["gossipBytesPerSecondPerHost"] = float64(u.GossipBytes) / hostSeconds
+	if others := t.settings.Hosts - 1; others > 0 { // in both directions
+		out["bytesPerSecondPerPair"] = 2 * out["bytesPerSecondPerHost"] / float64(others)
+	}
 	out["framesPerSecondPerHost"] = float64(u.LinkFrames) / hostSeconds
 	out["fsyncsPerSecondPerHost"] = float64(u.LogSyncs+u.DocumentSyncs) / hostSeconds
 	out["leaderships"] = float64(u.Leaderships) // begun while nothing happened: needless ones

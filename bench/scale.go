@@ -29,7 +29,7 @@ of a cluster with one partition that nobody uses is subtracted; what the hosts c
 		metrics: []metric{
 			{"writesPerSecond", "writes/s", 1}, {"p50Micros", "p50 µs", 1}, {"p99Micros", "p99 µs", 1}, {"cpuMicrosPerWrite", "CPU µs/write", 1},
 			{"fsyncsPerWrite", "fsyncs/write", 1},
-			{"coresPerHost", "cores/host", 1}, {"bytesPerSecondPerHost", "bytes/s/host", 1}, {"fsyncsPerSecondPerHost", "fsyncs/s/host", 1},
+			{"coresPerHost", "cores/host", 1}, {"bytesPerSecondPerHost", "bytes/s/host", 1}, {"bytesPerSecondPerPair", "bytes/s/pair", 1}, {"fsyncsPerSecondPerHost", "fsyncs/s/host", 1},
 			{"memoryPerMemberBytes", "KB/member", 1.0 / 1024}, {"goroutinesPerMember", "goroutines/member", 1},
 		},
 		measure: measureScale,

@@ -21,6 +21,7 @@ type usage struct {
 	DocumentSyncs, DocumentBytes uint64 // of the document engine's WAL
 	RaftBytes                    uint64 // of AppendEntries requests sent
 	LinkBytes, LinkFrames        uint64 // sent
+	GossipBytes                  uint64 // sent
 	Leaderships, Candidacies     uint64
 }
 
@@ -50,6 +51,7 @@ func (u *usage) count(m adamant.Metrics) {
 	u.RaftBytes += m.Raft.AppendEntriesBytesOut + m.Raft.SnapshotBytesOut
 	u.LinkBytes += m.Links.BytesOut
 	u.LinkFrames += m.Links.FramesOut
+	u.GossipBytes += m.Links.GossipOut
 	u.Leaderships += m.Leaderships
 	u.Candidacies += m.Candidacies
 }
@@ -68,6 +70,7 @@ func (u usage) add(v usage) usage {
 	u.RaftBytes += v.RaftBytes
 	u.LinkBytes += v.LinkBytes
 	u.LinkFrames += v.LinkFrames
+	u.GossipBytes += v.GossipBytes
 	u.Leaderships += v.Leaderships
 	u.Candidacies += v.Candidacies
 	return u
@@ -86,6 +89,7 @@ func (u usage) since(v usage) usage {
 	u.RaftBytes -= v.RaftBytes
 	u.LinkBytes -= v.LinkBytes
 	u.LinkFrames -= v.LinkFrames
+	u.GossipBytes -= v.GossipBytes
 	u.Leaderships -= v.Leaderships
 	u.Candidacies -= v.Candidacies
 	return u

@@ -64,9 +64,15 @@ func startGossip(m *Mesh, udp *net.UDPConn) (*gossip, error) {
 	return g, nil
 }
 
-// config is tuned for a death to be known within about a second: every host is
-// probed by some other about once per interval, is suspect one interval later,
-// and dead after three to six more.
+// gossipNewsInterval is how soon news goes on to other hosts. Nothing is sent while there are none.
+const gossipNewsInterval = 50 * time.Millisecond
+
+// config has every host probed by some other about once per interval; one that is
+// silent is suspect an interval later, and dead after three to six more. So gossip
+// takes seconds where a link tells at once, and the beats over it (package liveness)
+// within a second: it is there for hosts that share no partition, and have
+// no link. Probes are what gossip costs while nothing happens, 90 bytes each with
+// the answer, which is why they are no more frequent than that.
 func (g *gossip) config() *memberlist.Config {
 	o, t := &g.m.opts, g.m.timing
 	c := memberlist.DefaultLANConfig()
@@ -76,7 +82,7 @@ func (g *gossip) config() *memberlist.Config {
 	c.ProbeInterval, c.ProbeTimeout = t.Probe, t.Probe/2
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
 	c.IndirectChecks = 2
-	c.GossipInterval, c.GossipNodes = t.Probe/4, 3
+	c.GossipInterval, c.GossipNodes = min(t.Probe/4, gossipNewsInterval), 3
 	c.GossipToTheDeadTime = 30 * time.Second
 	c.PushPullInterval = 15 * time.Second
 	c.TCPTimeout = t.Dial
@@ -228,7 +234,7 @@ func (g *gossip) serve(conn, raw net.Conn) error {
 	}
 	defer g.m.conns.gossipEnded()
 	done := make(chan struct{})
-	c := &gossipConn{Conn: conn, raw: raw, done: done}
+	c := &gossipConn{Conn: conn, raw: raw, stats: &g.m.stats, done: done}
 	select {
 	case g.transport.streams <- c:
 	case <-g.m.ctx.Done():

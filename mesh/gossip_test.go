@@ -321,3 +321,23 @@ func TestGossipMeta(t *testing.T) {
 		}
 	}
 }
+
+// Hosts without links exchange gossip and nothing else. Stats tells what they send: "bench idle" says from it what an idle pair of hosts costs.
+func TestGossipIsCounted(t *testing.T) {
+	bed := newTestbed(t)
+	hosts := joined(bed, []string{"a", "b"})
+	soon(t, "both know each other", func() bool { return gossipAlive(hosts["a"], "b") && gossipAlive(hosts["b"], "a") })
+	joined := hosts["a"].Stats()
+	if joined.GossipOut == 0 || joined.GossipIn == 0 {
+		t.Fatalf("hosts that joined exchanged nothing: %+v", joined)
+	}
+	soon(t, "they probe each other", func() bool {
+		s := hosts["a"].Stats()
+		return s.GossipOut > joined.GossipOut && s.GossipIn > joined.GossipIn
+	})
+	for name, m := range hosts {
+		if s := m.Stats(); s.FramesOut > 0 {
+			t.Errorf("%s sent frames: %+v", name, s)
+		}
+	}
+}

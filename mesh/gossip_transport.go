@@ -61,6 +61,7 @@ func (t *gossipTransport) read() {
 		if n == 0 {
 			continue
 		}
+		t.m.stats.gossipIn.Add(uint64(n))
 		packet := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: from, Timestamp: now}
 		select {
 		case t.packets <- packet:
@@ -99,7 +100,8 @@ func (t *gossipTransport) WriteToAddress(b []byte, a memberlist.Address) (time.T
 	if err != nil {
 		return time.Time{}, err
 	}
-	_, err = t.udp.WriteTo(b, to)
+	n, err := t.udp.WriteTo(b, to)
+	t.m.stats.gossipOut.Add(uint64(n))
 	return time.Now(), err
 }
 
@@ -122,7 +124,7 @@ func (t *gossipTransport) DialAddressTimeout(a memberlist.Address, timeout time.
 	if err != nil {
 		return nil, err
 	}
-	c := &gossipConn{Conn: conn, raw: raw}
+	c := &gossipConn{Conn: conn, raw: raw, stats: &t.m.stats}
 	c.unwatch = context.AfterFunc(t.m.ctx, func() { _ = raw.Close() })
 	return c, nil
 }
@@ -146,9 +148,22 @@ func (t *gossipTransport) stop() {
 type gossipConn struct {
 	net.Conn
 	raw     net.Conn
+	stats   *counters
 	once    sync.Once
 	done    chan struct{} // inbound streams: closed by Close
 	unwatch func() bool   // outbound streams
+}
+
+func (c *gossipConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.stats.gossipIn.Add(uint64(n))
+	return n, err
+}
+
+func (c *gossipConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.stats.gossipOut.Add(uint64(n))
+	return n, err
 }
 
 func (c *gossipConn) Close() error {

@@ -33,8 +33,9 @@ type pulse struct {
 	read, wrote uint64 // the stream's counts when it was last time for one
 }
 
-// rarely is after how many times the usual interval a busy connection is pinged.
-const rarely = 4
+// rarely is after how many times the usual interval a busy connection is pinged. Connections of hosts with partitions in common are always
+// busy: beats go over them.
+const rarely = 20
 
 // due reports at each tick whether it is time for a ping. One on which requests leave and answers come shows both ends that it lives, so
 // that it is pinged for its round trip alone, and rarely.

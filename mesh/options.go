@@ -73,7 +73,7 @@ type Timing struct {
 	BackoffMin  time.Duration // after the first failed dial: 50 ms
 	BackoffMax  time.Duration // the longest: 2 s
 	Join        time.Duration // between attempts to join missing hosts: 1 s
-	Probe       time.Duration // gossip's probe interval; death takes about five: 200 ms
+	Probe       time.Duration // gossip's probe interval; death takes about five: 1 s
 	Tick        time.Duration // of the maintainer, the grain of all timeouts: 100 ms
 }
 
@@ -131,7 +131,7 @@ func (t Timing) withDefaults() Timing {
 	orTime(&t.BackoffMin, 50*time.Millisecond)
 	orTime(&t.BackoffMax, 2*time.Second)
 	orTime(&t.Join, time.Second)
-	orTime(&t.Probe, 200*time.Millisecond)
+	orTime(&t.Probe, time.Second)
 	orTime(&t.Tick, 100*time.Millisecond)
 	return t
 }

@@ -9,12 +9,14 @@ type counters struct {
 	accepted, refused, badFrames, badHandshakes     atomic.Uint64
 	queueFull, overloaded, timeouts, handshakeDrops atomic.Uint64
 	conflicts, gossipDropped                        atomic.Uint64
+	gossipIn, gossipOut                             atomic.Uint64
 }
 
 // Stats counts since the start.
 type Stats struct {
 	FramesIn, FramesOut uint64
 	BytesIn, BytesOut   uint64 // on links, payload and headers, before TLS
+	GossipIn, GossipOut uint64 // bytes of gossip, packets and streams, before TLS
 	Writes              uint64 // write calls; frames per write show how well they gather
 	Dials, DialFailures uint64
 	LinkBreaks          uint64 // links that stood and broke, by either side
@@ -35,6 +37,7 @@ func (m *Mesh) Stats() Stats {
 	return Stats{
 		FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), Writes: c.writes.Load(),
+		GossipIn: c.gossipIn.Load(), GossipOut: c.gossipOut.Load(),
 		Dials: c.dials.Load(), DialFailures: c.dialFailures.Load(), LinkBreaks: c.linkBreaks.Load(),
 		Accepted: c.accepted.Load(), Refused: c.refused.Load(),
 		BadFrames: c.badFrames.Load(), BadHandshakes: c.badHandshakes.Load(), HandshakeDrops: c.handshakeDrops.Load(),

@@ -98,7 +98,7 @@ type engineDescs struct{ syncs, written, entries, disk, hits, misses desc }
 
 type raftDescs struct{ appendBytes, commandBytes, snapshotBytes desc }
 
-type linkDescs struct{ bytes, frames, connects, refused, full desc }
+type linkDescs struct{ bytes, frames, gossip, connects, refused, full desc }
 
 type repairDescs struct{ requests, served, differences, different, documents, entries, imported, bytes, spent, again, holes, errors, scrubbed, scrubbedBytes, damage desc }
 
@@ -124,6 +124,7 @@ func newCollector(host Host, version string) *collector {
 		link: linkDescs{
 			bytes:    newDesc("link_bytes_total", "Bytes on the links to other hosts.", "direction"),
 			frames:   newDesc("link_frames_total", "Frames on the links to other hosts.", "direction"),
+			gossip:   newDesc("gossip_bytes_total", "Bytes of the membership protocol.", "direction"),
 			connects: newDesc("link_connects_total", "Links made."),
 			refused:  newDesc("link_refused_total", "Links and frames refused."),
 			full:     newDesc("link_queue_full_total", "Requests that found no room in a link's queue."),
@@ -152,7 +153,7 @@ func newCollector(host Host, version string) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	all := append(c.host_.list(), c.part.list()...)
 	all = append(all, c.op.seconds, c.op.errors, c.engine.syncs, c.engine.written, c.engine.entries, c.engine.disk, c.engine.hits, c.engine.misses,
-		c.raft.appendBytes, c.raft.commandBytes, c.raft.snapshotBytes, c.link.bytes, c.link.frames, c.link.connects, c.link.refused, c.link.full,
+		c.raft.appendBytes, c.raft.commandBytes, c.raft.snapshotBytes, c.link.bytes, c.link.frames, c.link.gossip, c.link.connects, c.link.refused, c.link.full,
 		c.repair.requests, c.repair.served, c.repair.differences, c.repair.different, c.repair.documents, c.repair.entries, c.repair.imported, c.repair.bytes, c.repair.spent, c.repair.again, c.repair.holes, c.repair.errors, c.repair.scrubbed, c.repair.scrubbedBytes, c.repair.damage)
 	for _, d := range all {
 		ch <- d
@@ -180,6 +181,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	e.both(c.raft.snapshotBytes, m.Raft.SnapshotBytesIn, m.Raft.SnapshotBytesOut)
 	e.both(c.link.bytes, m.Links.BytesIn, m.Links.BytesOut)
 	e.both(c.link.frames, m.Links.FramesIn, m.Links.FramesOut)
+	e.both(c.link.gossip, m.Links.GossipIn, m.Links.GossipOut)
 	e.counter(c.link.connects, m.Links.Connects)
 	e.counter(c.link.refused, m.Links.Refused)
 	e.counter(c.link.full, m.Links.QueueFull)
