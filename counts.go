@@ -44,7 +44,7 @@ func (h *Host) Metrics() Metrics {
 		Catastrophes: h.counts.catastrophes.Load(), Divergences: h.counts.divergences.Load(), ConfigChanges: h.counts.configChanges.Load(),
 		Forwarded: h.counts.forwarded.Load(), ForwardServed: h.counts.forwardsServed.Load()}
 	logs := h.logs.Stats()
-	m.Log = EngineMetrics{Syncs: logs.Syncs, Written: logs.WrittenBytes, Entries: logs.Entries, DiskBytes: logs.DiskBytes,
+	m.Log = EngineMetrics{Syncs: logs.Syncs, Written: logs.WrittenBytes, Tables: logs.TableBytes, Entries: logs.Entries, DiskBytes: logs.DiskBytes,
 		CacheHits: logs.Reads - logs.ReadsDisk, CacheMiss: logs.ReadsDisk}
 	m.Documents = h.documentMetrics()
 	if s, ok := h.net.(interface{ Stats() mesh.Stats }); ok {
@@ -74,7 +74,7 @@ func (h *Host) Metrics() Metrics {
 
 func (h *Host) documentMetrics() EngineMetrics {
 	d := h.docs.Metrics()
-	m := EngineMetrics{Syncs: d.Syncs, Written: d.LogBytes, DiskBytes: d.DiskBytes, CacheHits: uint64(d.CacheHits), CacheMiss: uint64(d.CacheMisses)}
+	m := EngineMetrics{Syncs: d.Syncs, Written: d.LogBytes, Tables: d.TableBytes, DiskBytes: d.DiskBytes, CacheHits: uint64(d.CacheHits), CacheMiss: uint64(d.CacheMisses)}
 	for _, member := range h.allMembers() {
 		if p := member.running(); p != nil {
 			m.Entries += p.Counts().Commands

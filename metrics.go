@@ -54,6 +54,7 @@ func LatencyBound(i int) time.Duration { return 64 * time.Microsecond << i }
 type EngineMetrics struct {
 	Syncs     uint64 // fsyncs of its WAL
 	Written   uint64 // bytes written to its WAL; of a bolt log, the entries alone
+	Tables    uint64 // bytes written besides, by flushes and compactions; those of a bolt log are not known
 	Entries   uint64 // Raft entries, or mutations, written
 	DiskBytes uint64 // on disk now
 	CacheHits uint64 // of blocks, or of recent entries

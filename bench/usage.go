@@ -19,6 +19,7 @@ type usage struct {
 
 	LogSyncs, LogBytes           uint64 // of Raft logs
 	DocumentSyncs, DocumentBytes uint64 // of the document engine's WAL
+	TableBytes                   uint64 // of both engines: flushed and compacted
 	RaftBytes                    uint64 // of AppendEntries requests sent
 	LinkBytes, LinkFrames        uint64 // sent
 	GossipBytes                  uint64 // sent
@@ -48,6 +49,7 @@ func (u *usage) count(m adamant.Metrics) {
 	u.LogBytes += m.Log.Written
 	u.DocumentSyncs += m.Documents.Syncs
 	u.DocumentBytes += m.Documents.Written
+	u.TableBytes += m.Log.Tables + m.Documents.Tables
 	u.RaftBytes += m.Raft.AppendEntriesBytesOut + m.Raft.SnapshotBytesOut
 	u.LinkBytes += m.Links.BytesOut
 	u.LinkFrames += m.Links.FramesOut
@@ -67,6 +69,7 @@ func (u usage) add(v usage) usage {
 	u.LogBytes += v.LogBytes
 	u.DocumentSyncs += v.DocumentSyncs
 	u.DocumentBytes += v.DocumentBytes
+	u.TableBytes += v.TableBytes
 	u.RaftBytes += v.RaftBytes
 	u.LinkBytes += v.LinkBytes
 	u.LinkFrames += v.LinkFrames
@@ -86,6 +89,7 @@ func (u usage) since(v usage) usage {
 	u.LogBytes -= v.LogBytes
 	u.DocumentSyncs -= v.DocumentSyncs
 	u.DocumentBytes -= v.DocumentBytes
+	u.TableBytes -= v.TableBytes
 	u.RaftBytes -= v.RaftBytes
 	u.LinkBytes -= v.LinkBytes
 	u.LinkFrames -= v.LinkFrames

@@ -111,8 +111,11 @@ type LogStats struct {
 	ReadsDisk  uint64 // of these, not answered from memory
 	CacheBytes int64  // recent entries kept in memory, with those that are not durable yet
 
-	DiskBytes    uint64 // used on disk
-	FlushedBytes uint64 // Pebble: written a second time, because it was not truncated before the memtable was full
+	DiskBytes uint64 // used on disk
+
+	// TableBytes is what Pebble wrote a second time, because it was not truncated before the memtable was full, and again by
+	// compactions. Bolt has no such thing.
+	TableBytes uint64
 
 	// Waiting is how long the oldest unfinished durable call has been waiting. A leader whose disk is stuck must not go on
 	// telling its followers that it is alive.

@@ -145,7 +145,7 @@ func (p *pebbleLog) usage(s *LogStats) {
 	s.Syncs = p.commit.syncs.Load()
 	s.DiskBytes = m.DiskSpaceUsage()
 	s.WrittenBytes = m.WAL.BytesWritten
-	s.FlushedBytes = m.Levels[0].TableBytesFlushed
+	s.TableBytes = tableBytes(m)
 }
 
 func (p *pebbleLog) close([]logDisk) error {

@@ -1,5 +1,7 @@
 package store
 
+import "github.com/cockroachdb/pebble/v2"
+
 // DocMetrics are counters and sizes of the document engine since it was opened.
 type DocMetrics struct {
 	Syncs       uint64 // fsyncs that Sync caused; callers share them
@@ -10,6 +12,7 @@ type DocMetrics struct {
 	DiskBytes   uint64
 	LogBytesIn  uint64 // given to the write-ahead log
 	LogBytes    uint64 // written by it
+	TableBytes  uint64 // written into tables, by flushes and by compactions
 	MemTables   int64
 	MemTable    uint64 // bytes
 	Tables      uint64 // live tables
@@ -37,6 +40,7 @@ func (e *DocEngine) Metrics() DocMetrics {
 		DiskBytes:   p.DiskSpaceUsage(),
 		LogBytesIn:  p.WAL.BytesIn,
 		LogBytes:    p.WAL.BytesWritten,
+		TableBytes:  tableBytes(p),
 		MemTables:   p.MemTable.Count,
 		MemTable:    p.MemTable.Size,
 		Tables:      p.Table.Local.LiveCount,
@@ -55,4 +59,13 @@ func (e *DocEngine) Metrics() DocMetrics {
 	defer e.mu.Unlock()
 	m.Members = len(e.members)
 	return m
+}
+
+// tableBytes is what an engine wrote besides its write-ahead log. Tables that were made elsewhere and ingested do not count.
+func tableBytes(m *pebble.Metrics) (sum uint64) {
+	for i := range m.Levels {
+		l := &m.Levels[i]
+		sum += l.TableBytesFlushed + l.TableBytesCompacted + l.BlobBytesFlushed + l.BlobBytesCompacted
+	}
+	return sum
 }

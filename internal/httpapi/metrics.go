@@ -94,7 +94,7 @@ func (d *partitionDescs) list() []desc {
 
 type operationDescs struct{ seconds, errors desc }
 
-type engineDescs struct{ syncs, written, entries, disk, hits, misses desc }
+type engineDescs struct{ syncs, written, tables, entries, disk, hits, misses desc }
 
 type raftDescs struct{ appendBytes, commandBytes, snapshotBytes desc }
 
@@ -111,6 +111,7 @@ func newCollector(host Host, version string) *collector {
 		engine: engineDescs{
 			syncs:   newDesc("engine_syncs_total", "Fsyncs of a storage engine's WAL.", "engine"),
 			written: newDesc("engine_written_bytes_total", "Bytes handed to the WAL.", "engine"),
+			tables:  newDesc("engine_table_bytes_total", "Bytes written into tables, by flushes and compactions.", "engine"),
 			entries: newDesc("engine_entries_total", "Raft entries, or mutations, written.", "engine"),
 			disk:    newDesc("engine_disk_bytes", "Bytes on disk.", "engine"),
 			hits:    newDesc("engine_cache_hits_total", "Reads answered from memory.", "engine"),
@@ -152,7 +153,7 @@ func newCollector(host Host, version string) *collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	all := append(c.host_.list(), c.part.list()...)
-	all = append(all, c.op.seconds, c.op.errors, c.engine.syncs, c.engine.written, c.engine.entries, c.engine.disk, c.engine.hits, c.engine.misses,
+	all = append(all, c.op.seconds, c.op.errors, c.engine.syncs, c.engine.written, c.engine.tables, c.engine.entries, c.engine.disk, c.engine.hits, c.engine.misses,
 		c.raft.appendBytes, c.raft.commandBytes, c.raft.snapshotBytes, c.link.bytes, c.link.frames, c.link.gossip, c.link.connects, c.link.refused, c.link.full,
 		c.repair.requests, c.repair.served, c.repair.differences, c.repair.different, c.repair.documents, c.repair.entries, c.repair.imported, c.repair.bytes, c.repair.spent, c.repair.again, c.repair.holes, c.repair.errors, c.repair.scrubbed, c.repair.scrubbedBytes, c.repair.damage)
 	for _, d := range all {
@@ -242,6 +243,7 @@ func (c *collector) collectPartition(e emitter, p *adamant.PartitionStatus) {
 func (c *collector) collectEngine(e emitter, name string, m adamant.EngineMetrics) {
 	e.counter(c.engine.syncs, m.Syncs, name)
 	e.counter(c.engine.written, m.Written, name)
+	e.counter(c.engine.tables, m.Tables, name)
 	e.counter(c.engine.entries, m.Entries, name)
 	e.gauge(c.engine.disk, float64(m.DiskBytes), name)
 	e.counter(c.engine.hits, m.CacheHits, name)
