@@ -2,6 +2,7 @@
 //
 //	go run ./bench write                                    # writes under load
 //	go run ./bench write --compare log=pebble,bolt          # two configurations in one run, as ratios
+//	go run ./bench write --parts                            # where a write's processor time goes
 //	go run ./bench idle --partitions 1000                   # what a cluster costs that does nothing
 //	go run ./bench failover --kill 9                        # how long writes wait when a host is gone
 //	go run ./bench failover --kill pause --rounds 100       # and whether one that does not know it serves: also isolate
@@ -35,12 +36,12 @@
 // (order.go). Where a host is lost under load, the writers are clients (client.go) that reach each host by a line of their
 // own (line.go, door.go), turn to another one when it does not answer (attempt.go) and outlive it. Readers (readers.go) ask all
 // hosts at the same time; observe.go keeps what all of them see, and internal/lincheck judges it. losses.go is what hosts say of
-// writes in flight. A repair takes a cluster of a certain shape (shape.go), lets a host lack something (impair.go),
+// writes in flight. profile.go divides a profile among parts. A repair takes a cluster of a certain shape (shape.go), lets a host lack something (impair.go),
 // watches how it heals (heal.go) and perhaps kills it (kill.go); fault.go damages hosts. Round trips are made by
 // internal/faultproxy.
 //
 // # What it does not do
 //
 // Hosts share one machine, so figures per write count all replicas' work and the writers' own, and the network costs
-// next to nothing. Gossip between hosts is not part of the bytes and messages counted: those are of the links.
+// next to nothing. Bytes are counted before TLS, TCP and UDP add theirs; frames are those of the links.
 package main

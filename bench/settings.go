@@ -47,6 +47,9 @@ type settings struct {
 	BusyCPU   int           `json:"busyCPU,omitempty"`   // other processes that use the processor
 	ReadEvery time.Duration `json:"readNanos,omitempty"` // what a reader waits after a read, 0 for no readers
 
+	Parts   bool   `json:"parts,omitempty"`      // divide processor time among parts: see profile.go
+	Profile string `json:"cpuprofile,omitempty"` // file for a CPU profile of the measured time, "" for none
+
 	load loadKind
 }
 

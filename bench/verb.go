@@ -78,7 +78,7 @@ func newVerb(w workload) *cobra.Command {
 			}
 			// The settings' own problems come first: with --compare they are the variants'.
 			list, err := variants(common, w.flags, flag, compare)
-			if err := errors.Join(err, p.check(), d.check()); err != nil {
+			if err := errors.Join(err, p.check(), d.check(), checkProfile(list, p.rounds)); err != nil {
 				return usageError{err}
 			}
 			return perform(cmd, w, p, d, list)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/spf13/pflag"
 )
 
 func writeWorkload() workload {
@@ -18,23 +19,30 @@ both engines on all hosts, in the measured time: write-ahead logs, and tables th
 when it is full (32 MB of the documents), so a short run sees none of that; with a minute or more the figure settles.`,
 		example: `  bench write --hosts 3 --partitions 64 --writers 64 --size 256 --duration 10s --log pebble
   bench write --compare writers=1,64,512 --rounds 5
-  bench write --writers 1 --busy 1 --compare partitions=1,1000   # one busy partition alone, and beside quiet ones`,
+  bench write --writers 1 --busy 1 --compare partitions=1,1000   # one busy partition alone, and beside quiet ones
+  bench write --parts --rounds 5                                  # where processor time goes`,
 		defaults: loadDefaults(),
 		protocol: protocol{rounds: 3, warmup: 2 * time.Second, duration: 10 * time.Second, seed: 1},
-		flags:    loadFlags,
-		metrics: []metric{
+		flags:    writeFlags,
+		metrics: append([]metric{
 			{"writesPerSecond", "writes/s", 1}, {"p50Micros", "p50 µs", 1}, {"p99Micros", "p99 µs", 1}, {"maxMicros", "max µs", 1},
 			{"cpuMicrosPerWrite", "CPU µs/write", 1}, {"fsyncsPerWrite", "fsyncs/write", 1}, {"bytesWrittenPerByte", "bytes written/byte", 1},
 			{"tableBytesPerByte", "of them to tables", 1},
 			{"deviceBytesPerByte", "device bytes/byte", 1}, {"linkBytesPerByte", "link bytes/byte", 1}, {"framesPerWrite", "frames/write", 1},
 			{"mallocsPerWrite", "allocations/write", 1}, {"retriesPerWrite", "retries/write", 1},
-		},
+		}, partMetrics()...),
 		measure: measureWrite,
 	}
 }
 
 func loadDefaults() settings {
 	return settings{load: loadFree, Hosts: 3, Partitions: 64, Voters: 3, Log: "pebble", Writers: 64, Documents: 4096, Size: 256, Deltas: 1}
+}
+
+func writeFlags(s *settings, f *pflag.FlagSet) {
+	loadFlags(s, f)
+	f.BoolVar(&s.Parts, "parts", s.Parts, "divide the processor time of a write among the parts that use it, by a profile, which costs a little itself")
+	f.StringVar(&s.Profile, "cpuprofile", s.Profile, "also write that profile to this file, which must not exist, for go tool pprof")
 }
 
 // measureWrite runs one trial.
@@ -59,7 +67,11 @@ func (t trial) write(ctx context.Context, f *fleet) (figures, error) {
 		return nil, err
 	}
 	stop := t.during("writing", t.warmup, t.duration)
-	r, err := f.load(ctx, order{Do: doLoad, Duration: t.duration})
+	var r loadReport
+	shares, err := t.profiled(ctx, func(ctx context.Context) (err error) {
+		r, err = f.load(ctx, order{Do: doLoad, Duration: t.duration})
+		return err
+	})
 	stop()
 	if err != nil {
 		return nil, err
@@ -68,7 +80,14 @@ func (t trial) write(ctx context.Context, f *fleet) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	return writeFigures(r, after.since(before))
+	out, err := writeFigures(r, after.since(before))
+	if err != nil {
+		return nil, err
+	}
+	for part, share := range shares {
+		out[part] = share * out["cpuMicrosPerWrite"]
+	}
+	return out, nil
 }
 
 func writeFigures(r loadReport, u usage) (figures, error) {
