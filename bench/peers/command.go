@@ -22,6 +22,7 @@ const usageText = `peers measures Adamant beside other systems, under the same l
   go run . compare [flags]   systems in turn, round by round, with ratios
   go run . failover [flags]  how long writes wait when a host is gone, likewise
   go run . rebuild [flags]   how fast a member that is replaced holds everything again, likewise
+  go run . idle [flags]      what groups of hashicorp/raft cost that nobody uses
 
 "go run . VERB -h" shows the flags. Exit status: 0 success; 1 failed; 2 wrong usage.
 `
@@ -53,7 +54,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 
 func command(ctx context.Context, args []string, out, errs io.Writer) error {
 	if len(args) == 0 {
-		return usageError{errors.New("want a verb: write, compare, failover or rebuild")}
+		return usageError{errors.New("want a verb: write, compare, failover, rebuild or idle")}
 	}
 	switch verb, rest := args[0], args[1:]; verb {
 	case "write":
@@ -64,11 +65,13 @@ func command(ctx context.Context, args []string, out, errs io.Writer) error {
 		return failoverVerb(ctx, rest, out, errs)
 	case "rebuild":
 		return rebuildVerb(ctx, rest, out, errs)
+	case "idle":
+		return idleVerb(ctx, rest, out)
 	case "help", "-h", "-help", "--help":
 		_, err := io.WriteString(out, usageText)
 		return err
 	default:
-		return usageError{fmt.Errorf("unknown verb %q: want write, compare, failover or rebuild", verb)}
+		return usageError{fmt.Errorf("unknown verb %q: want write, compare, failover, rebuild or idle", verb)}
 	}
 }
 
@@ -78,6 +81,14 @@ func writeVerb(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	return deliver(d, out, printTrial, func() (*trialResult, error) { return measure(ctx, s) })
+}
+
+func idleVerb(ctx context.Context, args []string, out io.Writer) error {
+	s, d, err := parseIdle(args, out)
+	if err != nil {
+		return err
+	}
+	return deliver(d, out, printIdle, func() (*idleResult, error) { return measureIdle(ctx, s) })
 }
 
 // compareVerb reports the rounds that were completed even when a later one fails: they took a while.

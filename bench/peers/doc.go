@@ -8,6 +8,7 @@
 //	go run . compare -processes -partitions 1 -writers 64,512 -procs 1,2,4 -out one.json
 //	go run . compare -systems adamant,etcd -writers 512 -rounds 7 -json
 //	go run . failover -kill 9                                  # how long writes wait when a host is gone: also stop, pause
+//	go run . idle -system raft-memory-tuned -partitions 1000   # memory and goroutines of members that nobody uses
 //	go run . rebuild -docs 10000 -deltas 20 -size 256          # a member that is replaced holds everything again
 //
 // # Systems
@@ -28,7 +29,11 @@
 //     counts. Leaders are spread evenly, and a write proposes at the leader.
 //
 //   - raft-memory: the same groups with the log, transport and snapshots in memory that come with hashicorp/raft, in one process.
-//     Nothing is durable: it is what the library itself costs, which nothing that is built upon it unmodified can go below.
+//     Nothing is durable.
+//
+//   - raft-memory-tuned: the same with the settings that Adamant gives to each group: a buffer for commands, all that are committed
+//     together applied at once, timers that hardly ever run, no metrics of the old kind. It is what the library itself costs in
+//     Adamant, which only adds to it.
 //
 // No system pays for a client's network hop. What a write buys differs: adamant checks the sequence, keeps the history and
 // maintains summaries for repair; etcd keeps revisions, and leases and watches could be used; raft keeps nothing but its
@@ -97,7 +102,8 @@
 // asked of a system that is rebuilt, and measures it; rebuild_adamant.go, rebuild_etcd.go and rebuild_raft.go (with the
 // state machine of storing.go) are the three, and entries.go is what they hold. rebuild_plan.go is what is run, also in
 // child processes, and rebuild_result.go what comes of it. failover.go loses a host, failover_client.go writes and reads
-// meanwhile by what failover_system.go has of each system, and failover_plan.go and failover_result.go are likewise. command.go, flags.go and deliver.go are the command line.
+// meanwhile by what failover_system.go has of each system, and failover_plan.go and failover_result.go are likewise.
+// idle.go looks at groups of hashicorp/raft that nobody uses. command.go, flags.go and deliver.go are the command line.
 //
 // # What it does not do
 //

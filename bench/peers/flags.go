@@ -74,7 +74,7 @@ func parseCompare(args []string, out io.Writer) (plan, error) {
 	f := newFlags("compare")
 	commonFlags(f, &p.settings)
 	systems := f.String("systems", "", "what to measure, separated by commas, of "+strings.Join(systemNames(), ", ")+
-		" (default all but raft-memory, and etcd-spread only with -processes)")
+		" (default all but raft-memory and raft-memory-tuned, and etcd-spread only with -processes)")
 	writers := f.String("writers", "1,64,512", "numbers of writers, each measured by itself")
 	var procs string
 	f.StringVar(&procs, "gomaxprocs", "2,8", "values of GOMAXPROCS of each process; ratios are of each system's best")
@@ -105,7 +105,7 @@ func parseCompare(args []string, out io.Writer) (plan, error) {
 // defaultSystems leaves out what cannot be anybody's best: in one process, to write at a follower is a detour.
 func defaultSystems(processes bool) []string {
 	return slices.DeleteFunc(systemNames(), func(name string) bool {
-		return name == "raft-memory" || name == "etcd-spread" && !processes
+		return inMemory(name) || name == "etcd-spread" && !processes
 	})
 }
 
@@ -172,7 +172,7 @@ func (s settings) check() error {
 		}
 	}
 	want(slices.Contains(systemNames(), s.System), "system", s.System, strings.Join(systemNames(), ", "))
-	want(s.System != "raft-memory" || !s.Processes, "system", s.System, "another one with -processes: memory is not shared")
+	want(!inMemory(s.System) || !s.Processes, "system", s.System, "another one with -processes: memory is not shared")
 	want(s.Hosts == 1 || s.Hosts == 3 || s.Hosts == 5 || s.Hosts == 7, "hosts", s.Hosts, "1, 3, 5 or 7")
 	want(s.Partitions >= 1 && s.Partitions <= 1024, "partitions", s.Partitions, "1 to 1024")
 	want(s.Writers >= 1 && s.Writers <= 65536, "writers", s.Writers, "1 to 65536")

@@ -36,7 +36,7 @@ const brief = " -documents 16 -size 256 -warmup 20ms -duration 200ms -dir "
 func TestWrite(t *testing.T) {
 	for _, name := range systemNames() {
 		t.Run(name, func(t *testing.T) { testWrite(t, name, "-partitions 4") })
-		if name == "raft-memory" {
+		if inMemory(name) {
 			continue
 		}
 		t.Run(name+" in processes", func(t *testing.T) { testWrite(t, name, "-processes -partitions 4") })

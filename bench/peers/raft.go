@@ -20,10 +20,11 @@ import (
 )
 
 // raftSystem is hashicorp/raft, a group for each partition: with the log, the transport and the snapshots that come with it, or
-// with none of that (memory), where nothing is durable and nothing leaves the process. The latter is what the library itself
-// costs: no build upon it, unmodified, can be faster.
+// with none of that (memory), where nothing is durable and nothing leaves the process. The latter with the settings that
+// Adamant gives it (tuned) is what the library itself costs a build like that: a log, a transport and a state machine of its own only add.
 type raftSystem struct {
 	memory  bool
+	tuned   bool
 	machine func() raft.FSM // makes a replica's; nil for one that counts
 	groups  []*raftGroup
 	keys    []string // by document
@@ -33,6 +34,7 @@ type raftSystem struct {
 // raftGroup is one partition, as far as it runs here.
 type raftGroup struct {
 	home    int                 // the host that is to lead
+	patient bool                // its timers are too slow to begin with an election
 	servers map[int]*raftServer // by host, of those that run here
 	leader  atomic.Int32        // of them, leads as far as is known
 }
@@ -61,6 +63,9 @@ const (
 func (r *raftSystem) prepare(s settings, dir string, hosts []int) (AddressBook, error) {
 	if r.machine == nil {
 		r.machine = func() raft.FSM { return &countingMachine{} }
+		if r.tuned {
+			r.machine = func() raft.FSM { return &batchingMachine{} }
+		}
 	}
 	for n := range s.Documents {
 		key := documentKey(n)
@@ -70,8 +75,12 @@ func (r *raftSystem) prepare(s settings, dir string, hosts []int) (AddressBook, 
 	for n := range s.Partitions {
 		r.groups = append(r.groups, &raftGroup{home: n % s.Hosts, servers: map[int]*raftServer{}})
 	}
+	var config *raft.Config // nil for the library's own
+	if r.tuned {
+		config = tunedConfig(s.Partitions)
+	}
 	err := each(r.groups, func(n int, g *raftGroup) error {
-		if err := g.prepare(hosts, raftDir(dir, n), r.memory, r.machine); err != nil {
+		if err := g.prepare(hosts, raftDir(dir, n), r.memory, config, r.machine); err != nil {
 			return fmt.Errorf("group %d: %w", n, err)
 		}
 		return nil
@@ -91,18 +100,19 @@ func (r *raftSystem) prepare(s settings, dir string, hosts []int) (AddressBook, 
 // raftDir is the directory of a group.
 func raftDir(dir string, group int) string { return filepath.Join(dir, fmt.Sprintf("g%d", group)) }
 
-func (g *raftGroup) prepare(hosts []int, dir string, memory bool, machine func() raft.FSM) error {
+func (g *raftGroup) prepare(hosts []int, dir string, memory bool, config *raft.Config, machine func() raft.FSM) error {
 	for _, host := range hosts {
 		s, id := &raftServer{machine: machine()}, hostName(host)
 		g.servers[host] = s
 		open := s.open
 		if memory {
-			open = s.openMemory
+			open = func(id raft.ServerID, dir string) error { return s.openMemory(id, dir, config) }
 		}
 		if err := open(raft.ServerID(id), filepath.Join(dir, id)); err != nil {
 			return fmt.Errorf("server %s: %w", id, err)
 		}
 	}
+	g.patient = config != nil
 	if memory {
 		g.connect()
 	}
@@ -147,6 +157,11 @@ func (g *raftGroup) open(ctx context.Context, c raft.Configuration) error {
 		return err
 	}
 	g.leader.Store(int32(g.home))
+	if g.patient {
+		if err := first.campaign(); err != nil {
+			return err
+		}
+	}
 	return until(ctx, "there is a leader", g.find)
 }
 
@@ -188,15 +203,48 @@ func (s *raftServer) open(id raft.ServerID, dir string) (err error) {
 	return err
 }
 
-// openMemory is open without disk and network.
-func (s *raftServer) openMemory(id raft.ServerID, dir string) (err error) {
+// openMemory is open without disk and network; a nil config is the library's own.
+func (s *raftServer) openMemory(id raft.ServerID, dir string, config *raft.Config) (err error) {
 	_, transport := raft.NewInmemTransportWithTimeout(raft.ServerAddress(dir), raftTimeout)
 	s.transport = transport
 	logs := raft.NewInmemStore()
 	c := raft.DefaultConfig()
+	if config != nil {
+		*c = *config
+	}
 	c.LocalID, c.Logger = id, hclog.NewNullLogger()
 	s.raft, err = raft.NewRaft(c, s.machine, logs, logs, raft.NewInmemSnapshotStore(), s.transport)
 	return err
+}
+
+// What Adamant gives to Raft: see raftConfig in package partition and the limits' defaults in the options of package adamant. Its own
+// timers are a backstop behind the beats between hosts, and what is committed is told with the next entries.
+const (
+	tunedTimeout  = 60 * 350 * time.Millisecond // heartbeats and elections
+	tunedCommit   = time.Hour
+	tunedInFlight = 4096 // of all partitions
+	tunedTrailing = 2048
+)
+
+func tunedConfig(partitions int) *raft.Config {
+	c := raft.DefaultConfig()
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = tunedTimeout, tunedTimeout, tunedTimeout/2
+	c.CommitTimeout = tunedCommit
+	c.MaxAppendEntries = min(max(tunedInFlight/partitions, 64), 512) + 2
+	c.BatchApplyCh = true
+	c.TrailingLogs = tunedTrailing
+	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 24*time.Hour
+	c.NoLegacyTelemetry = true
+	return c
+}
+
+// campaign has a server in memory stand for election now.
+func (s *raftServer) campaign() error {
+	_, caller := raft.NewInmemTransport("")
+	defer caller.Close()
+	caller.Connect(s.transport.LocalAddr(), s.transport)
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}
+	return caller.TimeoutNow("", s.transport.LocalAddr(), &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{})
 }
 
 // handBack lets a server whose group is written in another process give leadership to the one there whenever it falls to it.
@@ -318,6 +366,18 @@ func (m *countingMachine) Snapshot() (raft.FSMSnapshot, error) {
 func (m *countingMachine) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	return binary.Read(r, binary.BigEndian, &m.applied)
+}
+
+// batchingMachine is one that Raft hands all commands to at once that are committed together.
+type batchingMachine struct{ countingMachine }
+
+func (m *batchingMachine) ApplyBatch(logs []*raft.Log) []any {
+	for _, l := range logs {
+		if l.Type == raft.LogCommand {
+			m.applied++
+		}
+	}
+	return make([]any, len(logs))
 }
 
 type countingSnapshot uint64

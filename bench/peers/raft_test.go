@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -48,5 +50,23 @@ func TestLeadershipComesBackToTheWriters(t *testing.T) {
 	retries, err := sites[0].write(ctx, 3, []byte("{}"))
 	if err != nil || home.raft.State() != raft.Leader {
 		t.Errorf("%v after %d retries, at a %s", err, retries, home.raft.State())
+	}
+}
+
+// Groups with Adamant's settings, whose timers are slow, are led at once, and an idle one is a few goroutines.
+func TestIdle(t *testing.T) {
+	status, out, errs := peers("idle -json -partitions 4 -warmup 0s -duration 20ms -dir " + t.TempDir())
+	if status != exitOK || errs != "" {
+		t.Fatalf("status %d: %s", status, errs)
+	}
+	var r idleResult
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if r.GoroutinesPerMember < 3 || r.GoroutinesPerMember > 12 || r.StacksPerMember <= 0 {
+		t.Errorf("%+v", r)
+	}
+	if status, _, errs := peers("idle -system etcd"); status != exitUsage || !strings.Contains(errs, "etcd") {
+		t.Errorf("status %d: %s", status, errs)
 	}
 }

@@ -38,16 +38,26 @@ func newSystem(name string) (system, error) {
 		return tunedEtcd(), nil
 	case "raft":
 		return &raftSystem{}, nil
-	case "raft-memory":
+	case memoryStock:
 		return &raftSystem{memory: true}, nil
+	case memoryTuned:
+		return &raftSystem{memory: true, tuned: true}, nil
 	}
 	return nil, fmt.Errorf("unknown system %q", name)
 }
 
 // systemNames puts first what the others are compared with.
 func systemNames() []string {
-	return []string{"adamant", "etcd", "etcd-spread", "raft", "raft-memory"}
+	return []string{"adamant", "etcd", "etcd-spread", "raft", memoryStock, memoryTuned}
 }
+
+// Raft groups without a disk and a network.
+const (
+	memoryStock = "raft-memory"
+	memoryTuned = "raft-memory-tuned"
+)
+
+func inMemory(name string) bool { return name == memoryStock || name == memoryTuned }
 
 // hostName is what the systems call a host, by its number.
 func hostName(host int) string { return fmt.Sprintf("h%d", host+1) }
