@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/merkle"
@@ -33,6 +34,8 @@ type docBatch struct {
 	healed       map[uint8]interval.Set
 	ingests      map[uint8]bool
 
+	users atomic.Int32 // of a staged batch: the stage, and the views that read it; see release
+
 	changes []leafChange
 	learned bool // state of no index of ours: Tracker.Learn instead of Replace
 	reset   []bucketReset
@@ -53,7 +56,8 @@ type docState struct {
 	stored     *Head        // as the engine had it when the batch began; nil: not there
 	storedLive bool         // stored's generation has not been dropped by this batch
 	droppedTo  int64        // while storedLive: its entries with SeqEnd ≤ droppedTo are dropped by this batch
-	added      []addedEntry // entries of head's generation put by this batch, by seq, but for those of repair
+	added      []addedEntry // entries of head's generation put by this batch, by seq, but for those of repair; nothing in it ever changes
+	base       recordRef    // the base that head has, when this batch put it
 	deleted    uint64       // delete record; 0: none
 	leaf       leafSum      // as counted in the bucket's sum
 	bytes      int64        // as counted in the member's bytes
@@ -67,7 +71,7 @@ type docState struct {
 
 	// Of a staged batch, guarded by stage.lock.
 	showing bool // shown is what there is to see
-	shown   stagedHead
+	shown   stagedDoc
 }
 
 // batchDoc is a document of a batch as the rules change it.
@@ -98,8 +102,15 @@ type entryStats struct{ span, bytes int64 }
 
 type addedEntry struct {
 	seq   int64 // its end
+	at    int   // of its value in the batch's records
 	stats entryStats
 }
+
+// ref returns where its value is.
+func (e *addedEntry) ref() recordRef { return recordRef{e.at, int(e.stats.bytes) + entryOverhead} }
+
+// recordRef is a value in the records of a batch.
+type recordRef struct{ at, size int }
 
 // find returns where in added an entry is, or belongs.
 func (s *docState) find(seq int64) (int, bool) {
@@ -240,9 +251,14 @@ func (b *docBatch) putEntry(s *docState, e *Entry) (bool, error) {
 		return false, err
 	}
 	b.value = appendEntryValue(b.value[:0], e)
-	at, _ := s.find(e.SeqEnd) // it is not there
-	s.added = slices.Insert(s.added, at, addedEntry{e.SeqEnd, entryStats{span: e.SeqEnd - e.SeqBegin + 1, bytes: int64(len(b.value) - entryOverhead)}})
-	return true, b.putValue(s, e.SeqBegin, e.SeqEnd, e.Chain)
+	stats := entryStats{span: e.SeqEnd - e.SeqBegin + 1, bytes: int64(len(b.value) - entryOverhead)}
+	added := addedEntry{e.SeqEnd, b.putValue(s, e.SeqBegin, e.SeqEnd, e.Chain), stats}
+	if at, _ := s.find(e.SeqEnd); at == len(s.added) { // it is not there
+		s.added = append(s.added, added)
+	} else {
+		s.added = slices.Insert(slices.Clip(s.added), at, added) // a copy: views read what was shown
+	}
+	return true, nil
 }
 
 // putChunkEntry is putEntry for an entry that came from a peer. The batch ends with its document: it does not remember
@@ -252,7 +268,8 @@ func (b *docBatch) putChunkEntry(s *docState, e *ChunkEntry) (bool, error) {
 		return false, err
 	}
 	b.value = e.appendValue(b.value[:0])
-	return true, b.putValue(s, e.Begin, e.End, e.Chain)
+	b.putValue(s, e.Begin, e.End, e.Chain)
+	return true, nil
 }
 
 // lacks reports whether an entry belongs to the document and is not there.
@@ -264,11 +281,11 @@ func (b *docBatch) lacks(s *docState, end int64) (bool, error) {
 	return !has && err == nil, err
 }
 
-// putValue stores b.value as the entry of some seqs.
-func (b *docBatch) putValue(s *docState, begin, end int64, chain Chain) error {
+// putValue stores b.value as the entry of some seqs, and returns where in the records it is.
+func (b *docBatch) putValue(s *docState, begin, end int64, chain Chain) (at int) {
 	h := s.head
 	b.key = appendEntry(b.key[:0], b.d.partition, s.place, h.Generation, end)
-	b.batch.Set(b.key, b.value)
+	at = b.batch.Set(b.key, b.value)
 	h.Span += end - begin + 1
 	h.Bytes += int64(len(b.value) - entryOverhead)
 	h.Entries++
@@ -276,14 +293,14 @@ func (b *docBatch) putValue(s *docState, begin, end int64, chain Chain) error {
 		h.HeadSeq, h.Chain = end, chain
 	}
 	s.dirty = true
-	return nil
+	return at
 }
 
 // putBase stores the base of the present generation, in place of the one it has.
 func (b *docBatch) putBase(s *docState, seq int64, index uint64, base []byte) error {
 	b.key = appendGeneration(b.key[:0], b.d.partition, s.place, kindBase, s.head.Generation)
 	b.value = seal(append(b.value[:0], base...))
-	b.batch.Set(b.key, b.value)
+	s.base = recordRef{b.batch.Set(b.key, b.value), len(b.value)}
 	h := s.head
 	h.HasBase, h.BaseSeq, h.BaseIndex, h.BaseBytes = true, seq, index, int64(len(base))
 	s.dirty = true

@@ -15,6 +15,7 @@ func (b *docBatch) dropContent(s *docState) error {
 		b.key = appendGeneration(b.key[:0], b.d.partition, s.place, kindBase, s.head.Generation)
 		b.batch.Delete(b.key)
 	}
+	s.base = recordRef{}
 	if err := b.dropAdded(s, s.head.HeadSeq, nil); err != nil {
 		return err
 	}

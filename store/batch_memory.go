@@ -51,6 +51,13 @@ func (b *docBatch) close() {
 	}
 }
 
+// release ends one use of a staged batch; the last one closes it.
+func (b *docBatch) release() {
+	if b.users.Add(-1) == 0 {
+		b.close()
+	}
+}
+
 // Memory for so many documents is kept whatever was used of it, and none for more.
 const (
 	leastKeptOrder = 2 * statesAtOnce

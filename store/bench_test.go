@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -79,7 +80,6 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
-// BenchmarkView reads a document of 260,000 deltas in one pass.
 // BenchmarkStage appends deltas of 256 bytes to 4096 documents in random order, as a busy partition does.
 func BenchmarkStage(b *testing.B) {
 	const documents, size = 4096, 128
@@ -120,6 +120,100 @@ func BenchmarkStage(b *testing.B) {
 	b.ReportMetric((cpuTime()-cpu).Seconds()*1e6/float64(b.N), "cpu-µs/append")
 }
 
+// BenchmarkReadWhatIsStaged appends deltas of 256 bytes to 4096 documents, and reads the newest delta of some that were written just
+// now: "in-turn" 16 appends and 4 reads, and "beside" a read now and then while another goroutine stages as many as it can.
+func BenchmarkReadWhatIsStaged(b *testing.B) {
+	const documents, size = 4096, 16
+	open := func(b *testing.B) (d *Documents, keys []Key, stage func()) {
+		e, d := benchMember(b, benchOptions(b.TempDir(), nil))
+		b.Cleanup(func() { must(b, e.Close()) })
+		index := uint64(0)
+		heads := make([]Head, documents)
+		for i := range heads {
+			index++
+			m := createAt(index)
+			keys = append(keys, m.Key)
+			must(b, d.Apply([]Mutation{m}, index))
+			heads[i], _, _ = d.Head(m.Key)
+		}
+		redo, batch := bytes.Repeat([]byte("r"), 256), make([]Mutation, 0, size)
+		rng := rand.New(rand.NewPCG(1, 2))
+		return d, keys, func() {
+			batch = batch[:0]
+			for range size {
+				at := rng.IntN(documents)
+				index++
+				m := appendAt(index, keys[at], heads[at], 1)
+				m.Deltas[0].Redo = redo
+				m.Chain = heads[at].Chain.Next(m.Deltas[0].AppendBinary(nil))
+				heads[at].HeadSeq, heads[at].Chain = m.HeadSeq, m.Chain
+				batch = append(batch, m)
+			}
+			must(b, d.Stage(batch, index))
+		}
+	}
+	read := func(b *testing.B, d *Documents, key Key) {
+		v, err := d.View(key)
+		must(b, err)
+		_, ok, err := v.EntryAt(v.Head.HeadSeq)
+		if err != nil || !ok {
+			b.Errorf("%v, %v", ok, err)
+		}
+		must(b, v.Close())
+	}
+	b.Run("in-turn", func(b *testing.B) {
+		d, keys, stage := open(b)
+		rng := rand.New(rand.NewPCG(1, 2)) // the same documents
+		b.ReportAllocs()
+		b.ResetTimer()
+		cpu := cpuTime()
+		for range b.N {
+			stage()
+			for i := range size {
+				if at := rng.IntN(documents); i%4 == 0 {
+					read(b, d, keys[at])
+				}
+			}
+		}
+		b.StopTimer()
+		b.ReportMetric((cpuTime()-cpu).Seconds()*1e6/float64(b.N), "cpu-µs/turn")
+	})
+	b.Run("beside", func(b *testing.B) {
+		d, keys, stage := open(b)
+		end, ended := make(chan struct{}), make(chan struct{})
+		staged := 0
+		go func() {
+			defer close(ended)
+			for {
+				select {
+				case <-end:
+					return
+				default:
+					stage()
+					staged += size
+				}
+			}
+		}()
+		rng := rand.New(rand.NewPCG(3, 4))
+		took := make([]time.Duration, 0, b.N)
+		b.ResetTimer()
+		for range b.N {
+			time.Sleep(500 * time.Microsecond)
+			begun := time.Now()
+			read(b, d, keys[rng.IntN(documents)])
+			took = append(took, time.Since(begun))
+		}
+		close(end)
+		<-ended
+		b.StopTimer()
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1e3, "p50-µs")
+		b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds())/1e3, "p99-µs")
+		b.ReportMetric(float64(staged)/b.Elapsed().Seconds(), "appends/s")
+	})
+}
+
+// BenchmarkView reads a document of 260,000 deltas in one pass.
 func BenchmarkView(b *testing.B) {
 	e, d := benchMember(b, benchOptions(b.TempDir(), nil))
 	defer func() { must(b, e.Close()) }()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/adamantdb/adamant/internal/interval"
@@ -18,6 +19,7 @@ type member struct {
 	model *modelMember
 	h     *history
 	stage bool // advance stages
+	open  []openView
 }
 
 // fataler is what rapid.T and testing.T share.
@@ -152,38 +154,85 @@ func adopt(b *docBatch, s *docState, want *modelDoc, deleted uint64) error {
 	return b.dropEntries(s, want.floor)
 }
 
-// checkHeads compares what leaders evaluate against, of documents that are staged too, and one document as it is read.
-func (m *member) checkHeads(t fataler) {
-	for i, key := range m.h.keys {
+// checkRead compares what leaders evaluate against, and documents as they are read, of those that are staged too.
+func (m *member) checkRead(t fataler) {
+	for _, key := range m.h.keys {
 		have, ok, err := m.d.Head(key)
 		must(t, err)
 		want := m.model.docs[key]
 		if ok != (want != nil) || ok && have != want.head() {
 			t.Fatalf("head of %s: %+v (%v), want %+v", key, have, ok, want)
 		}
-		if i != int(m.model.applied)%len(m.h.keys) || int(m.model.applied)%3 > 0 {
-			continue
-		}
-		v, err := m.d.View(key)
-		if want == nil {
-			if !errors.As(err, new(*NotFoundError)) {
-				t.Fatalf("view of %s: %v", key, err)
-			}
-			continue
-		}
-		must(t, err)
-		n := 0
-		for range v.Entries(-1) {
-			n++
-		}
-		if v.Head != want.head() || n != len(want.entries) {
-			t.Fatalf("view of %s: %+v with %d entries, want %+v", key, v.Head, n, want)
-		}
-		must(t, v.Close())
+		m.view(t, key, m.d.View)
+		m.closeView(t, len(m.open)-1)
 	}
 }
 
+// openView is a view that is open while the member goes on, and what it shows; nil: there is no such document.
+type openView struct {
+	*View
+	want *modelDoc
+}
+
+// view opens one.
+func (m *member) view(t fataler, key Key, open func(Key) (*View, error)) {
+	v, err := open(key)
+	want := m.model.docs[key]
+	if want == nil {
+		if !errors.As(err, new(*NotFoundError)) {
+			t.Fatalf("view of %s: %v", key, err)
+		}
+		m.open = append(m.open, openView{})
+		return
+	}
+	must(t, err)
+	m.open = append(m.open, openView{v, want.clone()})
+}
+
+func (m *member) closeView(t fataler, i int) {
+	v := m.open[i]
+	m.open = slices.Delete(m.open, i, i+1)
+	if v.want == nil {
+		return
+	}
+	if err := v.want.checkView(v.View); err != nil {
+		t.Fatalf("view of %s: %v", v.Key, err)
+	}
+	must(t, v.Close())
+}
+
+// writtenView is View at the one instant that cannot be hit at will: what is staged has just been written, and is shown still.
+func (m *member) writtenView(key Key) (*View, error) {
+	d := m.d
+	p, err := d.place(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.acquire(); err != nil {
+		return nil, err
+	}
+	d.instants.RLock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b := d.stage.batch; b != nil {
+		err = b.commit(false)
+	}
+	snapshot, staged := d.pin(p)
+	d.unstage()
+	v, viewErr := d.viewAt(p, snapshot, staged)
+	if err = errors.Join(err, viewErr); err != nil {
+		err = errors.Join(err, snapshot.Close())
+		staged.release()
+		d.instants.RUnlock()
+		d.engine.release()
+	}
+	return v, err
+}
+
 func (m *member) reopen(t fataler) {
+	for len(m.open) > 0 {
+		m.closeView(t, 0)
+	}
 	must(t, m.e.Close())
 	m.e, m.d = openMember(t, m.opts)
 	m.model.roots = map[uint64]merkle.Summary{m.model.applied: m.model.summary(m.d.Range())}
@@ -226,7 +275,14 @@ func TestEngineAgainstModel(t *testing.T) {
 		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "pick") }
 		m := &member{opts: testOptions(vfs.NewMem()), model: newModelMember(), h: newHistory(pick, 4)}
 		m.e, m.d = openMember(t, m.opts)
-		defer func() { _ = m.e.Close() }()
+		defer func() {
+			for _, v := range m.open {
+				if v.want != nil {
+					_ = v.Close()
+				}
+			}
+			_ = m.e.Close()
+		}()
 		t.Repeat(map[string]func(*rapid.T){
 			"commit": func(*rapid.T) {
 				for range 1 + pick(6) {
@@ -253,8 +309,18 @@ func TestEngineAgainstModel(t *testing.T) {
 			"heal":   func(t *rapid.T) { m.heal(t) },
 			"reopen": func(t *rapid.T) { m.reopen(t) },
 			"sync":   func(t *rapid.T) { must(t, m.e.Sync()) },
+			"view": func(t *rapid.T) {
+				if len(m.open) > 4 {
+					m.closeView(t, pick(len(m.open)))
+				}
+				open := m.d.View
+				if pick(3) == 0 {
+					open = m.writtenView
+				}
+				m.view(t, m.h.keys[pick(len(m.h.keys))], open)
+			},
 			"": func(t *rapid.T) {
-				m.checkHeads(t)
+				m.checkRead(t)
 				if pick(2) > 0 { // otherwise what is staged stays so
 					must(t, m.d.Flush())
 					must(t, m.model.check(m.d))

@@ -241,6 +241,14 @@ func (doc *modelDoc) check(d *Documents, key Key) error {
 		return err
 	}
 	defer func() { _ = v.Close() }()
+	return doc.checkView(v)
+}
+
+// checkView compares every way to read a view.
+func (doc *modelDoc) checkView(v *View) error {
+	if want := doc.head(); v.Head != want {
+		return fmt.Errorf("head of the view: %+v, want %+v", v.Head, want)
+	}
 	base, err := v.Base()
 	if err != nil || !bytes.Equal(base, doc.base) || doc.hasBase != (base != nil) {
 		return fmt.Errorf("base %q, %v; want %q", base, err, doc.base)
@@ -287,6 +295,11 @@ func (doc *modelDoc) check(d *Documents, key Key) error {
 		slices.Reverse(want)
 		if err != nil || !slices.Equal(newest, want) {
 			return fmt.Errorf("newest ends at %d: %v, %v, want %v", seq, newest, err, want)
+		}
+	}
+	for _, seq := range []int64{doc.floor, doc.headSeq + 1} {
+		if _, ok, err := v.EntryAt(seq); ok || err != nil {
+			return fmt.Errorf("entry at %d: %v, %v", seq, ok, err)
 		}
 	}
 	return nil

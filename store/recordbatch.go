@@ -15,7 +15,7 @@ import (
 // what one has brought into the processor's caches serves the next: in order the same records cost two thirds of the time.
 // The batch is also built when its size is known, and not copied as it grows.
 type recordBatch struct {
-	buf    []byte // keys and values
+	buf    []byte // keys and values; nothing in it changes before reset
 	ops    []recordOp
 	sorted []rankedOp    // scratch
 	ranges bool          // there are range deletes: what was written before one matters, so the order stays as it is
@@ -56,9 +56,13 @@ func (b *recordBatch) add(kind opKind, key, value []byte) {
 	b.ops = append(b.ops, op)
 }
 
-// Set, Delete and DeleteRange copy what they are given.
-func (b *recordBatch) Set(key, value []byte) { b.add(opSet, key, value) }
-func (b *recordBatch) Delete(key []byte)     { b.add(opDelete, key, nil) }
+// Set, Delete and DeleteRange copy what they are given. Set returns where in buf the value is.
+func (b *recordBatch) Set(key, value []byte) (at int) {
+	b.add(opSet, key, value)
+	return len(b.buf) - len(value)
+}
+
+func (b *recordBatch) Delete(key []byte) { b.add(opDelete, key, nil) }
 func (b *recordBatch) DeleteRange(from, upTo []byte) {
 	b.add(opDeleteRange, from, upTo)
 	b.ranges = true

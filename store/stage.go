@@ -31,14 +31,25 @@ type stage struct {
 	busy  bool                  // it is full before its time. Guarded by Documents.mu
 	spoil atomic.Pointer[error] // a command could not be staged or written as a whole: nothing is read or written any more
 
-	lock  sync.RWMutex
-	heads map[uint64]*docState // of the documents in batch, by hash; only what is shown of them is read
+	lock    sync.RWMutex
+	heads   map[uint64]*docState // of the documents in batch, by hash; only what is shown of them is read
+	shown   *docBatch            // the batch, once something of it is shown
+	records []byte               // of the batch, with all that is shown
 }
 
 // stagedHead is a document as the batch leaves it.
 type stagedHead struct {
 	head Head
 	ok   bool // it is there
+}
+
+// stagedDoc is what a view needs to know of one, too. What it points at does not change as long as the batch is used.
+type stagedDoc struct {
+	stagedHead
+	stored    bool         // the engine's entries above droppedTo are its own, besides those added
+	droppedTo int64        // while stored
+	added     []addedEntry // by seq
+	base      recordRef    // of size 0: the engine has it, if there is one
 }
 
 // Stage is Apply for a member that need not show at once what it has applied: only Head does, and what is read of the
@@ -59,6 +70,7 @@ func (d *Documents) Stage(batch []Mutation, last uint64) error {
 			return nil
 		}
 		b = d.begin()
+		b.users.Store(1)
 		d.stage.batch = b
 		d.stage.timer = time.AfterFunc(stageFor, d.flushLate)
 	}
@@ -78,16 +90,17 @@ func (d *Documents) Stage(batch []Mutation, last uint64) error {
 	return err
 }
 
-// showStaged makes the heads of the documents that a batch just changed known to Head.
+// showStaged makes what a batch just changed of its documents known to Head and View.
 func (d *Documents) showStaged(b *docBatch) {
 	d.stage.lock.Lock()
 	defer d.stage.lock.Unlock()
+	d.stage.shown, d.stage.records = b, b.batch.buf
 	if d.stage.heads == nil {
 		d.stage.heads = map[uint64]*docState{}
 	}
 	for _, s := range b.used {
-		if s.shown = (stagedHead{}); s.head != nil {
-			s.shown = stagedHead{*s.head, true}
+		if s.shown = (stagedDoc{}); s.head != nil {
+			s.shown = stagedDoc{stagedHead{*s.head, true}, s.storedLive, s.droppedTo, s.added, s.base}
 		}
 		if !s.showing {
 			s.showing = true
@@ -100,12 +113,20 @@ func (d *Documents) showStaged(b *docBatch) {
 func (d *Documents) stagedHead(p place) (h stagedHead, staged bool) {
 	d.stage.lock.RLock()
 	defer d.stage.lock.RUnlock()
-	for s := d.stage.heads[p.hash]; s != nil; s = s.twin {
-		if s.key == p.key && s.showing {
-			return s.shown, true
-		}
+	if doc := d.stage.doc(p); doc != nil {
+		return doc.stagedHead, true
 	}
 	return stagedHead{}, false
+}
+
+// doc returns what there is to see of a document; nil when it is not staged. The caller holds lock.
+func (g *stage) doc(p place) *stagedDoc {
+	for s := g.heads[p.hash]; s != nil; s = s.twin {
+		if s.key == p.key && s.showing {
+			return &s.shown
+		}
+	}
+	return nil
 }
 
 // countStaged tells the host how much is staged here now, and returns its total. The caller holds mu.
@@ -198,14 +219,6 @@ func (d *Documents) Retry() error {
 	return nil
 }
 
-// flushDocument writes what is staged when that changes a document.
-func (d *Documents) flushDocument(key Key) error {
-	if _, staged := d.stagedHead(place{key: key, hash: key.Hash()}); !staged {
-		return nil
-	}
-	return d.Flush()
-}
-
 // unstage forgets what is staged. Heads stay known until the written ones can be read. The caller holds mu.
 func (d *Documents) unstage() {
 	if d.stage.batch == nil {
@@ -218,8 +231,9 @@ func (d *Documents) unstage() {
 	} else {
 		d.stage.heads = nil
 	}
+	d.stage.shown, d.stage.records = nil, nil
 	d.stage.lock.Unlock()
-	d.stage.batch.close() // nobody sees its documents any more
+	d.stage.batch.release() // nobody but who reads it already sees its documents any more
 	d.stage.batch = nil
 	d.countStaged(0)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // View is one document at one instant: whatever is applied meanwhile, head, base and entries fit together. It pins that
-// instant in the engine, so it must be closed, and soon. Not safe for concurrent use.
+// instant in the engine, and the memory of what was staged then, so it must be closed, and soon. Not safe for concurrent use.
 type View struct {
 	Head Head
 	Key  Key
@@ -20,9 +20,11 @@ type View struct {
 	partition uint32
 	place     place
 	snapshot  *pebble.Snapshot // nil after Close
+	staged    overlay
 }
 
-// View opens a document for reading; *NotFoundError when there is none.
+// View opens a document for reading; *NotFoundError when there is none. It neither waits for who applies commands, nor writes
+// what is staged.
 func (d *Documents) View(key Key) (*View, error) {
 	p, err := d.place(key)
 	if err != nil {
@@ -31,18 +33,15 @@ func (d *Documents) View(key Key) (*View, error) {
 	if err := d.acquire(); err != nil {
 		return nil, err
 	}
-	if err := d.flushDocument(key); err != nil {
-		d.engine.release()
-		return nil, err
-	}
 	d.instants.RLock()
-	snapshot := d.engine.db.NewSnapshot()
-	v, err := d.viewAt(p, snapshot)
-	if spoiled := d.spoiled(); spoiled != nil { // since acquire: what was staged of the document is not in the snapshot
+	snapshot, staged := d.pin(p)
+	v, err := d.viewAt(p, snapshot, staged)
+	if spoiled := d.spoiled(); spoiled != nil { // since acquire: what was staged of the document is forgotten perhaps
 		err = spoiled
 	}
 	if err != nil {
 		err = errors.Join(err, snapshot.Close())
+		staged.release()
 		d.instants.RUnlock()
 		d.engine.release()
 		return nil, err
@@ -50,16 +49,19 @@ func (d *Documents) View(key Key) (*View, error) {
 	return v, nil
 }
 
-// viewAt makes the view of an instant. The head comes from the snapshot too, never from the cache, which may be ahead.
-func (d *Documents) viewAt(p place, snapshot *pebble.Snapshot) (*View, error) {
-	h, ok, err := readHead(snapshot, d.partition, p)
-	if err != nil {
-		return nil, err
+// viewAt makes the view of an instant. The head comes from there too, never from the cache, which may be ahead.
+func (d *Documents) viewAt(p place, snapshot *pebble.Snapshot, staged overlay) (*View, error) {
+	h, ok := staged.head, staged.ok
+	if !staged.there() {
+		var err error
+		if h, ok, err = readHead(snapshot, d.partition, p); err != nil {
+			return nil, err
+		}
 	}
 	if !ok {
 		return nil, &NotFoundError{Key: p.key}
 	}
-	return &View{Head: h, Key: p.key, d: d, engine: d.engine, partition: d.partition, place: p, snapshot: snapshot}, nil
+	return &View{Head: h, Key: p.key, d: d, engine: d.engine, partition: d.partition, place: p, snapshot: snapshot, staged: staged}, nil
 }
 
 // Close releases the view. Closing twice is harmless.
@@ -69,6 +71,8 @@ func (v *View) Close() error {
 	}
 	err := v.snapshot.Close()
 	v.snapshot = nil
+	v.staged.release()
+	v.staged = overlay{}
 	v.d.instants.RUnlock()
 	v.engine.release()
 	if err != nil {
@@ -82,14 +86,19 @@ func (v *View) Base() ([]byte, error) {
 	if !v.Head.HasBase {
 		return nil, nil
 	}
-	b, ok, err := get(v.snapshot, appendGeneration(nil, v.partition, v.place, kindBase, v.Head.Generation))
-	if err != nil {
-		return nil, readError(v.partition, v.Key, kindBase, err)
+	b, ok := v.staged.baseValue()
+	if !ok {
+		var err error
+		b, ok, err = get(v.snapshot, appendGeneration(nil, v.partition, v.place, kindBase, v.Head.Generation))
+		if err != nil {
+			return nil, readError(v.partition, v.Key, kindBase, err)
+		}
 	}
 	if !ok {
 		return nil, v.corrupt(kindBase, errors.New("missing"))
 	}
-	if b, err = unseal(b); err != nil {
+	b, err := unseal(b)
+	if err != nil {
 		return nil, v.corrupt(kindBase, err)
 	}
 	return b, nil
@@ -118,86 +127,60 @@ func (v *View) EntriesReverse(downTo int64) iter.Seq2[Entry, error] {
 
 // EntryAt returns the entry whose delta ends at a seq.
 func (v *View) EntryAt(seqEnd int64) (Entry, bool, error) {
-	key := appendEntry(nil, v.partition, v.place, v.Head.Generation, seqEnd)
-	b, ok, err := get(v.snapshot, key)
-	if err != nil {
-		return Entry{}, false, readError(v.partition, v.Key, kindEntry, err)
+	b, ok := v.staged.entryValue(seqEnd)
+	if !ok && v.staged.shows(seqEnd) {
+		var err error
+		if b, ok, err = get(v.snapshot, appendEntry(nil, v.partition, v.place, v.Head.Generation, seqEnd)); err != nil {
+			return Entry{}, false, readError(v.partition, v.Key, kindEntry, err)
+		}
 	}
 	if !ok {
 		return Entry{}, false, nil
 	}
-	e, err := decodeEntryValue(b)
-	if err == nil && e.SeqEnd != seqEnd {
-		err = fmt.Errorf("%w: delta ends at %d under the key of %d", ErrEncoding, e.SeqEnd, seqEnd)
-	}
-	if err != nil {
-		return Entry{}, false, v.corrupt(kindEntry, err)
-	}
-	return e, true, nil
+	e, err := v.decode(b, seqEnd)
+	return e, err == nil, err
 }
 
 // NewestEnds returns the SeqEnds of up to n entries with SeqEnd ≤ seq, newest first, without reading the deltas.
 func (v *View) NewestEnds(seq int64, n int) ([]int64, error) {
-	it, err := v.iterator(math.MinInt64, seq)
+	s, err := v.entries(math.MinInt64, seq, true)
 	if err != nil {
 		return nil, err
 	}
 	var ends []int64
-	for ok := it.Last(); ok && len(ends) < n; ok = it.Prev() {
-		ends = append(ends, seqOf(it.Key()))
+	for len(ends) < n && s.next() {
+		ends = append(ends, s.end)
 	}
-	if err := it.Close(); err != nil {
-		return nil, readError(v.partition, v.Key, kindEntry, err)
-	}
-	return ends, nil
+	return ends, s.close()
 }
 
 // seqOf returns the seq that ends an entry's key.
 func seqOf(key []byte) int64 { return decodeSeq(key[len(key)-8:]) }
 
-// iterator covers the entries with first ≤ SeqEnd ≤ last.
-func (v *View) iterator(first, last int64) (*pebble.Iterator, error) {
-	lower := appendEntry(nil, v.partition, v.place, v.Head.Generation, first)
-	upper := append(appendEntry(nil, v.partition, v.place, v.Head.Generation, last), 0)
-	it, err := v.snapshot.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return nil, readError(v.partition, v.Key, kindEntry, err)
-	}
-	return it, nil
-}
-
 // scan yields the entries with first ≤ SeqEnd ≤ last, decoding each as it is reached.
 func (v *View) scan(first, last int64, reverse bool, yield func(Entry, error) bool) {
-	it, err := v.iterator(first, last)
+	s, err := v.entries(first, last, reverse)
 	if err != nil {
 		yield(Entry{}, err)
 		return
 	}
-	start, next := it.First, it.Next
-	if reverse {
-		start, next = it.Last, it.Prev
-	}
-	for ok := start(); ok; ok = next() {
-		e, err := v.decode(it)
+	for s.next() {
+		e, err := s.entry()
 		if !yield(e, err) || err != nil {
-			_ = it.Close() // the caller has its error, or wants no more
+			_ = s.close() // the caller has its error, or wants no more
 			return
 		}
 	}
-	if err := it.Close(); err != nil {
-		yield(Entry{}, readError(v.partition, v.Key, kindEntry, err))
+	if err := s.close(); err != nil {
+		yield(Entry{}, err)
 	}
 }
 
-// decode copies and decodes the entry an iterator stands at.
-func (v *View) decode(it *pebble.Iterator) (Entry, error) {
-	value, err := it.ValueAndErr()
-	if err != nil {
-		return Entry{}, readError(v.partition, v.Key, kindEntry, err)
-	}
-	e, err := decodeEntryValue(append([]byte(nil), value...))
-	if err == nil && e.SeqEnd != seqOf(it.Key()) {
-		err = fmt.Errorf("%w: delta ends at %d under the key of %d", ErrEncoding, e.SeqEnd, seqOf(it.Key()))
+// decode decodes the record of an entry. The entry's slices alias it.
+func (v *View) decode(value []byte, end int64) (Entry, error) {
+	e, err := decodeEntryValue(value)
+	if err == nil && e.SeqEnd != end {
+		err = fmt.Errorf("%w: delta ends at %d under the key of %d", ErrEncoding, e.SeqEnd, end)
 	}
 	if err != nil {
 		return Entry{}, v.corrupt(kindEntry, err)

@@ -19,7 +19,7 @@ func TestViewIsOneInstant(t *testing.T) {
 	r.d.instants.RLock()
 	snapshot := r.e.db.NewSnapshot()
 	r.apply(list[4:9]...)
-	v, err := r.d.viewAt(p, snapshot)
+	v, err := r.d.viewAt(p, snapshot, overlay{})
 	must(t, err)
 	open, err := r.d.View(r.key)
 	must(t, err)
