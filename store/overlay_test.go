@@ -91,7 +91,8 @@ func TestViewsOfEveryInstant(t *testing.T) {
 
 // TestViewKeepsWhatWasStaged: the memory of a batch is not used for another one while a view reads it, and is afterwards.
 func TestViewKeepsWhatWasStaged(t *testing.T) {
-	r := newRuleRun(t)
+	r := &ruleRun{t: t, key: Key{Space: "space", Key: "doc"}}
+	r.e, r.d = openMember(t, testOptions(vfs.NewMem())) // not closed when views are not counted: that would wait for them
 	list := r.mutations(5)
 	must(t, r.d.Stage(list, 5))
 	v, err := r.d.View(r.key)
@@ -99,6 +100,9 @@ func TestViewKeepsWhatWasStaged(t *testing.T) {
 	second, err := r.d.View(r.key)
 	must(t, err)
 	batch := v.staged.batch
+	if n := batch.users.Load(); n != 3 {
+		t.Fatalf("two views and the stage count as %d", n)
+	}
 	must(t, r.d.Flush())
 	for i := uint64(6); i < 50; i++ { // in the memory of the first batch, if it were given away
 		must(t, r.d.Stage([]Mutation{createAt(i)}, i))
@@ -120,6 +124,7 @@ func TestViewKeepsWhatWasStaged(t *testing.T) {
 	if batch.users.Load() != 0 || len(batch.order) > 0 {
 		t.Error("the batch was not given back")
 	}
+	must(t, r.e.Close())
 }
 
 // TestStagedDoesNotHideAFailedRead: what is staged is not shown in place of what lies before it and can not be read.

@@ -154,6 +154,25 @@ func TestSpoiledWhileOthersWait(t *testing.T) {
 	}
 }
 
+// TestViewWhileTheMemberIsDropped: who came before the member was dropped, and looks afterwards, is not told that a document is not there.
+func TestViewWhileTheMemberIsDropped(t *testing.T) {
+	e, d := openMember(t, testOptions(vfs.NewMem()))
+	defer func() { must(t, e.Close()) }()
+	must(t, d.Apply([]Mutation{createAt(1)}, 1))
+	d.stage.lock.Lock()
+	result := make(chan error, 1)
+	go func() {
+		_, err := d.View(createAt(1).Key)
+		result <- err
+	}()
+	awaitBlocked(t, ".TestViewWhileTheMemberIsDropped.func")
+	must(t, e.Drop(7))
+	d.stage.lock.Unlock()
+	if err := <-result; !errors.Is(err, ErrDropped) {
+		t.Error(err)
+	}
+}
+
 // awaitBlocked waits until the goroutine that a function began waits for a lock.
 func awaitBlocked(t *testing.T, begun string) {
 	t.Helper()

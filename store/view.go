@@ -39,6 +39,9 @@ func (d *Documents) View(key Key) (*View, error) {
 	if spoiled := d.spoiled(); spoiled != nil { // since acquire: what was staged of the document is forgotten perhaps
 		err = spoiled
 	}
+	if d.dropped.Load() { // since acquire: nothing is there any more perhaps
+		err = ErrDropped
+	}
 	if err != nil {
 		err = errors.Join(err, snapshot.Close())
 		staged.release()
