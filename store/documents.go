@@ -34,6 +34,8 @@ type Documents struct {
 	sessions map[uint8]*Session
 	// ingesting counts the ingests under way that rest on a bucket's announcement (metaIngest). Guarded by mu.
 	ingesting map[uint8]int
+	// installs has its own lock, which is taken under mu and never the other way round.
+	installs installGroup
 
 	// epoch is odd while a batch is being committed; see cachedHead.
 	epoch atomic.Uint64

@@ -23,7 +23,7 @@ import (
 //	4 ingest    fsync     the engine takes the files: records without heads, which nobody sees
 //	5 heads     unsynced  one batch: heads, sums, counts, and the end of the announcement
 //
-// 4 and 5 hold the writers' lock, after verifying that no command has touched the documents meanwhile; those that one
+// 2 and 3 are made durable side by side. 4 and 5 are done for several sessions at once (installGroup). They hold the writers' lock, after verifying that no command has touched the documents meanwhile; those that one
 // has are merged entry by entry, like everything small. A crash leaves a prefix: after 4 there may be records that no
 // head tells of, and opening the member removes them (sweepIngests). A head without its records cannot be.
 
@@ -42,6 +42,7 @@ type bulkState struct {
 	limits   bulkLimits
 	gathered atomic.Int64             // bytes: of bases, and of buffers whether full or not
 	files    atomic.Uint64            // names of tables
+	dirMade  atomic.Bool              // where tables are written
 	tables   atomic.Int64             // ingested
 	buffers  [bufferClasses]sync.Pool // of *[]byte: bulkImport.records that were used, by size
 	lists    sync.Pool                // of *[]bulkDoc: bulkImport.docs that were used, empty
@@ -385,45 +386,52 @@ func (r *bulkRun) run() error {
 	return r.merge()
 }
 
-// attempt announces, writes and ingests tables; false when documents had to be taken out.
+// attempt announces, writes and ingests tables; false when documents had to be taken out. The announcement becomes durable while
+// the tables are written: both have to be so before the engine takes them, and neither before the other.
 func (r *bulkRun) attempt(tables []*table) (bool, error) {
 	if err := r.announce(); err != nil {
 		return false, err
 	}
-	for _, t := range tables {
-		if err := r.write(t); err != nil {
-			return false, err
-		}
+	announced := make(chan error, 1)
+	go func() { announced <- r.d.engine.Sync() }()
+	err := r.writeAll(tables)
+	if err := cmp.Or(<-announced, err); err != nil {
+		return false, err
 	}
 	if f := r.d.engine.bulk.written; f != nil {
 		f()
 	}
-	done, err := r.install(tables)
+	done, err := r.d.installs.do(r, tables)
 	if !done {
 		r.d.engine.removeTables(tables)
 	}
 	return done, err
 }
 
-// announce is durable when it returns.
+func (r *bulkRun) writeAll(tables []*table) error {
+	for _, t := range tables {
+		if err := r.write(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// announce is durable with the next Sync.
 func (r *bulkRun) announce() error {
 	unlock, err := r.d.lock()
 	if err != nil {
 		return err
 	}
+	defer unlock()
 	r.enter()
-	announced := r.d.meta.ingests[r.s.bucket]
-	if !announced {
-		b := r.d.begin()
-		b.setIngest(r.s.bucket, true)
-		err = b.commit(false)
-		b.close()
+	if r.d.meta.ingests[r.s.bucket] {
+		return nil
 	}
-	unlock()
-	if err != nil {
-		return err
-	}
-	return r.d.engine.Sync()
+	b := r.d.begin()
+	defer b.close()
+	b.setIngest(r.s.bucket, true)
+	return b.commit(false)
 }
 
 // enter counts the run among those that rest on the bucket's announcement. The caller holds mu.
@@ -460,73 +468,6 @@ func (r *bulkRun) withdraw(b *docBatch) bool {
 	}
 	b.setIngest(r.s.bucket, false)
 	return true
-}
-
-// install gives the tables to the engine and then shows the documents, unless something came in between.
-func (r *bulkRun) install(tables []*table) (bool, error) {
-	unlock, err := r.d.lock()
-	if err != nil {
-		return false, err
-	}
-	defer unlock()
-	b := r.d.begin()
-	defer b.close()
-	b.learned = true
-	if r.d.sessions[r.s.bucket] != r.s {
-		if r.withdraw(b) {
-			err = b.commit(false)
-		}
-		return false, cmp.Or(err, ErrSessionLost)
-	}
-	fits, err := r.heads(b)
-	if err != nil || !fits {
-		return false, err
-	}
-	for _, t := range tables {
-		if free, err := r.free(t); err != nil || !free {
-			return false, err
-		}
-	}
-	if err := r.d.engine.ingest(tables); err != nil {
-		return false, err
-	}
-	r.withdraw(b)
-	return true, b.commit(false)
-}
-
-// heads puts the documents' heads into a batch. It takes out the documents that have come to be here, or that are known
-// to be dead by now; false then.
-func (r *bulkRun) heads(b *docBatch) (bool, error) {
-	if err := b.documents(r.s.bucket, len(r.docs), func(i int) place { return r.docs[i].place }); err != nil {
-		return false, err
-	}
-	var fit, touched []*bulkDoc
-	for _, m := range r.docs {
-		st, err := b.document(m.place)
-		if err != nil {
-			return false, err
-		}
-		know := Knowledge{Mine: r.d.meta.bucketCoverage(r.s.bucket), TheirHighest: m.highest, MineComplete: r.d.meta.complete()}
-		mine := DocView{Deleted: st.deleted, Exists: st.head != nil}
-		if st.head == nil && MergeDocument(&mine, &DocView{Exists: true, Head: m.head}, &know).Action == ActionInstall {
-			if lacking(&m.head, m.theirs) {
-				return false, lackingError(r.s.bucket, m.key, &m.head)
-			}
-			fit = append(fit, m)
-		} else {
-			touched = append(touched, m)
-		}
-		if len(touched) > 0 {
-			continue
-		}
-		if err := b.restart(st, m.head); err != nil {
-			return false, err
-		}
-		b.sawAhead(m.highest)
-		b.settle(st, 0)
-	}
-	r.docs, r.merged = fit, append(r.merged, touched...)
-	return len(touched) == 0, nil
 }
 
 // merge puts what could not be ingested through the way of small chunks.

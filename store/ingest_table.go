@@ -178,8 +178,11 @@ func (e *DocEngine) clearTables() error {
 func (e *DocEngine) newTable(t *table) (*sstable.Writer, error) {
 	fs := e.files()
 	dir := fs.PathJoin(e.opts.Dir, tableDir)
-	if err := fs.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+	if !e.bulk.dirMade.Load() {
+		if err := fs.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		e.bulk.dirMade.Store(true)
 	}
 	t.path = fs.PathJoin(dir, fmt.Sprintf("%d.sst", e.bulk.files.Add(1)))
 	f, err := fs.Create(t.path, vfs.WriteCategoryUnspecified)
