@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"sync"
 	"testing"
@@ -78,14 +79,15 @@ func TestScratchIsBounded(t *testing.T) {
 func TestBufferClasses(t *testing.T) {
 	var b bulkState
 	for _, size := range []int{1, leastBuffer, leastBuffer + 1, 3 * leastBuffer, leastBuffer << (bufferClasses - 1), leastBuffer<<(bufferClasses-1) + 1} {
-		buffer := b.room(nil, size)
+		var r bulkRecords
+		buffer := *b.room(&r, size, size)
 		if cap(buffer) < size || cap(buffer) >= max(2*size, 2*leastBuffer) {
 			t.Errorf("%d bytes of room for %d", cap(buffer), size)
 		}
 		if got := b.gathered.Load(); got != int64(cap(buffer)) {
 			t.Errorf("%d bytes counted, want %d", got, cap(buffer))
 		}
-		b.giveBack(buffer)
+		b.giveBack(&r)
 		if got := b.buffer(size); cap(got) < size || len(got) > 0 {
 			t.Errorf("%d of %d bytes, asked for %d", len(got), cap(got), size)
 		}
@@ -93,9 +95,49 @@ func TestBufferClasses(t *testing.T) {
 			t.Errorf("%d bytes still counted", got)
 		}
 	}
-	buffer := append(b.room(nil, 10), "0123456789"...)
-	if buffer = b.room(buffer, leastBuffer); string(buffer) != "0123456789" || cap(buffer) < leastBuffer+10 {
-		t.Errorf("%q, room for %d", buffer, cap(buffer))
+}
+
+// TestRecordBlocks: documents come out of blocks as they went in, whatever their records' sizes, moved or not, and blocks are
+// not much larger than what is in them.
+func TestRecordBlocks(t *testing.T) {
+	var b bulkState
+	s := &Session{d: &Documents{engine: &DocEngine{}}}
+	random := rand.New(rand.NewPCG(1, 2))
+	var docs []bulkDoc
+	var want [][]ChunkEntry
+	for range 300 {
+		doc := ChunkDoc{Entries: make([]ChunkEntry, random.IntN(20))}
+		for i := range doc.Entries {
+			doc.Entries[i] = ChunkEntry{Mark: Mark{End: int64(i)}, Delta: bytes.Repeat([]byte{byte(i)}, random.IntN(1<<random.IntN(20)))}
+		}
+		at := s.bulk.records.end()
+		docs, want = append(docs, bulkDoc{from: at, to: at}), append(want, doc.Entries)
+		s.put(&docs[len(docs)-1], &doc)
+	}
+	same := func(m *bulkDoc, records *bulkRecords, want []ChunkEntry) {
+		n, size := 0, 0
+		must(t, m.each(records, func(seqEnd int64, value []byte) error {
+			if n >= len(want) || seqEnd != want[n].End || !bytes.Equal(value, want[n].appendValue(nil)) {
+				t.Fatalf("record %d of %d is not what was put", n, len(want))
+			}
+			n, size = n+1, size+recordHeader+len(value)
+			return nil
+		}))
+		if n != len(want) || size != m.size() {
+			t.Fatalf("%d records of %d, %d bytes of %d", n, len(want), size, m.size())
+		}
+	}
+	for i := range docs {
+		same(&docs[i], &s.bulk.records, want[i])
+		moved, m := bulkRecords{}, docs[i]
+		b.move(&moved, &m, &s.bulk.records)
+		if moved.size != m.bytes {
+			t.Fatalf("%d bytes moved of %d", moved.size, m.bytes)
+		}
+		same(&m, &moved, want[i])
+	}
+	if used, held := s.bulk.records.size, s.d.engine.bulk.gathered.Load(); held > 2*int64(used) {
+		t.Errorf("%d bytes are held for %d", held, used)
 	}
 }
 

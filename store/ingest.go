@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -54,7 +53,7 @@ type bulkState struct {
 // bulkImport is what a session has gathered. The zero value is empty.
 type bulkImport struct {
 	docs    []bulkDoc
-	records []byte // of all docs: seqEnd u64 | length u32 | value
+	records bulkRecords // of all docs
 }
 
 // bulkDoc is a document that was not here when it arrived.
@@ -63,16 +62,15 @@ type bulkDoc struct {
 	head     Head // the peer's; the counts are those of the records
 	highest  uint64
 	base     []byte
-	from, to int   // in records
-	last     int64 // seqEnd of the last record
-	chain    Chain // after it; zero when it is not known
+	from, to recordPlace // its records
+	bytes    int         // of them
+	last     int64       // seqEnd of the last record
+	chain    Chain       // after it; zero when it is not known
 
 	theirs interval.Set // what the peer covers; empty until the end of the document has arrived
 }
 
-const recordHeader = 8 + 4
-
-func (m *bulkDoc) size() int { return m.to - m.from + len(m.base) }
+func (m *bulkDoc) size() int { return m.bytes + len(m.base) }
 
 // gather takes what it can of a verified chunk, and returns the rest, for merge.
 func (s *Session) gather(c *Chunk, report *ImportReport) (*Chunk, error) {
@@ -180,7 +178,7 @@ func (g *gatherer) take(doc *ChunkDoc) (bool, error) {
 			return false, err
 		}
 	}
-	at := len(s.bulk.records)
+	at := s.bulk.records.end()
 	if s.bulk.docs == nil {
 		s.bulk.docs = s.d.engine.bulk.list()
 	}
@@ -209,34 +207,26 @@ func (m *bulkDoc) links(doc *ChunkDoc) bool {
 
 // put appends a document's entries to the records.
 func (s *Session) put(m *bulkDoc, doc *ChunkDoc) {
-	size := 0
+	left := 0
 	for i := range doc.Entries {
-		size += recordHeader + entryOverhead + len(doc.Entries[i].Delta)
+		left += recordHeader + entryOverhead + len(doc.Entries[i].Delta)
 	}
-	s.bulk.records = s.d.engine.bulk.room(s.bulk.records, size)
+	m.bytes += left
+	records := &s.bulk.records
 	for i := range doc.Entries {
 		e := &doc.Entries[i]
-		s.bulk.records = binary.BigEndian.AppendUint64(s.bulk.records, uint64(e.End))
-		s.bulk.records = binary.BigEndian.AppendUint32(s.bulk.records, uint32(entryOverhead+len(e.Delta)))
-		s.bulk.records = e.appendValue(s.bulk.records)
+		n := recordHeader + entryOverhead + len(e.Delta)
+		b := s.d.engine.bulk.room(records, n, left)
+		left -= n
+		*b = binary.BigEndian.AppendUint64(*b, uint64(e.End))
+		*b = binary.BigEndian.AppendUint32(*b, uint32(n-recordHeader))
+		*b = e.appendValue(*b)
 		m.head.Span += e.End - e.Begin + 1
 		m.head.Entries++
 		m.head.Bytes += int64(len(e.Delta))
 		m.last, m.chain = e.End, e.Chain
 	}
-	m.to = len(s.bulk.records)
-}
-
-// each visits a document's records.
-func (m *bulkDoc) each(records []byte, visit func(seqEnd int64, value []byte) error) error {
-	for b := records[m.from:m.to]; len(b) > 0; {
-		n := recordHeader + int(binary.BigEndian.Uint32(b[8:]))
-		if err := visit(int64(binary.BigEndian.Uint64(b)), b[recordHeader:n:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
+	m.to = records.end()
 }
 
 // drop forgets what is gathered.
@@ -246,7 +236,7 @@ func (s *Session) dropBulk() {
 		n += len(s.bulk.docs[i].base)
 	}
 	s.d.engine.bulk.gathered.Add(-int64(n))
-	s.d.engine.bulk.giveBack(s.bulk.records)
+	s.d.engine.bulk.giveBack(&s.bulk.records)
 	if docs := s.bulk.docs; cap(docs) <= mostKeptDocs {
 		clear(docs[:cap(docs)]) // of keys and bases
 		docs = docs[:0]
@@ -266,56 +256,12 @@ func (b *bulkState) list() []bulkDoc {
 	return make([]bulkDoc, 0, 64)
 }
 
-// Buffers have one of few sizes, each twice the one before, so that what one session has used fits the next one.
-const (
-	leastBuffer   = 2 << 10
-	bufferClasses = 13 // up to 8 MiB; larger ones are not kept
-)
-
-// classOf returns the class of the smallest buffers that hold so many bytes.
-func classOf(bytes int) int { return bits.Len(uint(max(bytes, leastBuffer)-1) / leastBuffer) }
-
-// room returns a buffer for records with room for size bytes more. It begins small: many buckets may be pulled at a time,
-// and what counts as gathered is all that buffers take, not what is in them.
-func (b *bulkState) room(old []byte, size int) []byte {
-	need := len(old) + size
-	if need <= cap(old) {
-		return old
-	}
-	larger := b.buffer(max(need, 2*cap(old)))
-	b.gathered.Add(int64(cap(larger)))
-	larger = append(larger, old...)
-	b.giveBack(old)
-	return larger
-}
-
-// buffer returns an empty buffer of at least so many bytes.
-func (b *bulkState) buffer(size int) []byte {
-	class := classOf(size)
-	if class >= bufferClasses {
-		return make([]byte, 0, size)
-	}
-	if used, ok := b.buffers[class].Get().(*[]byte); ok {
-		return *used
-	}
-	return make([]byte, 0, leastBuffer<<class)
-}
-
-// giveBack keeps a buffer for others.
-func (b *bulkState) giveBack(records []byte) {
-	b.gathered.Add(-int64(cap(records)))
-	if class := classOf(cap(records)); class < bufferClasses && cap(records) == leastBuffer<<class {
-		used := records[:0]
-		b.buffers[class].Put(&used)
-	}
-}
-
 // flushFull writes what is gathered when that is enough. A document of which more is to come is kept back for its end,
 // unless it is large by itself: what follows of it is then merged.
 func (s *Session) flushFull(next *Cursor) error {
 	l := &s.d.engine.bulk.limits
-	size, n := len(s.bulk.records), len(s.bulk.docs)
-	if n == 0 || size < l.table && s.d.engine.bulk.gathered.Load() < l.total {
+	n := len(s.bulk.docs)
+	if n == 0 || s.bulk.records.size < l.table && s.d.engine.bulk.gathered.Load() < l.total {
 		return nil
 	}
 	last := s.bulk.docs[n-1]
@@ -323,10 +269,9 @@ func (s *Session) flushFull(next *Cursor) error {
 		return s.flushBulk()
 	}
 	s.bulk.docs = s.bulk.docs[:n-1]
-	tail := append(s.d.engine.bulk.room(nil, last.to-last.from), s.bulk.records[last.from:last.to]...)
-	s.bulk.records = s.bulk.records[:last.from]
+	var tail bulkRecords
+	s.d.engine.bulk.move(&tail, &last, &s.bulk.records)
 	err := s.flushBulk()
-	last.from, last.to = 0, len(tail)
 	s.bulk = bulkImport{docs: []bulkDoc{last}, records: tail}
 	return err
 }
@@ -337,7 +282,7 @@ func (s *Session) flushBulk() error {
 		return nil
 	}
 	defer s.dropBulk()
-	r := bulkRun{s: s, d: s.d, docs: make([]*bulkDoc, len(s.bulk.docs)), records: s.bulk.records}
+	r := bulkRun{s: s, d: s.d, docs: make([]*bulkDoc, len(s.bulk.docs)), records: &s.bulk.records}
 	for i := range s.bulk.docs {
 		r.docs[i] = &s.bulk.docs[i]
 	}
@@ -349,7 +294,7 @@ type bulkRun struct {
 	s       *Session
 	d       *Documents
 	docs    []*bulkDoc // in order
-	records []byte
+	records *bulkRecords
 	merged  []*bulkDoc // to be merged entry by entry
 	key     []byte     // scratch
 	pending bool       // counted in Documents.ingesting
@@ -500,7 +445,7 @@ func (r *bulkRun) merge() error {
 }
 
 // chunkDoc makes of a gathered document what it was.
-func (m *bulkDoc) chunkDoc(records []byte) (ChunkDoc, error) {
+func (m *bulkDoc) chunkDoc(records *bulkRecords) (ChunkDoc, error) {
 	doc := ChunkDoc{Key: m.key, Head: m.head, Base: m.base, HasBase: m.head.HasBase}
 	doc.Head.Span, doc.Head.Entries, doc.Head.Bytes = 0, 0, 0
 	err := m.each(records, func(seqEnd int64, value []byte) error {

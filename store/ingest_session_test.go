@@ -211,7 +211,9 @@ func TestGatheredBuffersAreBounded(t *testing.T) {
 		sessions = append(sessions, session)
 		_, err := session.Import(exportOver(t, y.Documents, uint8(b), &ExportQuery{Wants: []Want{{Hash: keys[b].Hash()}}, Budget: 90_000}, &traffic{}))
 		must(t, err)
-		held += cap(session.bulk.records)
+		for _, block := range session.bulk.records.blocks {
+			held += cap(block)
+		}
 	}
 	if n := x.e.bulk.gathered.Load(); held == 0 || int64(held) != n || n > x.e.bulk.limits.total {
 		t.Errorf("%d sessions hold buffers of %d bytes, %d counted, with a bound of %d", buckets, held, n, x.e.bulk.limits.total)
