@@ -44,6 +44,9 @@ func (s *Session) importChunk(c *Chunk, atOnce bool) (report ImportReport, err e
 		if c, err = s.gather(c, &report); err != nil {
 			return report, err
 		}
+		if report.Documents > 0 && len(c.Docs)+len(c.Absent) == 0 { // then there is no need to wait for the writers' lock
+			return report, s.flushFull(&c.Next)
+		}
 	}
 	if err := s.merge(c, &report); err != nil || atOnce {
 		return report, err
