@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/adamantdb/adamant/internal/interval"
@@ -18,6 +19,7 @@ import (
 // assignments to the head's fields, then settle.
 type docBatch struct {
 	d      *Documents
+	pool   *sync.Pool // where its memory came from and goes to
 	batch  recordBatch
 	docs   map[uint64]*docState // by hash; see docState.twin
 	order  []*docState          // docs in the order of first use, so that equal batches are equal bytes

@@ -1,6 +1,10 @@
 package store
 
-import "github.com/adamantdb/adamant/merkle"
+import (
+	"sync"
+
+	"github.com/adamantdb/adamant/merkle"
+)
 
 // leafChange is one document's step within the batch, for the tracker.
 type leafChange struct {
@@ -24,19 +28,25 @@ func (l *leafSum) sum() *merkle.Sum {
 }
 
 // begin starts a batch. The caller holds mu, and closes the batch.
-func (d *Documents) begin() *docBatch {
-	b, _ := d.engine.batches.Get().(*docBatch)
+func (d *Documents) begin() *docBatch { return d.beginIn(&d.engine.batches) }
+
+// beginLarge is begin for the documents of a large pull. Their batches have memory of their own: the small ones in between,
+// which announce them, would find it far too large and let go of it.
+func (d *Documents) beginLarge() *docBatch { return d.beginIn(&d.engine.bulk.batches) }
+
+func (d *Documents) beginIn(pool *sync.Pool) *docBatch {
+	b, _ := pool.Get().(*docBatch)
 	if b == nil {
 		b = &docBatch{docs: map[uint64]*docState{}}
 	}
-	b.d, b.state, b.holes = d, d.meta.state, d.meta.holes
+	b.d, b.pool, b.state, b.holes = d, pool, d.meta.state, d.meta.holes
 	return b
 }
 
 // close gives the batch's memory to the next one, unless that is far more than this batch used: in the hands of members with
 // little to write it would add up.
 func (b *docBatch) close() {
-	e := b.d.engine
+	pool := b.pool
 	keep := wellUsed(cap(b.order), len(b.order), leastKeptOrder, maxKeptOrder) && b.batch.keeps()
 	clear(b.docs)
 	clear(b.order)
@@ -47,7 +57,7 @@ func (b *docBatch) close() {
 	*b = docBatch{batch: b.batch, docs: b.docs, order: b.order[:0], used: b.used[:0], states: b.states, key: b.key[:0], value: b.value[:0],
 		changes: b.changes[:0]}
 	if keep {
-		e.batches.Put(b)
+		pool.Put(b)
 	}
 }
 

@@ -47,6 +47,7 @@ type bulkState struct {
 	lists    sync.Pool                // of *[]bulkDoc: bulkImport.docs that were used, empty
 	scratch  sync.Pool                // of *chunkScratch, for exports and decoders
 	writers  sync.Pool                // of *[]byte, for tables
+	batches  sync.Pool                // of *docBatch, of heads
 	written  func()                   // tests only: called between steps 3 and 4; may be nil
 }
 

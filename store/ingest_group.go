@@ -75,7 +75,7 @@ func (d *Documents) install(runs func() []*installation) error {
 		return err
 	}
 	defer unlock()
-	b := d.begin()
+	b := d.beginLarge()
 	defer b.close()
 	b.learned = true
 	changed := false
