@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -333,6 +334,26 @@ func TestAnswerToAnotherQuestion(t *testing.T) {
 		}
 		if out, res, err := l.exchange(t.Context(), "peer", 0, other, smallLimit); err == nil || res.Failure != liar {
 			t.Errorf("%+v: an earlier answer was taken: %+v, %+v", other, out, res)
+		}
+	}
+}
+
+// TestPullEncoder: a reply that is made in place has the same bytes as one that is put together, whatever its chunks' sizes.
+func TestPullEncoder(t *testing.T) {
+	for _, sizes := range [][]int{{}, {0}, {1}, {127}, {128}, {16<<10 - 1}, {16 << 10}, {2<<20 - 1}, {2 << 20}, {5, 600_000, 130, 20_000, 0},
+		slices.Repeat([]int{9}, 127), slices.Repeat([]int{200}, 128), slices.Repeat([]int{3}, maxItems)} {
+		p, want := newPullEncoder(), &pullReply{}
+		for i, size := range sizes {
+			chunk := bytes.Repeat([]byte{byte(i + 1)}, size)
+			want.chunks = append(want.chunks, chunk)
+			at := len(p.b)
+			refused := append(append(p.b, make([]byte, lengthRoom)...), "of a chunk that is not taken"...)
+			p.b = refused[:at]
+			p.b = append(append(p.b, make([]byte, lengthRoom)...), chunk...)[:at]
+			p.take(size)
+		}
+		if got := p.end(); !bytes.Equal(got, encodeReply(want)) {
+			t.Errorf("%d chunks, the first of %v bytes: %.40x, want %.40x", len(sizes), sizes[:min(1, len(sizes))], got, encodeReply(want))
 		}
 	}
 }

@@ -2,9 +2,11 @@ package antientropy
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -13,11 +15,10 @@ import (
 	"github.com/adamantdb/adamant/store"
 )
 
-// Server answers the requests of peers' loops. It has no state but encoders and buffers kept for reuse. The zero value is ready; safe
-// for concurrent use.
+// Server answers the requests of peers' loops. It has no state but encoders kept for reuse. The zero value is ready; safe for
+// concurrent use.
 type Server struct {
 	encoders sync.Pool // of *zstd.Encoder
-	chunks   sync.Pool // of *[]byte, in which chunks come together
 }
 
 // Serve answers one request; a host that answers many keeps a Server.
@@ -36,27 +37,35 @@ func (s *Server) Serve(ctx context.Context, docs *store.Documents, payload []byt
 	if err != nil {
 		return nil, err
 	}
-	var out reply
-	wish := false
+	var b []byte
 	switch r := r.(type) {
 	case *compareRequest:
-		out = serveCompare(docs, r)
+		b = encodeReply(serveCompare(docs, r))
 	case *listRequest:
-		out, err = serveList(ctx, docs, r)
-	case *pullRequest:
-		buffer, _ := s.chunks.Get().(*[]byte)
-		if buffer == nil {
-			buffer = new([]byte)
+		var out reply
+		if out, err = serveList(ctx, docs, r); err == nil {
+			b = encodeReply(out)
 		}
-		defer s.keep(buffer)
-		out, err = servePull(ctx, docs, r, buffer)
-		wish = r.compress
+	case *pullRequest:
+		b, err = s.pull(ctx, docs, r)
 	}
 	if err != nil {
 		return nil, err
 	}
-	b := encodeReply(out)
-	if wish && out.kind() == kindPull && len(b) >= minCompress {
+	bind(b, payload)
+	return b, nil
+}
+
+// pull answers with documents, compressed if that is wanted and worth it.
+func (s *Server) pull(ctx context.Context, docs *store.Documents, r *pullRequest) ([]byte, error) {
+	b, other, err := servePull(ctx, docs, r)
+	if err != nil {
+		return nil, err
+	}
+	if other != nil {
+		return encodeReply(other), nil
+	}
+	if r.compress && len(b) >= minCompress {
 		e, _ := s.encoders.Get().(*zstd.Encoder)
 		if e == nil {
 			e = newEncoder()
@@ -64,19 +73,7 @@ func (s *Server) Serve(ctx context.Context, docs *store.Documents, payload []byt
 		b = compress(e, b)
 		s.encoders.Put(e)
 	}
-	bind(b, payload)
 	return b, nil
-}
-
-// mostKept is the largest buffer that is kept: what most replies fit.
-const mostKept = 2 * maxBudget
-
-// keep takes a buffer back once the reply is encoded.
-func (s *Server) keep(buffer *[]byte) {
-	if cap(*buffer) <= mostKept {
-		*buffer = (*buffer)[:0]
-		s.chunks.Put(buffer)
-	}
 }
 
 // serveCompare answers at the asker's index when it can be, and otherwise at this member's own.
@@ -131,9 +128,9 @@ func serveList(ctx context.Context, docs *store.Documents, r *listRequest) (repl
 	return out, nil
 }
 
-// servePull puts its chunks into the buffer, which is the reply's until it is encoded.
-func servePull(ctx context.Context, docs *store.Documents, r *pullRequest, buffer *[]byte) (reply, error) {
-	out := &pullReply{}
+// servePull returns an encoded pullReply, or what is to be answered instead.
+func servePull(ctx context.Context, docs *store.Documents, r *pullRequest) ([]byte, reply, error) {
+	out := newPullEncoder()
 	budget := min(max(r.limit/2, minBudget), maxBudget)
 	size := replyHeader + checksumLen + 3
 	for _, item := range r.items {
@@ -141,45 +138,90 @@ func servePull(ctx context.Context, docs *store.Documents, r *pullRequest, buffe
 			break
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		b, done, err := exportItem(docs, item, budget, buffer)
+		n, done, err := out.export(docs, item, budget)
 		if err != nil {
-			if len(out.chunks) > 0 {
+			if out.chunks > 0 {
 				break
 			}
-			return refuse(item.bucket, err), nil
+			return nil, refuse(item.bucket, err), nil
 		}
-		size += len(b) + 5
+		size += n + 5
 		if size > r.limit {
-			if len(out.chunks) > 0 {
+			if out.chunks > 0 {
 				break
 			}
-			return &largeReply{bytes: size}, nil
+			return nil, &largeReply{bytes: size}, nil
 		}
-		budget -= len(b)
-		out.chunks = append(out.chunks, b)
+		budget -= n
+		out.take(n)
 		if !done {
 			break // the asker goes on with this item
 		}
 	}
-	return out, nil
+	return out.end(), nil, nil
 }
 
-// exportItem appends a chunk to the buffer. Chunks before it stay valid when the buffer has to move.
-func exportItem(docs *store.Documents, item pullItem, budget int, buffer *[]byte) (chunk []byte, done bool, err error) {
+// pullEncoder writes a pullReply whose chunks are made where they are to be sent from: there are up to a million bytes in them.
+//
+//	b  header | count | length | chunk | length | chunk | ...
+//
+// Lengths and the count are known afterwards. The room left for them is what they nearly always take.
+type pullEncoder struct {
+	b      []byte
+	chunks int
+}
+
+const (
+	countRoom  = 1 // up to 127 chunks
+	lengthRoom = 3 // chunks of 16 KiB to 2 MiB; what is smaller is soon moved
+)
+
+func newPullEncoder() *pullEncoder {
+	b := make([]byte, replyHeader+countRoom, 64)
+	b[0], b[1], b[2] = messageVersion, byte(kindPull), plain
+	return &pullEncoder{b: b}
+}
+
+// export puts the chunk that answers an item behind what is there; it counts once it is taken.
+func (p *pullEncoder) export(docs *store.Documents, item pullItem, budget int) (size int, done bool, err error) {
 	q, err := store.DecodeExportQuery(item.query)
 	if err != nil {
-		return nil, false, err
+		return 0, false, err
 	}
 	q.Budget = budget
-	start := len(*buffer)
-	b, done, err := docs.AppendExport(*buffer, item.bucket, q)
+	at := len(p.b) + lengthRoom
+	b, done, err := docs.AppendExport(append(p.b, make([]byte, lengthRoom)...), item.bucket, q)
 	if err != nil {
-		return nil, false, err
+		return 0, false, err
 	}
-	*buffer = b
-	return b[start:len(b):len(b)], done, nil
+	p.b = b[:at-lengthRoom] // until it is taken
+	return len(b) - at, done, nil
+}
+
+// take makes the chunk of n bytes that was exported last a part of the reply.
+func (p *pullEncoder) take(n int) {
+	at := len(p.b)
+	p.b = p.b[:at+lengthRoom+n]
+	p.b = fill(p.b, at, lengthRoom, uint64(n))
+	p.chunks++
+}
+
+// end returns the whole reply.
+func (p *pullEncoder) end() []byte {
+	return appendChecksum(fill(p.b, replyHeader, countRoom, uint64(p.chunks)))
+}
+
+// fill writes a number where room was left for it, and moves what follows when it takes another size.
+func fill(b []byte, at, room int, v uint64) []byte {
+	var number [binary.MaxVarintLen64]byte
+	n := binary.PutUvarint(number[:], v)
+	if n == room {
+		copy(b[at:], number[:n])
+		return b
+	}
+	return slices.Replace(b, at, at+room, number[:n]...)
 }
 
 // refuse tells the asker what is wrong with a bucket. An engine that is being closed is no different: another peer will do.
