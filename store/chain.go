@@ -35,7 +35,11 @@ func (c Chain) Next(canonicalDelta []byte) Chain {
 	var prefix [1 + 16]byte
 	prefix[0] = chainTagDelta
 	copy(prefix[1:], c[:])
-	return chainSum(prefix[:], canonicalDelta, nil)
+	var out Chain
+	a, b := laneSums(chainSeedA, chainSeedB, prefix[:], canonicalDelta)
+	binary.BigEndian.PutUint64(out[:], a)
+	binary.BigEndian.PutUint64(out[8:], b)
+	return out
 }
 
 // Replaced is the chain of a document whose content was replaced by a base at seq.
