@@ -112,10 +112,15 @@ func (b *bulkState) buffer(size int) []byte {
 func (b *bulkState) giveBack(r *bulkRecords) {
 	for _, block := range r.blocks {
 		b.gathered.Add(-int64(cap(block)))
-		if class := classOf(cap(block)); class < bufferClasses && cap(block) == leastBuffer<<class {
-			used := block[:0]
-			b.buffers[class].Put(&used)
-		}
+		b.keep(block)
 	}
 	*r = bulkRecords{}
+}
+
+// keep takes a buffer back.
+func (b *bulkState) keep(used []byte) {
+	if class := classOf(cap(used)); class < bufferClasses && cap(used) == leastBuffer<<class {
+		used = used[:0]
+		b.buffers[class].Put(&used)
+	}
 }

@@ -237,7 +237,7 @@ func (e *DocEngine) replaceOwn(run []spot, members []*Documents) error {
 }
 
 func (e *DocEngine) writeRecords(t *table, records []record) error {
-	w, err := e.newTable(t)
+	w, err := e.newTable(t, true)
 	if err != nil {
 		return err
 	}
