@@ -63,6 +63,9 @@ func (c repairCaller) Call(ctx context.Context, host string, id uint32, payload 
 	return c.h.net.Call(ctx, mesh.Target{Host: host}, mesh.Request{Service: mesh.ServiceRepair, Class: mesh.Bulk, Partition: id, Payload: payload})
 }
 
+// Recycle implements antientropy.Recycler.
+func (repairCaller) Recycle(reply []byte) { mesh.Recycle(reply) }
+
 // serveRepair answers other hosts' repair requests from this host's documents.
 func (h *Host) serveRepair(from mesh.Identity, r mesh.Request, reply func([]byte, error)) {
 	m := h.member(r.Partition)

@@ -12,6 +12,9 @@ type Caller interface {
 	Call(ctx context.Context, host string, partition uint32, payload []byte) ([]byte, error)
 }
 
+// Recycler is a Caller that takes back replies of which nothing is used any more.
+type Recycler interface{ Recycle(reply []byte) }
+
 // Member is one member of a partition on this host, as the loop sees it. Its methods must not block.
 type Member interface {
 	ID() uint32

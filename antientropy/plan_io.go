@@ -37,7 +37,8 @@ type result struct {
 	Failure failure
 	Text    string // of a failure, for operators
 
-	held int // bytes of memory, compressed and not; the worker's own account
+	held  int    // bytes of memory, compressed and not; the worker's own account
+	reply []byte // as it came; the worker's, who gives it back
 }
 
 // observed is what the loop sees of a member, now and then and after every change. Healed is given for a member with

@@ -75,4 +75,10 @@ func (l *Loop) hold(bytes int) {
 	})
 }
 
-func (l *Loop) let(bytes int) { l.count(func(s *Stats) { s.InFlight -= int64(bytes) }) }
+// let ends the use of what exchange returned: bytes of memory, and the reply, which is the Caller's again.
+func (l *Loop) let(bytes int, reply []byte) {
+	l.count(func(s *Stats) { s.InFlight -= int64(bytes) })
+	if c, ok := l.o.Caller.(Recycler); ok && reply != nil {
+		c.Recycle(reply)
+	}
+}

@@ -18,6 +18,13 @@ import (
 // smallLimit bounds replies to comparisons and listings.
 const smallLimit = 4 << 20
 
+// take returns the reply, once: a result goes on to the plan without it.
+func (r *result) take() []byte {
+	b := r.reply
+	r.reply = nil
+	return b
+}
+
 // exchange sends a request and decodes the reply. The result says how it went, for the plan; the reply is nil unless
 // that was well. The caller owes let for it, in any case.
 func (l *Loop) exchange(ctx context.Context, host string, partition uint32, r request, limit int) (reply, result, error) {
@@ -30,7 +37,7 @@ func (l *Loop) exchange(ctx context.Context, host string, partition uint32, r re
 	defer cancel()
 	start := time.Now()
 	b, err := l.o.Caller.Call(ctx, host, partition, payload)
-	res := result{Took: time.Since(start), Bytes: len(b)}
+	res := result{Took: time.Since(start), Bytes: len(b), reply: b}
 	l.countRequest(r, len(payload)+len(b))
 	if err != nil {
 		res.Failure = unreachable
@@ -99,7 +106,7 @@ func (l *Loop) compare(ctx context.Context, m Member, o compare) compared {
 		return compared{Outcome: unavailable, Unable: o.At == 0}
 	}
 	r, res, err := l.exchange(ctx, o.Peer, o.Partition, &compareRequest{index: index, root: mine.Sums.Root()}, smallLimit)
-	defer l.let(res.held)
+	defer l.let(res.held, res.take())
 	c := compared{result: res}
 	if err == nil {
 		err = c.take(docs, r, mine)
@@ -170,7 +177,7 @@ func (c *compared) take(docs *store.Documents, r reply, mine *store.Past) error 
 func (l *Loop) list(ctx context.Context, t *transfer) answered {
 	partition := t.member.ID()
 	r, res, err := l.exchange(ctx, t.peer, partition, t.listRequest(), smallLimit)
-	defer l.let(res.held)
+	defer l.let(res.held, res.take())
 	if err == nil {
 		switch r := r.(type) {
 		case *listReply:
@@ -197,7 +204,7 @@ func (l *Loop) pull(ctx context.Context, t *transfer, limit int) answered {
 		return t.report(result{})
 	}
 	r, res, err := l.exchange(ctx, t.peer, partition, q, limit)
-	defer l.let(res.held)
+	defer l.let(res.held, res.take())
 	large := 0
 	if err == nil {
 		switch r := r.(type) {
@@ -286,7 +293,7 @@ func (l *Loop) fetch(ctx context.Context, m Member, session *store.Session, o fe
 func (l *Loop) fetchChunk(ctx context.Context, m Member, o fetch, i *item, wants []store.Want, session *store.Session) (more bool, res result, err error) {
 	q := store.ExportQuery{Wants: wants, From: i.cursor}
 	r, res, err := l.exchange(ctx, o.Peer, o.Partition, &pullRequest{limit: o.Limit, items: []pullItem{{o.Bucket, q.AppendBinary(nil)}}}, o.Limit)
-	defer l.let(res.held)
+	defer l.let(res.held, res.take())
 	if err != nil {
 		return false, res, err
 	}
@@ -337,7 +344,7 @@ func (l *Loop) diagnose(ctx context.Context, m Member, o diagnose) diagnosed {
 		if err == nil {
 			theirs, err = oneListing(r, next)
 		}
-		l.let(res.held)
+		l.let(res.held, res.take())
 		if err != nil {
 			if d.Failure == none {
 				d.Failure = refused
@@ -394,7 +401,7 @@ func (l *Loop) name(ctx context.Context, docs *store.Documents, o diagnose, hash
 	const limit = 64 << 10
 	q := store.ExportQuery{Wants: []store.Want{{Hash: hash}}}
 	r, res, err := l.exchange(ctx, o.Peer, o.Partition, &pullRequest{limit: limit, items: []pullItem{{o.Bucket, q.AppendBinary(nil)}}}, limit)
-	defer l.let(res.held)
+	defer l.let(res.held, res.take())
 	if err != nil {
 		return d
 	}

@@ -166,7 +166,7 @@ func readPayload(r io.Reader, n int) ([]byte, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	b := make([]byte, min(n, readStep))
+	b := payloadRoom(min(n, readStep))
 	for got := 0; ; {
 		if _, err := io.ReadFull(r, b[got:]); err != nil {
 			return nil, err
