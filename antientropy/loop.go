@@ -189,6 +189,19 @@ func (r *runner) deliver(d delivery) {
 		return
 	}
 	r.step(d.event)
+	if e, ok := d.event.(answered); ok && len(e.Finished) > 0 {
+		r.secure(d.transfer.t.docs)
+	}
+}
+
+// secure makes buckets durable that are finished, beside the pulls that go on. Until somebody syncs, the engine keeps the end of its
+// log in the process, and a host that is killed would ask for those buckets again. An engine that fails is the host's concern.
+func (r *runner) secure(docs *store.Documents) {
+	r.workers.Go(func() {
+		if err := docs.Sync(); err != nil {
+			r.l.o.Logger.Warn("repaired buckets are not durable yet", "error", err)
+		}
+	})
 }
 
 func (r *runner) closed(c closed) {

@@ -4,8 +4,12 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/adamantdb/adamant/merkle"
 	"github.com/adamantdb/adamant/store"
 )
 
@@ -678,6 +682,57 @@ func TestDeadline(t *testing.T) {
 		c.sameRoots(p0, "a", "b")
 		if took := time.Since(start); took < 3200*time.Millisecond || took > 4400*time.Millisecond {
 			t.Errorf("took %s: %+v", took, clean(t, l))
+		}
+	})
+}
+
+// TestFinishedBucketsSurviveACrash: what a bucket was healed of is durable soon, and not only with the next bucket or the end of the
+// repair.
+func TestFinishedBucketsSurviveACrash(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, "a")
+		defer c.close()
+		disk := vfs.NewCrashableMem()
+		wiped := c.addOn("c", disk, "")
+		h := c.load(2000, 3, 100, "a")
+		wiped.skip(p0, h.last())
+		held, pulls := make(chan struct{}), 0
+		c.intercept = func(_, _ string, _ uint32, request []byte, serve server) ([]byte, error) {
+			c.mu.Lock()
+			stop := false
+			if kind(request[1]) == kindPull {
+				pulls++
+				stop = pulls > 5
+			}
+			c.mu.Unlock()
+			if stop {
+				<-held
+				return nil, errDown
+			}
+			return serve(request)
+		}
+		wiped.start(Options{ChunkBytes: 16 << 10, Timeout: time.Hour})
+		docs := wiped.member(p0).docs
+		eventually(t, "held up", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return pulls > 6 })
+		synctest.Wait()
+		crashed := &machine{c: c, name: "c", fs: disk.CrashClone(vfs.CrashCloneCfg{})}
+		crashed.open()
+		after, finished := crashed.member(p0).docs, 0
+		for bucket := range merkle.Buckets {
+			if healed := docs.Healed(uint8(bucket)); !healed.Empty() {
+				finished++
+				if got := after.Healed(uint8(bucket)); !got.Equal(healed) {
+					t.Errorf("bucket %d: %s survives of %s", bucket, got, healed)
+				}
+			}
+		}
+		if finished == 0 || finished == merkle.Buckets {
+			t.Errorf("%d buckets finished", finished)
+		}
+		close(held)
+		wiped.stop()
+		if err := crashed.engine.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 //
 //	1 Import          unsynced   documents of a bucket
 //	2 Session.Finish  unsynced   the bucket's progress; the write-ahead log keeps it behind 1
-//	3 Sync            fsync      1 and 2 are durable
+//	3 Sync            fsync      1 and 2 are durable; soon after 2, or a crash would have the bucket pulled again
 //	4 CloseHoles      synced     the holes shrink to what some bucket still lacks
 //
 // A crash keeps a prefix of this. So progress without its documents cannot be, nor a closed hole without the progress
@@ -38,6 +38,9 @@ func (d *Documents) recordHealed(bucket uint8, healed interval.Set, seen uint64,
 	b.sawAhead(seen)
 	return b.commit(false)
 }
+
+// Sync makes durable what was imported and finished before the call, together with everything else that the engine holds.
+func (d *Documents) Sync() error { return d.engine.Sync() }
 
 // Past is a member's sums at one index, for a comparison with a peer that holds the truth there. See MarkProven.
 type Past struct {
