@@ -74,7 +74,7 @@ func (h *Host) Metrics() Metrics {
 
 func (h *Host) documentMetrics() EngineMetrics {
 	d := h.docs.Metrics()
-	m := EngineMetrics{Syncs: d.Syncs, Written: d.LogBytes, Tables: d.TableBytes, DiskBytes: d.DiskBytes, CacheHits: uint64(d.CacheHits), CacheMiss: uint64(d.CacheMisses)}
+	m := EngineMetrics{Syncs: d.Syncs, Written: d.LogBytes, Tables: d.TableBytes, LateReads: d.LateReads, DiskBytes: d.DiskBytes, CacheHits: uint64(d.CacheHits), CacheMiss: uint64(d.CacheMisses)}
 	for _, member := range h.allMembers() {
 		if p := member.running(); p != nil {
 			m.Entries += p.Counts().Commands

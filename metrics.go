@@ -59,6 +59,9 @@ type EngineMetrics struct {
 	DiskBytes uint64 // on disk now
 	CacheHits uint64 // of blocks, or of recent entries
 	CacheMiss uint64
+	// LateReads counts what had to be read from the documents while commands were applied, and so kept others waiting. Heads are read
+	// ahead: there are next to none on a sound host. Always 0 of a log.
+	LateReads uint64
 }
 
 // RaftMetrics counts the bytes of Raft's requests by what they carry. SnapshotBytes are markers: a few hundred bytes each,

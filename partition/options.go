@@ -58,6 +58,7 @@ type Documents interface {
 	Complete() bool
 	Coverage() interval.Set
 	Head(store.Key) (store.Head, bool, error)
+	ReadAhead(store.Coming)
 	HeadInMemory(store.Key) (head store.Head, ok, known bool, err error)
 	View(store.Key) (*store.View, error)
 }

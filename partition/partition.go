@@ -75,7 +75,7 @@ func Open(options Options) (*Partition, error) {
 		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), bytes: NewBudget(o.Limits.InFlightBytes), safeMode: o.SafeMode, serves: NotLeader, awake: alertness{roused: o.Events.Roused}}
 	p.awake.Store(true) // nobody is known to lead
 	// What a member before this one staged is durable before Raft starts: starting stores the term, which waits.
-	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock}
+	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock, coming: o.Documents.ReadAhead}
 	p.outbox.apply = func(entry []byte) { p.raft.Load().Apply(entry, 0) }
 	p.fsm = &stateMachine{docs: o.Documents, awaitLog: p.log.await, complete: p.complete, onConfig: o.Events.Configuration, failed: p.fail}
 	if err := p.recoverHole(); err != nil {
@@ -94,6 +94,7 @@ func Open(options Options) (*Partition, error) {
 		return nil, fmt.Errorf("partition %d: start Raft: %w", o.ID, err)
 	}
 	p.watching.Go(p.watch)
+	p.watching.Go(func() { p.readTail(p.o.Documents.Applied()) })
 	if v := p.voters(); o.Liveness != nil && len(v) == 1 && v[0] == o.Self {
 		p.guard.absolve() // nobody else could be promised anything
 		p.Stand()

@@ -92,18 +92,27 @@ func (s *entryReader) next(c *command, room *[]store.Delta) (ok bool, err error)
 	if s.left == 0 {
 		return false, s.r.end()
 	}
-	s.left--
-	kind := s.kind
-	if kind == kindSeveral {
-		k := s.r.take(1)
-		if s.r.err != nil {
-			return false, s.r.err
-		}
-		if kind = k[0]; kind == kindBarrier {
-			return false, fmt.Errorf("%w: a barrier among others", errCommand)
-		}
+	kind, err := s.start()
+	if err != nil {
+		return false, err
 	}
 	return true, s.r.command(kind, c, room)
+}
+
+// start reads the kind of the next command, of which there has to be one.
+func (s *entryReader) start() (kind byte, err error) {
+	s.left--
+	if s.kind != kindSeveral {
+		return s.kind, nil
+	}
+	k := s.r.take(1)
+	if s.r.err != nil {
+		return 0, s.r.err
+	}
+	if k[0] == kindBarrier {
+		return 0, fmt.Errorf("%w: a barrier among others", errCommand)
+	}
+	return k[0], nil
 }
 
 // barrierIn returns the barrier that an entry consists of; false when it is something else.

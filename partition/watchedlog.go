@@ -18,7 +18,8 @@ import (
 type watchedLog struct {
 	store.LogGroup
 	now    clock.Clock
-	failed func(error) // stops the member before it returns: nothing enters or leaves Raft any more
+	failed func(error)        // stops the member before it returns: nothing enters or leaves Raft any more
+	coming func(store.Coming) // is told of commands that were stored; nil: nobody is
 
 	mu        sync.Mutex
 	underWay  int
@@ -57,6 +58,7 @@ func (l *watchedLog) StoreLogs(es []*raft.Log) error {
 	if len(es) > 0 && !slices.ContainsFunc(es, func(e *raft.Log) bool { return e.Type != raft.LogCommand }) {
 		return l.stage(es)
 	}
+	l.tellComing(es)
 	err := l.step(func() error { return l.LogGroup.StoreLogs(es) })
 	if err != nil {
 		l.failed(fmt.Errorf("store entries: %w", err))

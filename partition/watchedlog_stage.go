@@ -43,8 +43,22 @@ func (l *watchedLog) stage(es []*raft.Log) error {
 	err := l.LogGroup.Stage(es, l.landed)
 	if err != nil {
 		l.landed(err)
+		return err
 	}
-	return err
+	l.tellComing(es) // while the disk works
+	return nil
+}
+
+// tellComing tells of commands that will be applied, if their entries are committed. What can not be read is for who applies it.
+func (l *watchedLog) tellComing(es []*raft.Log) {
+	if l.coming == nil {
+		return
+	}
+	for _, e := range es {
+		if e.Type == raft.LogCommand {
+			_ = eachComing(e, l.coming)
+		}
+	}
 }
 
 // landed notes that the oldest run of entries has become durable. After a failure nothing is durable any more that is not yet.

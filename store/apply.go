@@ -51,7 +51,7 @@ func (b *docBatch) apply(batch []Mutation, last uint64) (diverged []divergence, 
 		if err != nil {
 			return nil, err
 		}
-		s, err := b.document(p)
+		s, err := b.commanded(p)
 		if err != nil {
 			return nil, err
 		}

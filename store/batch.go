@@ -134,6 +134,19 @@ func (b *docBatch) document(p place) (*docState, error) {
 	return b.read(p, h, ok)
 }
 
+// commanded is document for one that a command changes, whose head should be in memory: see Documents.ReadAhead.
+func (b *docBatch) commanded(p place) (*docState, error) {
+	if s := b.known(p); s != nil {
+		return s, nil
+	}
+	h, ok, known := b.d.engine.heads.get(b.d.partition, p)
+	if !known {
+		b.d.engine.late(b.d, p)
+		return b.document(p)
+	}
+	return b.read(p, h, ok)
+}
+
 // documents reads the heads of many documents of a bucket, in order, at the cost of reading on.
 func (b *docBatch) documents(bucket uint8, n int, at func(int) place) error {
 	if n < worthWalking {

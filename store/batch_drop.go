@@ -99,6 +99,9 @@ func (b *docBatch) deleteEntries(s *docState, lower, upper []byte, atMost int64,
 		}
 		dropped(stats)
 	}
+	if !b.learned && readDisk(it) {
+		b.d.engine.ahead.late.Add(1)
+	}
 	if closeErr := it.Close(); err == nil && closeErr != nil {
 		err = readError(b.d.partition, s.key, kindEntry, closeErr)
 	}

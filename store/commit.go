@@ -23,7 +23,7 @@ func (b *docBatch) commit(sync bool) error {
 	d := b.d
 	d.epoch.Add(1)
 	for _, s := range b.order {
-		if s.dirty && s.stored != nil {
+		if s.dirty {
 			d.engine.heads.hide(d.partition, s.place)
 		}
 	}
@@ -33,14 +33,10 @@ func (b *docBatch) commit(sync bool) error {
 	err := d.engine.commitRecords(&b.batch, sync)
 	if err == nil {
 		for _, s := range b.order {
-			if s.head != nil {
-				d.engine.heads.put(d.partition, s.place, *s.head, nil)
-			} else {
-				d.engine.heads.drop(d.partition, s.place)
-			}
+			d.engine.heads.put(d.partition, s.place, s.head, nil)
 		}
 	}
-	d.epoch.Add(1)
+	b.unpark()
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,8 @@ type Documents struct {
 	installs installGroup
 
 	// epoch is odd while a batch is being committed; see cachedHead.
-	epoch atomic.Uint64
+	epoch  atomic.Uint64
+	parked parkedHeads
 
 	// pub guards what follows, which mirrors the committed records. Only the writer changes it, holding mu too, so the
 	// writer may read it under mu alone. Held for memory operations only.
@@ -279,8 +280,8 @@ func (d *Documents) Head(key Key) (Head, bool, error) { return d.headBy(key, d.c
 func (d *Documents) HeadInMemory(key Key) (head Head, ok, known bool, err error) {
 	known = true
 	head, ok, err = d.headBy(key, func(p place) (h Head, ok bool, _ error) {
-		h, known = d.engine.heads.get(d.partition, p)
-		return h, known, nil
+		h, ok, known = d.engine.heads.get(d.partition, p)
+		return h, ok, nil
 	})
 	return head, ok, known && err == nil, err
 }
@@ -311,25 +312,80 @@ func (d *Documents) headBy(key Key, written func(place) (Head, bool, error)) (He
 // cachedHead reads through the cache. The cache must never give an older head than the engine: a leader that evaluates
 // against one would propose a command that contradicts the log. The writer therefore removes the heads it is about to
 // change, with epoch odd, and stores the new ones after the commit; a reader stores what it read only if no commit was
-// running when it read, nor began since.
+// running when it read, nor began since. If one is running, it is asked to do so in the reader's place (parkedHeads).
 func (d *Documents) cachedHead(p place) (Head, bool, error) {
-	if h, ok := d.engine.heads.get(d.partition, p); ok {
-		return h, true, nil
+	if h, ok, known := d.engine.heads.get(d.partition, p); known {
+		return h, ok, nil
 	}
 	before := d.epoch.Load()
 	h, ok, err := readHead(d.engine.db, d.partition, p)
-	if err != nil || !ok {
+	if err != nil {
 		return Head{}, false, err
 	}
-	d.cacheHead(p, h, before)
-	return h, true, nil
+	d.cacheHead(p, h, ok, before)
+	return h, ok, nil
 }
 
-// cacheHead stores a head that was read after epoch was seen at a value.
-func (d *Documents) cacheHead(p place, h Head, before uint64) {
-	if before%2 == 0 {
-		d.engine.heads.put(d.partition, p, h, func() bool { return d.epoch.Load() == before })
+// cacheHead stores a head, or that there is none, which was read after epoch was seen at a value; false when that may be the past.
+func (d *Documents) cacheHead(p place, h Head, ok bool, before uint64) bool {
+	head := &h
+	if !ok {
+		head = nil
 	}
+	if before%2 == 0 && d.engine.heads.put(d.partition, p, head, func() bool { return d.epoch.Load() == before }) {
+		return true
+	}
+	return d.park(&parkedHead{p, h, ok, before})
+}
+
+// parkedHeads are heads that were read while a batch was being committed, as they were before or as they are now. Only the writer
+// knows which documents the batch changes, so it stores those of the others when it is done.
+type parkedHeads struct {
+	mu   sync.Mutex // held, too, when epoch becomes even
+	list []parkedHead
+}
+
+type parkedHead struct {
+	place
+	head   Head
+	there  bool
+	before uint64 // what epoch was before it was read
+}
+
+// mostParked is how many heads are kept for the writer.
+const mostParked = 64
+
+// park leaves a head to the writer; false unless that is committing the only batch since before.
+func (d *Documents) park(h *parkedHead) bool {
+	d.parked.mu.Lock()
+	defer d.parked.mu.Unlock()
+	now := d.epoch.Load()
+	if now%2 == 0 || h.before+1 < now || len(d.parked.list) >= mostParked {
+		return false
+	}
+	d.parked.list = append(d.parked.list, *h)
+	return true
+}
+
+// unpark stores the parked heads of documents that a batch, which has just been committed, leaves as they were, and ends the commit.
+func (b *docBatch) unpark() {
+	d := b.d
+	d.parked.mu.Lock()
+	defer d.parked.mu.Unlock()
+	now := d.epoch.Load()
+	for i := range d.parked.list {
+		p := &d.parked.list[i]
+		if p.before+1 < now || b.known(p.place) != nil || b.resets(p.bucket) {
+			continue
+		}
+		head := &p.head
+		if !p.there {
+			head = nil
+		}
+		d.engine.heads.put(d.partition, p.place, head, nil)
+	}
+	d.parked.list = nil
+	d.epoch.Add(1)
 }
 
 // readHead reads a head record; false when there is none.

@@ -64,6 +64,7 @@ type DocEngine struct {
 	staged atomic.Int64 // bytes that members have staged
 	bulk   bulkState
 	edges  edgeMemory
+	ahead  readAhead
 
 	batches sync.Pool // of *docBatch, empty
 

@@ -2,8 +2,9 @@ package store
 
 import "sync"
 
-// headCache keeps the most recently used heads of all members of a host. A cached head is always the one that the
-// engine holds: see Documents.cachedHead for how readers and the writer keep that true.
+// headCache keeps the most recently used heads of all members of a host, and of documents that were looked for in vain that
+// they are not there. A cached head is always the one that the engine holds: see Documents.cachedHead for how readers and the
+// writer keep that true.
 type headCache struct {
 	shards [16]headShard
 }
@@ -27,6 +28,7 @@ type cachedHead struct {
 	ref        headRef
 	key        Key
 	head       Head
+	there      bool // false: there is no such document
 	hidden     bool // it is about to change
 	prev, next *cachedHead
 }
@@ -44,40 +46,60 @@ func newHeadCache(limit int) *headCache {
 
 func (c *headCache) shard(hash uint64) *headShard { return &c.shards[hash%uint64(len(c.shards))] }
 
-func (c *headCache) get(partition uint32, p place) (Head, bool) {
+// get returns a head, if there is one; known is false when only the disk would tell.
+func (c *headCache) get(partition uint32, p place) (head Head, there, known bool) {
 	s := c.shard(p.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.byHash[headRef{partition, p.hash}]
 	if e == nil || e.hidden || e.key != p.key {
 		s.misses++
-		return Head{}, false
+		return Head{}, false, false
 	}
 	s.hits++
 	s.use(e)
-	return e.head, true
+	return e.head, e.there, true
 }
 
-// put stores a head when still() holds; it is called under the shard's lock.
-func (c *headCache) put(partition uint32, p place, h Head, still func() bool) {
+// keep makes a document's head the most recently used one; false when it is not there. One that is about to change is.
+func (c *headCache) keep(partition uint32, hash uint64, space, key []byte) bool {
+	s := c.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.byHash[headRef{partition, hash}]
+	if e == nil || e.key.Space != string(space) || e.key.Key != string(key) {
+		return false
+	}
+	s.use(e)
+	return true
+}
+
+// put stores a head, nil for that of a document that is not there, when still() holds, and reports whether it does; still is
+// called under the shard's lock.
+func (c *headCache) put(partition uint32, p place, h *Head, still func() bool) bool {
 	s := c.shard(p.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if still != nil && !still() {
-		return
+		return false
 	}
 	ref := headRef{partition, p.hash}
-	if e := s.byHash[ref]; e != nil {
-		e.key, e.head, e.hidden = p.key, h, false
+	e := s.byHash[ref]
+	if e != nil {
 		s.use(e)
-		return
+	} else {
+		e = &cachedHead{ref: ref}
+		if len(s.byHash) >= s.limit {
+			s.remove(s.order.prev)
+		}
+		s.byHash[ref] = e
+		s.insert(e)
 	}
-	e := &cachedHead{ref: ref, key: p.key, head: h}
-	if len(s.byHash) >= s.limit {
-		s.remove(s.order.prev)
+	e.key, e.there, e.hidden = p.key, h != nil, false
+	if e.head = (Head{}); h != nil {
+		e.head = *h
 	}
-	s.byHash[ref] = e
-	s.insert(e)
+	return true
 }
 
 // hide keeps a head from being found until it is put again, or dropped.

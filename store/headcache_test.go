@@ -18,8 +18,8 @@ func testPlace(i int) place {
 func TestHeadCacheIsBounded(t *testing.T) {
 	c := newHeadCache(64)
 	for i := range 10000 {
-		c.put(1, testPlace(i), Head{HeadSeq: int64(i)}, nil)
-		if h, ok := c.get(1, testPlace(i)); !ok || h.HeadSeq != int64(i) {
+		c.put(1, testPlace(i), &Head{HeadSeq: int64(i)}, nil)
+		if h, _, ok := c.get(1, testPlace(i)); !ok || h.HeadSeq != int64(i) {
 			t.Fatalf("head %d is not there", i)
 		}
 	}
@@ -47,22 +47,22 @@ func TestHeadCacheKeepsTheRecentlyUsed(t *testing.T) {
 	a := testPlace(0)
 	b := a
 	b.key, b.hash = Key{Space: "other", Key: "doc"}, a.hash+16 // the same shard
-	c.put(1, a, Head{HeadSeq: 1}, nil)
-	c.put(1, b, Head{HeadSeq: 2}, nil)
-	if _, ok := c.get(1, a); ok {
+	c.put(1, a, &Head{HeadSeq: 1}, nil)
+	c.put(1, b, &Head{HeadSeq: 2}, nil)
+	if _, _, ok := c.get(1, a); ok {
 		t.Error("the older one stayed")
 	}
 	c = newHeadCache(32) // two per shard
 	third := a
 	third.key, third.hash = Key{Space: "third", Key: "doc"}, a.hash+32
-	c.put(1, a, Head{HeadSeq: 1}, nil)
-	c.put(1, b, Head{HeadSeq: 2}, nil)
+	c.put(1, a, &Head{HeadSeq: 1}, nil)
+	c.put(1, b, &Head{HeadSeq: 2}, nil)
 	c.get(1, a)
-	c.put(1, third, Head{HeadSeq: 3}, nil)
-	if _, ok := c.get(1, a); !ok {
+	c.put(1, third, &Head{HeadSeq: 3}, nil)
+	if _, _, ok := c.get(1, a); !ok {
 		t.Error("the one that was used is gone")
 	}
-	if _, ok := c.get(1, b); ok {
+	if _, _, ok := c.get(1, b); ok {
 		t.Error("the unused one stayed")
 	}
 }
@@ -73,25 +73,25 @@ func TestHeadCacheTellsTwinsApart(t *testing.T) {
 	a := testPlace(0)
 	b := a
 	b.key = Key{Space: "other", Key: "doc"}
-	c.put(1, a, Head{HeadSeq: 1}, nil)
-	if _, ok := c.get(1, b); ok {
+	c.put(1, a, &Head{HeadSeq: 1}, nil)
+	if _, _, ok := c.get(1, b); ok {
 		t.Error("one's head is the other's")
 	}
 	c.hide(1, b)
 	c.drop(1, b)
-	if h, ok := c.get(1, a); !ok || h.HeadSeq != 1 {
+	if h, _, ok := c.get(1, a); !ok || h.HeadSeq != 1 {
 		t.Error("what happens to the one happens to the other")
 	}
-	c.put(1, b, Head{HeadSeq: 2}, nil)
-	if h, ok := c.get(1, b); !ok || h.HeadSeq != 2 {
+	c.put(1, b, &Head{HeadSeq: 2}, nil)
+	if h, _, ok := c.get(1, b); !ok || h.HeadSeq != 2 {
 		t.Error("the newer one is not there")
 	}
 	c.hide(1, b)
-	if _, ok := c.get(1, b); ok {
+	if _, _, ok := c.get(1, b); ok {
 		t.Error("a hidden head is found")
 	}
-	c.put(1, b, Head{HeadSeq: 3}, nil)
-	if h, ok := c.get(1, b); !ok || h.HeadSeq != 3 {
+	c.put(1, b, &Head{HeadSeq: 3}, nil)
+	if h, _, ok := c.get(1, b); !ok || h.HeadSeq != 3 {
 		t.Error("a head stays hidden")
 	}
 }
@@ -99,23 +99,23 @@ func TestHeadCacheTellsTwinsApart(t *testing.T) {
 func TestHeadCacheSheds(t *testing.T) {
 	c := newHeadCache(1000)
 	for i := range 10 {
-		c.put(1, testPlace(i), Head{}, nil)
-		c.put(2, testPlace(i), Head{}, nil)
+		c.put(1, testPlace(i), &Head{}, nil)
+		c.put(2, testPlace(i), &Head{}, nil)
 	}
 	if n := c.shed(1, func(k Key) bool { return strings.HasSuffix(k.Key, "3") }); n != 1 {
 		t.Errorf("shed %d", n)
 	}
-	if _, ok := c.get(1, testPlace(3)); ok {
+	if _, _, ok := c.get(1, testPlace(3)); ok {
 		t.Error("still there")
 	}
-	if _, ok := c.get(2, testPlace(3)); !ok {
+	if _, _, ok := c.get(2, testPlace(3)); !ok {
 		t.Error("gone from another partition")
 	}
 	c.dropPartition(2)
-	if _, ok := c.get(2, testPlace(4)); ok {
+	if _, _, ok := c.get(2, testPlace(4)); ok {
 		t.Error("still there after its partition")
 	}
-	if _, ok := c.get(1, testPlace(4)); !ok {
+	if _, _, ok := c.get(1, testPlace(4)); !ok {
 		t.Error("gone with another partition")
 	}
 }
@@ -133,19 +133,19 @@ func TestSlowReaderDoesNotCacheThePast(t *testing.T) {
 	old, _, err := readHead(r.e.db, 7, p)
 	must(t, err)
 	r.apply(list[1])
-	r.d.cacheHead(p, old, before)
+	r.d.cacheHead(p, old, true, before)
 	if h := r.head(); h.HeadSeq != 2 {
 		t.Errorf("head %d after 2 was applied", h.HeadSeq)
 	}
 	r.e.heads.drop(7, p)
-	r.d.cacheHead(p, old, before)
+	r.d.cacheHead(p, old, true, before)
 	if h := r.head(); h.HeadSeq != 2 {
 		t.Errorf("head %d after 2 was applied", h.HeadSeq)
 	}
 
 	r.e.heads.drop(7, p)
 	r.d.epoch.Add(1) // as while a commit runs
-	r.d.cacheHead(p, old, r.d.epoch.Load())
+	r.d.cacheHead(p, old, true, r.d.epoch.Load())
 	r.d.epoch.Add(1)
 	if h := r.head(); h.HeadSeq != 2 {
 		t.Errorf("head %d, read while a commit ran, was cached", h.HeadSeq)
@@ -174,7 +174,7 @@ func TestCommitHidesTheHeadsItChanges(t *testing.T) {
 		if d.epoch.Load() != epoch+1 {
 			t.Errorf("epoch %d during a commit, %d before", d.epoch.Load(), epoch)
 		}
-		if _, ok := e.heads.get(7, p); ok {
+		if _, _, ok := e.heads.get(7, p); ok {
 			t.Error("the head that is being changed is in the cache")
 		}
 	}
@@ -207,7 +207,7 @@ func TestDroppedMemberLeavesNothingInTheCache(t *testing.T) {
 	old, _, err := readHead(r.e.db, 7, p)
 	must(t, err)
 	must(t, r.e.Drop(7))
-	r.d.cacheHead(p, old, before) // a reader that began before
+	r.d.cacheHead(p, old, true, before) // a reader that began before
 	fresh, err := r.e.Member(7, FullRange())
 	must(t, err)
 	if h, ok, err := fresh.Head(r.key); ok || err != nil {

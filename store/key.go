@@ -64,12 +64,15 @@ func validatePart(s string, shortest, longest int) string {
 func (k Key) String() string { return k.Space + "/" + k.Key }
 
 // Hash is the document's place in the hash space that the partitions divide among themselves: xxhash64 of "space/key".
-func (k Key) Hash() uint64 {
+func (k Key) Hash() uint64 { return hashOf(k.Space, k.Key) }
+
+// hashOf is Hash for the parts of a key.
+func hashOf[T string | []byte](space, key T) uint64 {
 	// The concatenation of a valid key fits a stack buffer; longer ones never get this far.
 	var buf [MaxSpace + 1 + MaxKey]byte
-	b := append(buf[:0], k.Space...)
+	b := append(buf[:0], space...)
 	b = append(b, '/')
-	b = append(b, k.Key...)
+	b = append(b, key...)
 	return xxhash.Sum64(b)
 }
 

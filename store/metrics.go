@@ -7,6 +7,7 @@ type DocMetrics struct {
 	Syncs       uint64 // fsyncs that Sync caused; callers share them
 	HeadHits    uint64 // heads that were in the cache
 	HeadMisses  uint64
+	LateReads   uint64 // heads and entries that commands needed and that had to be read while they were applied; see ReadAhead
 	Members     int
 	OpenViews   int64 // views, and calls that are running
 	DiskBytes   uint64
@@ -55,6 +56,7 @@ func (e *DocEngine) Metrics() DocMetrics {
 		Tombstones:  p.Keys.TombstoneCount,
 	}
 	m.HeadHits, m.HeadMisses = e.heads.counts()
+	m.LateReads = e.ahead.late.Load()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m.Members = len(e.members)
