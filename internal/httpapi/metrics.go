@@ -94,7 +94,7 @@ func (d *partitionDescs) list() []desc {
 
 type operationDescs struct{ seconds, errors desc }
 
-type engineDescs struct{ syncs, written, tables, entries, disk, hits, misses desc }
+type engineDescs struct{ syncs, written, tables, entries, disk, hits, misses, late desc }
 
 type raftDescs struct{ appendBytes, commandBytes, snapshotBytes desc }
 
@@ -116,6 +116,7 @@ func newCollector(host Host, version string) *collector {
 			disk:    newDesc("engine_disk_bytes", "Bytes on disk.", "engine"),
 			hits:    newDesc("engine_cache_hits_total", "Reads answered from memory.", "engine"),
 			misses:  newDesc("engine_cache_misses_total", "Reads not answered from memory.", "engine"),
+			late:    newDesc("engine_late_reads_total", "Reads that commands waited for while they were applied.", "engine"),
 		},
 		raft: raftDescs{
 			appendBytes:   newDesc("raft_append_bytes_total", "Bytes of AppendEntries requests.", "direction"),
@@ -153,7 +154,7 @@ func newCollector(host Host, version string) *collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	all := append(c.host_.list(), c.part.list()...)
-	all = append(all, c.op.seconds, c.op.errors, c.engine.syncs, c.engine.written, c.engine.tables, c.engine.entries, c.engine.disk, c.engine.hits, c.engine.misses,
+	all = append(all, c.op.seconds, c.op.errors, c.engine.syncs, c.engine.written, c.engine.tables, c.engine.entries, c.engine.disk, c.engine.hits, c.engine.misses, c.engine.late,
 		c.raft.appendBytes, c.raft.commandBytes, c.raft.snapshotBytes, c.link.bytes, c.link.frames, c.link.gossip, c.link.connects, c.link.refused, c.link.full,
 		c.repair.requests, c.repair.served, c.repair.differences, c.repair.different, c.repair.documents, c.repair.entries, c.repair.imported, c.repair.bytes, c.repair.spent, c.repair.again, c.repair.holes, c.repair.errors, c.repair.scrubbed, c.repair.scrubbedBytes, c.repair.damage)
 	for _, d := range all {
@@ -248,6 +249,7 @@ func (c *collector) collectEngine(e emitter, name string, m adamant.EngineMetric
 	e.gauge(c.engine.disk, float64(m.DiskBytes), name)
 	e.counter(c.engine.hits, m.CacheHits, name)
 	e.counter(c.engine.misses, m.CacheMiss, name)
+	e.counter(c.engine.late, m.LateReads, name)
 }
 
 func (c *collector) collectRepair(e emitter, m *adamant.RepairMetrics) {
