@@ -335,7 +335,7 @@ func (d *Documents) cacheHead(p place, h Head, ok bool, before uint64) bool {
 	if before%2 == 0 && d.engine.heads.put(d.partition, p, head, func() bool { return d.epoch.Load() == before }) {
 		return true
 	}
-	return d.park(&parkedHead{p, h, ok, before})
+	return d.park(&parkedHead{p, h, ok}, before)
 }
 
 // parkedHeads are heads that were read while a batch was being committed, as they were before or as they are now. Only the writer
@@ -347,20 +347,20 @@ type parkedHeads struct {
 
 type parkedHead struct {
 	place
-	head   Head
-	there  bool
-	before uint64 // what epoch was before it was read
+	head  Head
+	there bool
 }
 
 // mostParked is how many heads are kept for the writer.
 const mostParked = 64
 
-// park leaves a head to the writer; false unless that is committing the only batch since before.
-func (d *Documents) park(h *parkedHead) bool {
+// park leaves a head, which was read after epoch was seen at a value, to the writer; false unless that is committing the only batch
+// since.
+func (d *Documents) park(h *parkedHead, before uint64) bool {
 	d.parked.mu.Lock()
 	defer d.parked.mu.Unlock()
 	now := d.epoch.Load()
-	if now%2 == 0 || h.before+1 < now || len(d.parked.list) >= mostParked {
+	if now%2 == 0 || before+1 < now || len(d.parked.list) >= mostParked {
 		return false
 	}
 	d.parked.list = append(d.parked.list, *h)
@@ -372,10 +372,9 @@ func (b *docBatch) unpark() {
 	d := b.d
 	d.parked.mu.Lock()
 	defer d.parked.mu.Unlock()
-	now := d.epoch.Load()
 	for i := range d.parked.list {
 		p := &d.parked.list[i]
-		if p.before+1 < now || b.known(p.place) != nil || b.resets(p.bucket) {
+		if b.known(p.place) != nil || b.resets(p.bucket) {
 			continue
 		}
 		head := &p.head

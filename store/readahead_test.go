@@ -194,33 +194,48 @@ func TestReadDuringACommit(t *testing.T) {
 	defer func() { must(t, e.Close()) }()
 	changed, other, absent, removed := createAt(1), createAt(2), createAt(3).Key, createAt(4)
 	must(t, d.Apply([]Mutation{changed, other, removed}, 4))
-	bucket := func(k Key) uint8 { p, err := d.place(k); must(t, err); return p.bucket }
+	place := func(k Key) place { p, err := d.place(k); must(t, err); return p }
+	created, first := createAt(6), d.epoch.Load()
+	all := []Key{changed.Key, other.Key, absent, removed.Key, created.Key}
+	past, _, err := d.Head(changed.Key)
+	must(t, err)
 	for _, commit := range []func(h Head) error{
 		func(h Head) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			b := d.begin()
 			defer b.close()
-			_, err := b.apply([]Mutation{appendAt(5, changed.Key, h, 1)}, 5)
+			_, err := b.apply([]Mutation{appendAt(5, changed.Key, h, 1), created}, 6)
 			must(t, err)
 			return b.commit(true)
 		},
 		func(Head) error {
-			_, err := d.Damage(bucket(removed.Key), Damaged{Documents: []Key{removed.Key}})
+			_, err := d.Damage(place(removed.Key).bucket, Damaged{Documents: []Key{removed.Key}})
 			return err
 		},
 	} {
 		h, _, err := d.Head(changed.Key)
 		must(t, err)
 		e.Shed(7, func(Key) bool { return true })
+		there := d.Applied() > 4
+		if _, ok, err := d.Head(created.Key); err != nil || ok != there {
+			t.Fatal(ok, err)
+		}
 		f := func() {
+			if _, ok, known, err := d.HeadInMemory(created.Key); known && !ok || err != nil {
+				t.Errorf("absence is told while the document is being created: %v", err)
+			}
 			if d.epoch.Load()%2 == 0 {
 				t.Error("nothing is being committed")
 			}
-			for _, k := range []Key{changed.Key, other.Key, absent, removed.Key} {
+			for _, k := range all {
 				if _, _, err := d.Head(k); err != nil {
 					t.Error(err)
 				}
+			}
+			d.cacheHead(place(changed.Key), h, true, d.epoch.Load()) // the engine may still have given this one
+			if d.epoch.Load() > first+2 && d.cacheHead(place(changed.Key), past, true, first) {
+				t.Error("what was read before the last batch is taken for what is there during this one")
 			}
 		}
 		observe.Store(&f)
@@ -233,7 +248,7 @@ func TestReadDuringACommit(t *testing.T) {
 				t.Errorf("%s is not in memory: %v", k, err)
 			}
 		}
-		mustCacheTruth(t, e, d, []Key{changed.Key, other.Key, absent, removed.Key})
+		mustCacheTruth(t, e, d, all)
 		if len(d.parked.list) > 0 {
 			t.Errorf("%d heads are left", len(d.parked.list))
 		}
