@@ -95,4 +95,13 @@ var storeMutants = []mutant{
 	{name: "last copy", guards: "a scrub removes what nobody can heal",
 		file: "antientropy/scrub_run.go", old: "	return \"no other complete member is alive\"\n", new: "	return \"\"\n",
 		pkg: "antientropy", test: "TestScrubKeepsWhatNobodyCanHeal"},
+	{name: "heads of the past", guards: "a head that was read before a commit is taken for the one after it",
+		file: "store/documents.go", old: "func() bool { return d.epoch.Load() == before }", new: "nil",
+		pkg: "store", test: "TestSlowReadersBesideWriters"},
+	{name: "heads read during a commit", guards: "a head that was read while a batch changed it is taken for the new one",
+		file: "store/documents.go", old: "b.known(p.place) != nil || b.resets(p.bucket)", new: "b.resets(p.bucket)",
+		pkg: "store", test: "TestReadDuringACommit"},
+	{name: "reading ahead", guards: "a follower reads its disk while it applies commands",
+		file: "partition/watchedlog_stage.go", old: "	l.tellComing(es) // while the disk works\n", new: "",
+		pkg: "partition", test: "TestFollowerReadsAhead"},
 }
