@@ -67,3 +67,43 @@ func testQuietMembersKeepFewGoroutines(t *testing.T) {
 		return nil
 	})
 }
+
+// TestFollowerCatchesUpAfterAQuietTime: what a member missed is no longer in anybody's memory when it is back, and reaches it from the
+// others' disks.
+func TestFollowerCatchesUpAfterAQuietTime(t *testing.T) {
+	synctest.Test(t, testFollowerCatchesUpAfterAQuietTime)
+}
+
+func testFollowerCatchesUpAfterAQuietTime(t *testing.T) {
+	const heartbeat, missed = 400 * time.Millisecond, 20
+	c := newSimCluster(t, 3, 1, 3, func(o *Options) { o.Timing.Heartbeat, o.Timing.AntiEntropy = heartbeat, time.Hour })
+	c.ready()
+	c.healthy()
+	leaders, err := c.leaders(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var away string
+	for name := range c.live() {
+		if name != leaders[0].Leader {
+			away = name
+		}
+	}
+	c.kill(away)
+	for i := range missed {
+		if err := c.on(testKey(i), func(h *Host) error { return h.Create(testContext(t), testKey(i), testDelta(1, "missed")) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(60 * heartbeat)
+	leader := c.host(leaders[0].Leader)
+	before := leader.logs.Stats()
+	if before.CacheBytes > 1<<10 {
+		t.Errorf("%d bytes of entries are in memory after a quiet time", before.CacheBytes)
+	}
+	c.open(away)
+	c.healthy()
+	if s := leader.logs.Stats(); s.ReadsDisk < before.ReadsDisk+missed {
+		t.Errorf("%d entries were read from the disk for who missed %d", s.ReadsDisk-before.ReadsDisk, missed)
+	}
+}

@@ -22,6 +22,8 @@ type candidacy struct {
 	nudged    uint64    // last index at the last nudge
 	nudges    int       // since then
 	stalled   stalled
+	logged    uint64    // last index at the last tick
+	quiet     time.Time // since when that has been so; zero once the log was told
 }
 
 // Note is a leader's word on how far the log is committed, for followers that no entry is going to tell. The entry at Index
@@ -49,6 +51,9 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 		}
 		p.push(now)
 		p.guard.rest(p.Term(), now, restAfter*p.o.Timing.Heartbeat)
+		p.mu.Lock()
+		p.restLog(now)
+		p.mu.Unlock()
 		return p.note(now)
 	case raft.Shutdown:
 		p.awake.Store(false)
@@ -57,6 +62,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	p.guard.outgrow(p.Term())
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.restLog(now)
 	if p.lead != nil {
 		p.awake.Store(true)
 		return Note{}, false // out of office, and about to notice (watch)
@@ -86,6 +92,19 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 		p.watching.Go(p.campaign)
 	}
 	return Note{}, false
+}
+
+// restLog lets the log forget what it keeps in memory once nothing has been stored for as long as a pipeline that rests was not used. The
+// caller holds mu.
+func (p *Partition) restLog(now time.Time) {
+	c := &p.candidacy
+	switch last := p.raft.Load().LastIndex(); {
+	case last != c.logged:
+		c.logged, c.quiet = last, now
+	case !c.quiet.IsZero() && now.Sub(c.quiet) >= restAfter*p.o.Timing.Heartbeat:
+		c.quiet = time.Time{}
+		p.o.Log.Rest()
+	}
 }
 
 // stalled is a leader's view of entries that do not commit, or that its own disk alone does not have.

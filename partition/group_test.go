@@ -24,6 +24,7 @@ type memLog struct {
 	kv            map[string][]byte
 	nums          map[string]uint64
 	marker        *store.Marker
+	rests         int // calls of Rest
 }
 
 func newMemLog() *memLog {
@@ -33,6 +34,12 @@ func newMemLog() *memLog {
 func (l *memLog) FirstIndex() (uint64, error) { l.mu.Lock(); defer l.mu.Unlock(); return l.first, nil }
 func (l *memLog) LastIndex() (uint64, error)  { l.mu.Lock(); defer l.mu.Unlock(); return l.last, nil }
 func (l *memLog) IsMonotonic() bool           { return true }
+
+func (l *memLog) Rest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rests++
+}
 
 func (l *memLog) GetLog(i uint64, out *raft.Log) error {
 	l.mu.Lock()

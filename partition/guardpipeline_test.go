@@ -176,6 +176,33 @@ func TestWriteWhileAPipelineComesToRest(t *testing.T) {
 	})
 }
 
+// TestLogsOfQuietMembersRest: leader and followers tell their logs once that nothing was stored for long, and again after the next
+// write.
+func TestLogsOfQuietMembersRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, _ := newLiveGroup(t, 3, steady, nil)
+		l := g.serving()
+		must(t, l.create("a"))
+		for seq := int64(2); seq < 40; seq++ { // as long as it is written to
+			time.Sleep(restAfter * steady / 2)
+			_, err := l.append("a", seq, "{}")
+			must(t, err)
+		}
+		for round := range 3 {
+			for _, nd := range g.nodes {
+				nd.log.mu.Lock()
+				if nd.log.rests != round {
+					t.Errorf("%s rested %d times in place of %d", nd.id, nd.log.rests, round)
+				}
+				nd.log.mu.Unlock()
+			}
+			_, err := l.append("a", int64(40+round), "{}")
+			must(t, err)
+			time.Sleep(4 * restAfter * steady)
+		}
+	})
+}
+
 // TestPipelineOfASilentFollowerDoesNotRest: Raft takes the answer that it leaves a pipeline by for a sign of life.
 func TestPipelineOfASilentFollowerDoesNotRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

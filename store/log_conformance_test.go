@@ -397,6 +397,9 @@ func TestLogConcurrency(t *testing.T) {
 					if last == 0 {
 						continue
 					}
+					if n%16 == 0 {
+						g.Rest() // it does not, but nothing may get lost
+					}
 					i := first + n%(last-first+1)
 					if err := g.GetLog(i, &l); err == raft.ErrLogNotFound {
 						if now, _ := g.FirstIndex(); now <= i {
@@ -459,6 +462,56 @@ func TestLogCacheIsBounded(t *testing.T) {
 		if s := e.Stats(); s.CacheBytes != 0 {
 			t.Fatalf("%d bytes cached of empty logs", s.CacheBytes)
 		}
+	})
+}
+
+// TestLogAtRest: what a group at rest lets go of is read from the disk, and its last entry needs no disk unless it is large. What is under
+// way to the disk stays.
+func TestLogAtRest(t *testing.T) {
+	forLogKinds(t, func(t *testing.T, k logKind) {
+		e := openLog(t, k, logOptions(t.TempDir()))
+		g := openLogGroup(t, e, 1)
+		want := logEntries(1, 40, 1)
+		mustLog(t, g.StoreLogs(want[:39]))
+		mustLog(t, g.StoreLog(want[39]))
+		full := e.Stats().CacheBytes
+		inner := g.(*logGroup)
+		inner.mu.Lock()
+		inner.begin()
+		inner.mu.Unlock()
+		g.Rest()
+		if s := e.Stats(); s.CacheBytes != full {
+			t.Fatalf("a step is under way, and %d of %d bytes are kept", s.CacheBytes, full)
+		}
+		inner.mu.Lock()
+		inner.end()
+		inner.mu.Unlock()
+		g.Rest()
+		g.Rest()
+		before := e.Stats()
+		if before.CacheBytes == 0 || before.CacheBytes > logKeptAtRest {
+			t.Fatalf("a group at rest keeps %d bytes of %d", before.CacheBytes, full)
+		}
+		mustLog(t, g.GetLog(40, &raft.Log{}))
+		if s := e.Stats(); s.ReadsDisk != before.ReadsDisk {
+			t.Fatal("the last entry was read from the disk")
+		}
+		checkLog(t, g, 0, 0, want)
+		if s := e.Stats(); s.ReadsDisk < before.ReadsDisk+39 {
+			t.Fatalf("%d reads of the disk", s.ReadsDisk-before.ReadsDisk)
+		}
+		large := logEntry(41, 1)
+		large.Data = make([]byte, 2*logKeptAtRest)
+		want = append(want, large)
+		mustLog(t, g.StoreLog(large))
+		g.Rest()
+		if s := e.Stats(); s.CacheBytes != 0 {
+			t.Fatalf("%d bytes are kept of a large entry", s.CacheBytes)
+		}
+		want = append(want[:30], logEntries(31, 35, 2)...)
+		mustLog(t, g.DeleteRange(31, 41))
+		mustLog(t, g.StoreLogs(want[30:]))
+		checkLog(t, g, 0, 0, want)
 	})
 }
 

@@ -58,6 +58,10 @@ type LogGroup interface {
 	// never be called.
 	Stage(logs []*raft.Log, done func(error)) error
 
+	// Rest tells that nothing has been stored for long. What is durable need not stay in memory, but for a small last entry, which the
+	// next one is matched with.
+	Rest()
+
 	// SaveMarker stores m in place of the marker before, in one atomic durable step. When keep is false, or the log has no
 	// entry of m.Term at m.Index, the whole log is dropped in the same step and (m.Index, m.Term) is compacted. A marker
 	// below the present one, or with another term at the same index, is refused.

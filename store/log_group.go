@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -246,6 +247,24 @@ func (g *logGroup) stage(c *logChange, done func(error)) error {
 		g.settle(run)
 	}
 	return err
+}
+
+// logKeptAtRest is how many bytes of entries a group at rest may keep.
+const logKeptAtRest = 1 << 10
+
+// Rest implements LogGroup.
+func (g *logGroup) Rest() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.flying > 0 {
+		return // it does not rest: what is under way may be nowhere else
+	}
+	keep := len(g.tail)
+	if keep > 0 && g.tail[keep-1].bytes <= logKeptAtRest {
+		keep--
+	}
+	g.engine.recent.remove(g.tail[:keep])
+	g.tail = slices.Clone(g.tail[keep:])
 }
 
 // settle ends a staged step. Only now may its entries leave the memory: until then they are nowhere else.
