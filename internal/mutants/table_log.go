@@ -83,4 +83,7 @@ var logMutants = []mutant{
 	{name: "failure of a log that rotates", guards: "a full disk ends the application's process",
 		file: "store/pebble.go", old: "o.FS = &walFS{disk, stop}", new: "o.FS = disk",
 		pkg: "store", test: "TestFailedLogWhileItRotates"},
+	{name: "entries under way at a log's rest", guards: "entries that are not on the disk yet are forgotten when their group is taken for quiet",
+		file: "store/log_group.go", old: "	if g.flying > 0 {\n		return // it does not rest", new: "	if false {\n		return // it does not rest",
+		pkg: "store", test: "TestLogAtRest"},
 }
