@@ -230,6 +230,9 @@ func (h *Host) view(ctx context.Context, key Key, opts []ReadOption) (*store.Vie
 	if !m.docs.Complete() {
 		h.repair.Want(id, key) // what is here may be old, or a part
 	}
+	if staleness != nil {
+		staleness.Index = max(staleness.Index, m.docs.Shown()) // a view shows what is not written yet, too
+	}
 	view, err := m.docs.View(key)
 	if staleness == nil && !m.docs.Complete() {
 		if err == nil {

@@ -395,6 +395,10 @@ func testIrregularBeatsAreWaitedFor(t *testing.T) {
 func newPatientGroup(t *testing.T, gap *atomic.Int64, died *atomic.Bool) (*group, func(heartbeats float64) bool) {
 	g, _ := newLiveGroup(t, 3, steady, func(o *Options) { o.Liveness = irregular{o.Liveness.(*liveness.Table), gap, died} })
 	f := g.other(g.serving())
+	g.wait("the follower to follow", func() bool { // before that there is nobody to be patient with
+		leader, _, at := f.part.o.Liveness.Contact(f.part.o.ID)
+		return leader != "" && !at.IsZero()
+	})
 	return g, func(heartbeats float64) bool {
 		f.part.Tick(f.part.guard.lastContact().Add(time.Duration(heartbeats * float64(steady))))
 		f.part.mu.Lock()

@@ -35,6 +35,7 @@ type stage struct {
 	heads   map[uint64]*docState // of the documents in batch, by hash; only what is shown of them is read
 	shown   *docBatch            // the batch, once something of it is shown
 	records []byte               // of the batch, with all that is shown
+	reached uint64               // the index that is shown with it
 }
 
 // stagedHead is a document as the batch leaves it.
@@ -94,7 +95,7 @@ func (d *Documents) Stage(batch []Mutation, last uint64) error {
 func (d *Documents) showStaged(b *docBatch) {
 	d.stage.lock.Lock()
 	defer d.stage.lock.Unlock()
-	d.stage.shown, d.stage.records = b, b.batch.buf
+	d.stage.shown, d.stage.records, d.stage.reached = b, b.batch.buf, b.state.applied
 	if d.stage.heads == nil {
 		d.stage.heads = map[uint64]*docState{}
 	}
@@ -107,6 +108,14 @@ func (d *Documents) showStaged(b *docBatch) {
 			d.stage.heads[s.hash] = b.docs[s.hash] // where the list of twins begins
 		}
 	}
+}
+
+// Shown returns the highest index whose effect a View that is opened from now on shows: Applied, and what is staged.
+func (d *Documents) Shown() uint64 {
+	d.stage.lock.RLock()
+	reached := d.stage.reached
+	d.stage.lock.RUnlock()
+	return max(reached, d.Applied())
 }
 
 // stagedHead returns a document's head when the stage has it.
@@ -231,7 +240,7 @@ func (d *Documents) unstage() {
 	} else {
 		d.stage.heads = nil
 	}
-	d.stage.shown, d.stage.records = nil, nil
+	d.stage.shown, d.stage.records, d.stage.reached = nil, nil, 0
 	d.stage.lock.Unlock()
 	d.stage.batch.release() // nobody but who reads it already sees its documents any more
 	d.stage.batch = nil
