@@ -62,16 +62,22 @@ func (c *testCluster) together(from, n int) {
 	c.t.Helper()
 	for i := from; i < from+n; i++ {
 		c.fillBy(1, i, 1, 2)
-		c.wait("all to hold "+testKey(i).String(), func() error {
-			highest := c.applied()
-			for name, h := range c.live() {
-				if got := h.member(0).docs.Applied(); got < highest {
-					return fmt.Errorf("%s: applied %d of %d", name, got, highest)
-				}
-			}
-			return nil
-		})
+		c.inStep()
 	}
+}
+
+// inStep waits until every live host has applied what any has.
+func (c *testCluster) inStep() {
+	c.t.Helper()
+	c.wait("all to have applied the same", func() error {
+		highest := c.applied()
+		for name, h := range c.live() {
+			if got := h.member(0).docs.Applied(); got < highest {
+				return fmt.Errorf("%s: applied %d of %d", name, got, highest)
+			}
+		}
+		return nil
+	})
 }
 
 // applied is the highest index that a live host has applied of the first partition.
@@ -282,6 +288,7 @@ func testRecoveredDocumentsAreMended(t *testing.T) {
 				}); err != nil {
 					t.Fatal(err)
 				}
+				c.inStep()
 			}
 		}
 	}
