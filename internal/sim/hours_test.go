@@ -78,7 +78,7 @@ func (p *plan) episode(r *rand.Rand, voters [][]string, at time.Duration) time.D
 // prolong has a fault last for minutes, if that is something that may.
 func (p *plan) prolong(r *rand.Rand, s *step) {
 	switch s.Kind {
-	case crash, restart, split, oneWay, slow, lossy, freeze, members, wipe, restore, flip, badSource, slowDisk, staleFile, stranger:
+	case crash, restart, split, oneWay, slow, lossy, freeze, members, wipe, restore, flip, badSource, slowDisk, staleFile, stranger, version:
 		s.For = time.Duration(20+r.IntN(580)) * time.Second
 	case flap:
 		s.For = time.Duration(5+r.IntN(25)) * time.Second

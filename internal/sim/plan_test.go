@@ -80,6 +80,7 @@ const (
 	dying     = "source-dies" // the host loses power with its next answer to a repair
 	deposed   = "source-led"  // leaderships move with the host's next answer to a repair
 	stranger  = "stranger"    // calls of another version, and garbage, come to the host in the name of another one
+	version   = "version"     // the host's program is one of another version for For: of links (N 0), of repair (1), of what hosts report (2)
 	staleFile = "stale-file"  // the host is closed and opened again with the first configuration that there was
 )
 
@@ -89,7 +90,7 @@ var weights = []struct {
 	n    int
 }{{crash, 6}, {restart, 3}, {split, 6}, {oneWay, 4}, {flap, 2}, {slow, 2}, {lossy, 3}, {freeze, 4}, {wipe, 2}, {transfer, 4},
 	{members, 6}, {badFile, 1}, {failSync, 1}, {failIO, 1}, {full, 1}, {jump, 1},
-	{failRead, 1}, {slowDisk, 4}, {flip, 2}, {restore, 1}, {badSource, 2}, {dying, 1}, {deposed, 1}, {stranger, 1}, {staleFile, 1}}
+	{failRead, 1}, {slowDisk, 4}, {flip, 2}, {restore, 1}, {badSource, 2}, {dying, 1}, {deposed, 1}, {stranger, 1}, {staleFile, 1}, {version, 2}}
 
 // newPlan is the plan of a seed.
 func newPlan(seed uint64) plan {
@@ -217,6 +218,9 @@ func (p *plan) newStep(r *rand.Rand, kind string, at time.Duration) step {
 		pick(1)
 	case badSource:
 		s.N = 1 + r.IntN(10)
+		pick(1)
+	case version:
+		s.N = r.IntN(3)
 		pick(1)
 	case jump:
 		s.N = 100 + r.IntN(3000)

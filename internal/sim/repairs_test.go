@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/adamantdb/adamant/internal/simnet"
 	"github.com/adamantdb/adamant/mesh"
 )
 
@@ -29,28 +30,40 @@ type spoiler struct {
 	count int
 }
 
-// spoil puts a spoiler in front of the replies, or takes it away.
-func (w *world) spoil(b *spoiler, on bool) {
+// spoil puts somebody in front of the messages, or takes it away.
+func (w *world) spoil(b interpreter, on bool) {
 	w.mu.Lock()
 	if on {
-		w.spoilers = append(w.spoilers, b)
+		w.interpreters = append(w.interpreters, b)
 	} else {
-		w.spoilers = slices.DeleteFunc(w.spoilers, func(o *spoiler) bool { return o == b })
+		w.interpreters = slices.DeleteFunc(w.interpreters, func(o interpreter) bool { return o == b })
 	}
-	list := slices.Clone(w.spoilers)
+	list := slices.Clone(w.interpreters)
 	w.mu.Unlock()
 	if len(list) == 0 {
 		w.net.Alter(nil)
 		return
 	}
-	w.net.Alter(func(from, _ string, r mesh.Request, reply []byte) (_ []byte, err error) {
+	w.net.Alter(func(m simnet.Message) (_ []byte, err error) {
 		for _, b := range list {
-			if err == nil && r.Service == mesh.ServiceRepair && slices.Contains(b.s.Hosts, from) {
-				reply, err = b.reply(reply)
+			if m.Payload, err = b.alter(m); err != nil {
+				return nil, err
 			}
 		}
-		return reply, err
+		return m.Payload, nil
 	})
+}
+
+// interpreter makes something else of what is said.
+type interpreter interface {
+	alter(m simnet.Message) ([]byte, error)
+}
+
+func (b *spoiler) alter(m simnet.Message) ([]byte, error) {
+	if m.Reply && m.Request.Service == mesh.ServiceRepair && slices.Contains(b.s.Hosts, m.From) {
+		return b.reply(m.Payload)
+	}
+	return m.Payload, nil
 }
 
 // reply is what becomes of one answer. Bits that flip on the way are no matter of it: frames have checksums.

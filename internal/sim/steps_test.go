@@ -102,6 +102,8 @@ func (w *world) do(s step) {
 		w.strange(s)
 	case staleFile:
 		w.staleFile(s)
+	case version:
+		w.otherVersion(s)
 	case jump:
 		w.machines[s.Hosts[0]].clock.jump(time.Duration(s.N) * time.Millisecond)
 	default:

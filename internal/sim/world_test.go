@@ -40,10 +40,10 @@ type world struct {
 	latest   *config.Cluster
 	faults   map[*linkFault]bool
 
-	spoilers  []*spoiler
-	backups   map[string]backup
-	lostDisks map[string]bool // by incarnation
-	flipped   time.Time       // when a disk was damaged last
+	interpreters []interpreter
+	backups      map[string]backup
+	lostDisks    map[string]bool // by incarnation
+	flipped      time.Time       // when a disk was damaged last
 }
 
 // machine is a place for a host: its disk and clock outlive the process.

@@ -113,14 +113,19 @@ func (h *Host) Start(to mesh.Target, r mesh.Request) *mesh.Pending {
 		return p
 	}
 	// The peer gets a copy, as over a wire.
-	c.r = mesh.Request{Service: r.Service, Class: r.Class, Partition: r.Partition, Payload: bytes.Clone(r.Payload)}
+	payload, err := h.net.altered(Message{From: h.id.Host, To: to.Host, Request: r, Payload: bytes.Clone(r.Payload)})
+	if err != nil {
+		c.end(nil, err)
+		return p
+	}
+	c.r = mesh.Request{Service: r.Service, Class: r.Class, Partition: r.Partition, Payload: payload}
 	key := laneKey{path{h.id.Host, to.Host}, r.Class, requests}
 	again := func() func() {
 		twin := *c
-		twin.r.Payload = bytes.Clone(r.Payload)
+		twin.r.Payload = bytes.Clone(c.r.Payload)
 		return twin.arrive
 	}
-	if !h.net.send(key, len(r.Payload), c.arrive, again, c.lost) {
+	if !h.net.send(key, len(payload), c.arrive, again, c.lost) {
 		c.end(nil, mesh.ErrQueueFull)
 	}
 	return p
@@ -179,9 +184,12 @@ func (c *call) arrive() {
 	to.mu.Lock()
 	over, handler := to.over, to.handlers[c.r.Service]
 	to.mu.Unlock()
+	foreign := n.understood(c.from.id.Host, c.to.Host)
 	switch {
 	case over:
 		c.end(nil, &mesh.LinkDownError{Host: c.to.Host, Cause: errReset})
+	case foreign != nil:
+		c.end(nil, &mesh.LinkDownError{Host: c.to.Host, Cause: foreign})
 	case c.to.Incarnation != "" && c.to.Incarnation != to.id.Incarnation:
 		err := &mesh.WrongIncarnationError{Host: c.to.Host, Want: c.to.Incarnation, Have: to.id.Incarnation}
 		c.back(to, 0, func() { c.end(nil, err) })
@@ -206,7 +214,8 @@ func (c *call) replier(to *Host) func([]byte, error) {
 			c.fail(to, err)
 			return
 		}
-		if payload, err = c.from.net.altered(to.id.Host, c.from.id.Host, c.r, bytes.Clone(payload)); err != nil {
+		reply := Message{From: to.id.Host, To: c.from.id.Host, Request: c.r, Reply: true, Payload: bytes.Clone(payload)}
+		if payload, err = c.from.net.altered(reply); err != nil {
 			c.fail(to, err)
 			return
 		}
@@ -252,8 +261,9 @@ func (h *Host) Peers() []mesh.PeerState {
 		}
 		there, back := path{h.id.Host, name}, path{name, h.id.Host}
 		reached := !n.blocked(there) && !n.blocked(back)
+		linked := reached && n.speaks[name] == n.speaks[h.id.Host]
 		all = append(all, mesh.PeerState{
-			Host: name, Incarnation: other.id.Incarnation, Addr: name, Alive: reached, Gossip: reached, LinkUp: reached,
+			Host: name, Incarnation: other.id.Incarnation, Addr: name, Alive: linked, Gossip: reached, LinkUp: linked,
 			RoundTrip: n.faults(there).Delay + n.faults(back).Delay,
 		})
 		hosts = append(hosts, other)

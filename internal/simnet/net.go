@@ -34,8 +34,9 @@ type Net struct {
 	group   map[string]int // after Partition: hosts of different groups are cut off
 	paused  map[string]bool
 	detect  time.Duration
-	alter   Alter         // nil: replies are what they are
-	changed chan struct{} // closed and replaced when something above changes
+	speaks  map[string]uint8 // link protocol by host, for those that speak another one than the rest
+	alter   Alter            // nil: messages are what they are
+	changed chan struct{}    // closed and replaced when something above changes
 }
 
 // path leads from one host to another.
@@ -46,7 +47,7 @@ func New(seed uint64) *Net {
 	return &Net{
 		seed: seed, limits: mesh.Limits{}.WithDefaults(),
 		hosts: make(map[string]*Host), lanes: make(map[laneKey]*lane),
-		paths: make(map[path]Faults), cut: make(map[path]bool), paused: make(map[string]bool),
+		paths: make(map[path]Faults), cut: make(map[path]bool), paused: make(map[string]bool), speaks: make(map[string]uint8),
 		detect: 300 * time.Millisecond, changed: make(chan struct{}),
 	}
 }
@@ -74,22 +75,44 @@ func (n *Net) SetFaults(f Faults) { n.change(func() { n.all = f }) }
 // SetPath sets the faults of one path.
 func (n *Net) SetPath(from, to string, f Faults) { n.change(func() { n.paths[path{from, to}] = f }) }
 
-// Alter is what a host in front of others makes of its replies: from is the host that answers. It may keep the payload, change
-// it, or answer with an error; it must not block.
-type Alter func(from, to string, request mesh.Request, reply []byte) ([]byte, error)
+// Message is what one host sends another: a request, or the reply to one.
+type Message struct {
+	From, To string
+	Request  mesh.Request // of a reply, what it answers
+	Reply    bool
+	Payload  []byte
+}
 
-// Alter has all replies from now on pass through a function; nil ends that.
+// Alter is what becomes of a message before it is sent. It may keep the payload, change it, or have the call fail with an error;
+// it must not block.
+type Alter func(Message) ([]byte, error)
+
+// Alter has all messages from now on pass through a function; nil ends that.
 func (n *Net) Alter(f Alter) { n.change(func() { n.alter = f }) }
 
-// altered is the reply that a host sends.
-func (n *Net) altered(from, to string, r mesh.Request, reply []byte) ([]byte, error) {
+// altered is the payload that a host sends.
+func (n *Net) altered(m Message) ([]byte, error) {
 	n.mu.Lock()
 	alter := n.alter
 	n.mu.Unlock()
 	if alter == nil {
-		return reply, nil
+		return m.Payload, nil
 	}
-	return alter(from, to, r, reply)
+	return alter(m)
+}
+
+// Speak has a host's program speak another version of the links' protocol from now on; 0 is what all speak at first. Hosts of
+// different versions refuse each other's links, and know of each other by gossip alone.
+func (n *Net) Speak(host string, version uint8) { n.change(func() { n.speaks[host] = version }) }
+
+// understood is why there is no link between two hosts, if their versions are the reason.
+func (n *Net) understood(from, to string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ours, theirs := n.speaks[from], n.speaks[to]; ours != theirs {
+		return &mesh.VersionError{Peer: to, Min: ours, Max: ours, TheirMin: theirs, TheirMax: theirs}
+	}
+	return nil
 }
 
 // Delay sets the delay and jitter of every path, and leaves other faults alone.

@@ -382,18 +382,21 @@ func TestRaftUnderPartition(t *testing.T) {
 	})
 }
 
-// TestAlter has a host answer with something else, or not at all.
+// TestAlter has a host ask and answer something else, or not at all.
 func TestAlter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := simnet.New(1)
 		h := hosts(n, 3)
-		n.Alter(func(from, to string, _ mesh.Request, reply []byte) ([]byte, error) {
-			if from == "c" {
+		n.Alter(func(m simnet.Message) ([]byte, error) {
+			if m.From == "c" {
 				return nil, errors.New("no")
 			}
-			return append(reply, to...), nil
+			if !m.Reply {
+				return append(m.Payload, '?'), nil
+			}
+			return append(m.Payload, m.To...), nil
 		})
-		if got, err := start(h[0], "b", "x").Result(); string(got) != "xa" || err != nil {
+		if got, err := start(h[0], "b", "x").Result(); string(got) != "x?a" || err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
 		if _, err := start(h[0], "c", "x").Result(); err == nil {
@@ -401,6 +404,32 @@ func TestAlter(t *testing.T) {
 		}
 		n.Alter(nil)
 		if got, err := start(h[0], "c", "x").Result(); string(got) != "x" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
+// TestSpeak has a host's program be of another version for a while.
+func TestSpeak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := simnet.New(1)
+		h := hosts(n, 3)
+		n.Speak("b", 2)
+		var version *mesh.VersionError
+		for _, pair := range [][2]int{{0, 1}, {1, 0}} {
+			to := []string{"a", "b"}[pair[1]]
+			if _, err := start(h[pair[0]], to, "x").Result(); !errors.As(err, &version) || version.Peer != to {
+				t.Errorf("to %s: %v", to, err)
+			}
+		}
+		if p := h[0].Peers()[0]; p.Host != "b" || p.LinkUp || p.Alive || p.Refused || !p.Gossip {
+			t.Errorf("%+v", p)
+		}
+		if got, err := start(h[0], "c", "x").Result(); string(got) != "x" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		n.Speak("b", 0)
+		if got, err := start(h[0], "b", "x").Result(); string(got) != "x" || err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
 	})
