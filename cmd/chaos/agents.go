@@ -25,6 +25,7 @@ type fault struct {
 	do     func(*agent) error
 	alone  bool // no other fault may be going on when it begins
 	disks  bool // needs disks of the hosts' own
+	others bool // needs programs of other versions
 }
 
 var faults = []fault{
@@ -33,6 +34,7 @@ var faults = []fault{
 	{name: "pause", weight: 1.2, do: (*agent).stopAndGo},
 	{name: "restart", weight: 1, do: (*agent).restart},
 	{name: "rolling-restart", weight: 0.3, do: (*agent).rolling},
+	{name: "version", weight: 1, do: (*agent).otherVersion, others: true},
 	{name: "full-disk", weight: 1, do: (*agent).fullDisk, disks: true},
 	{name: "wipe", weight: 0.7, do: (*agent).wipe, alone: true},
 	{name: "split", weight: 1.2, do: (*agent).split},
@@ -81,6 +83,10 @@ func (f *field) newPlan() *plan {
 	for _, one := range list {
 		if one.disks && !f.net.disks() {
 			f.skipped[one.name] = "hosts have no disks of their own here"
+			continue
+		}
+		if one.others && f.o.Others == "" {
+			f.skipped[one.name] = "no program of another version is given (-others)"
 			continue
 		}
 		f.faults[one.name] = 0

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,24 +31,25 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// adamantCommand builds the command, once for all tests.
-func adamantCommand(t *testing.T) string {
+// commands are the flags with the programs, which are built once for all tests.
+func commands(t *testing.T) []string {
 	t.Helper()
 	built.once.Do(func() {
-		o := options{Dir: built.dir}
+		o := options{Dir: built.dir, Faults: "all"}
 		built.err = o.build(context.Background(), os.Stderr)
-		built.name = o.Binary
+		built.flags = []string{"-adamant", o.Binary, "-others", o.Others}
 	})
 	if built.err != nil {
 		t.Fatal(built.err)
 	}
-	return built.name
+	return built.flags
 }
 
 var built struct {
-	once      sync.Once
-	dir, name string
-	err       error
+	once  sync.Once
+	dir   string
+	flags []string
+	err   error
 }
 
 // chaos runs the command in a directory, which it returns with what the command says.
@@ -59,7 +61,7 @@ func chaos(t *testing.T, ctx context.Context, args ...string) (code int, s summa
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	var out, complaints bytes.Buffer
-	code = run(ctx, append([]string{"-dir", dir, "-json", "-adamant", adamantCommand(t)}, args...), &out, &complaints)
+	code = run(ctx, slices.Concat([]string{"-dir", dir, "-json"}, commands(t), args), &out, &complaints)
 	if err := json.Unmarshal(out.Bytes(), &s); err != nil && code != exitUsage {
 		t.Errorf("no summary: %v: %s %s", err, &out, &complaints)
 	}
@@ -111,7 +113,7 @@ func TestInterrupted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	adamantCommand(t) // is not what is interrupted
+	commands(t) // are not what is interrupted
 	for _, network := range []string{"auto", "proxies"} {
 		t.Run(network, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
@@ -153,6 +155,37 @@ func TestPlanIsFair(t *testing.T) {
 	}
 	if f.skipped["full-disk"] == "" || count["full-disk"] != 0 {
 		t.Errorf("a disk is filled that others use, too: %v", f.skipped)
+	}
+	if f.skipped["version"] == "" || count["version"] != 0 {
+		t.Errorf("another version is run although there is none: %v", f.skipped)
+	}
+}
+
+// TestOtherVersions: a host with a program of another version does what it can still do with the others, and says why it does no more.
+func TestOtherVersions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	code, s, dir, errs := chaos(t, t.Context(), "-duration", "12s", "-partitions", "3", "-writers", "2", "-agents", "1", "-faults", "version")
+	if code != exitOK || len(s.Failures) > 0 || s.Faults["version"] == 0 {
+		t.Fatalf("exit status %d, %d times: %s\n%s", code, s.Faults["version"], errs, strings.Join(s.Failures, "\n"))
+	}
+	said := ""
+	for _, name := range hostNames(5) {
+		text, err := os.ReadFile(filepath.Join(dir, name+".log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		said += string(text)
+	}
+	timeline, err := os.ReadFile(filepath.Join(dir, "timeline.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for program, text := range map[string]string{"of-other-links": "protocol version", "of-other-repair": "message of version"} {
+		if bytes.Contains(timeline, []byte(program)) && !strings.Contains(said, text) {
+			t.Errorf("nobody says %q although a host was %s", text, program)
+		}
 	}
 }
 

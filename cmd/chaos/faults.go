@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -137,6 +139,29 @@ func (a *agent) restart() error {
 			return err
 		}
 		a.did("restart")
+	}
+	return nil
+}
+
+// otherVersion replaces the program of a host by one of another version for a while, as in an upgrade to what is not compatible.
+func (a *agent) otherVersion() error {
+	list, back := a.take(1)
+	defer back()
+	others := strings.Split(a.o.Others, ",")
+	other := others[a.r.IntN(len(others))]
+	for _, h := range list {
+		a.note("%s gets the program %s", h.name, filepath.Base(other))
+		h.program = other
+		if err := h.restart(); err != nil {
+			return err
+		}
+		pause(a.ctx, a.millis(0, 3000))
+		a.did("version")
+		h.program = a.o.Binary
+		if err := h.restart(); err != nil {
+			return err
+		}
+		a.note("%s has its program again", h.name)
 	}
 	return nil
 }

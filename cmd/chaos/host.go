@@ -33,6 +33,7 @@ type host struct {
 	file   string // its cluster file
 	client *httpapi.Client
 
+	program  string        // its adamant command; who takes the host may change it
 	taken    chan struct{} // holds one token while some fault has the process to itself
 	diskFull atomic.Bool   // its storage may fail
 
@@ -48,7 +49,8 @@ type child struct {
 }
 
 func newHost(f *field, name string) (*host, error) {
-	h := &host{f: f, name: name, dir: filepath.Join(f.o.Dir, name), file: filepath.Join(f.o.Dir, name+".cluster.json"), taken: make(chan struct{}, 1)}
+	h := &host{f: f, name: name, dir: filepath.Join(f.o.Dir, name), file: filepath.Join(f.o.Dir, name+".cluster.json"),
+		program: f.o.Binary, taken: make(chan struct{}, 1)}
 	var err error
 	if h.client, err = httpapi.NewClient([]string{h.socket()}, nil); err != nil {
 		return nil, err
@@ -67,7 +69,7 @@ func (h *host) begin() error {
 		return err
 	}
 	defer log.Close() // the child has its own
-	cmd := h.f.net.command(h.name, h.f.o.Binary, "serve", "--cluster-file", h.file, "--host", h.name, "--dir", h.data(), "--http", h.socket())
+	cmd := h.f.net.command(h.name, h.program, "serve", "--cluster-file", h.file, "--host", h.name, "--dir", h.data(), "--http", h.socket())
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = ownGroup()
 	if err := cmd.Start(); err != nil {

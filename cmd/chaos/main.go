@@ -11,7 +11,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -39,7 +38,8 @@ type options struct {
 	Traces     string // a directory; "" for texts made up
 	Dir        string
 	Net        string // auto, namespaces or proxies
-	Binary     string // the adamant command; "" to build it
+	Binary     string // the adamant command; "" to build it and others
+	Others     string // adamant commands of other versions, separated by commas
 	Race       bool
 	Disk       int // MiB
 	JSON       bool
@@ -59,6 +59,7 @@ func (o *options) register(f *flag.FlagSet) {
 	f.StringVar(&o.Dir, "dir", "", "where logs and sockets are, kept in the end; without it, a temporary directory that stays only after a failure")
 	f.StringVar(&o.Net, "net", "auto", "namespaces, proxies, or auto for the first that is permitted")
 	f.StringVar(&o.Binary, "adamant", "", "adamant command to run; without it, one is built")
+	f.StringVar(&o.Others, "others", "", "adamant commands of other versions, separated by commas; without -adamant, two are built whose links or whose repair nobody else understands")
 	f.BoolVar(&o.Race, "race", false, "build it with the race detector")
 	f.IntVar(&o.Disk, "disk", 1024, "size of each host's disk in MiB, in namespaces")
 	f.BoolVar(&o.JSON, "json", false, "write the summary as one JSON object")
@@ -167,23 +168,6 @@ func (o *options) place() (err error) {
 		return fmt.Errorf("-dir: %s is not empty", o.Dir)
 	}
 	return os.MkdirAll(o.Dir, 0o700)
-}
-
-func (o *options) build(ctx context.Context, errs io.Writer) error {
-	if o.Binary != "" {
-		return nil
-	}
-	o.Binary = filepath.Join(o.Dir, "adamant")
-	args := []string{"build", "-o", o.Binary}
-	if o.Race {
-		args = append(args, "-race")
-	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "github.com/adamantdb/adamant/cmd/adamant")...)
-	cmd.Stderr = errs
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("build the adamant command: %w", err)
-	}
-	return nil
 }
 
 // innerArgument makes this program the first process of its namespaces; the next argument is its options.
