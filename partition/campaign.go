@@ -40,6 +40,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	if p.o.Liveness == nil {
 		return Note{}, false
 	}
+	since := p.awake.look()
 	switch p.raft.Load().State() {
 	case raft.Leader:
 		if p.stuck(p.o.Clock()) {
@@ -54,9 +55,9 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 		p.mu.Lock()
 		p.restLog(now)
 		p.mu.Unlock()
-		return p.note(now)
+		return p.note(now, since)
 	case raft.Shutdown:
-		p.awake.Store(false)
+		p.awake.settle(false, since)
 		return Note{}, false
 	}
 	p.guard.outgrow(p.Term())
@@ -64,7 +65,7 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	defer p.mu.Unlock()
 	p.restLog(now)
 	if p.lead != nil {
-		p.awake.Store(true)
+		p.awake.wake()
 		return Note{}, false // out of office, and about to notice (watch)
 	}
 	contact := p.guard.lastContact()
@@ -77,11 +78,11 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 		// Only of a leader that beats speak for does the host notice by itself that it falls silent. Who has just voted, stood down or
 		// been opened may hear of none.
 		_, _, beat := p.o.Liveness.Contact(p.o.ID)
-		p.awake.Store(missed > p.o.Timing.Heartbeat/2 || beat.IsZero())
+		p.awake.settle(missed > p.o.Timing.Heartbeat/2 || beat.IsZero(), since)
 		p.nourish(now)
 		return Note{}, false
 	}
-	p.awake.Store(true)
+	p.awake.wake()
 	if c.silent.IsZero() {
 		c.silent = now
 		c.notBefore = now.Add(p.turn())
@@ -140,7 +141,7 @@ func (p *Partition) again() {
 	l, offered := p.lead, p.offered
 	p.mu.Unlock()
 	if l != nil && !offered {
-		p.awake.Store(true)
+		p.awake.wake()
 		p.another(l.term)
 	}
 }
@@ -151,7 +152,7 @@ func (p *Partition) pushDue(now time.Time) (term uint64, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if last > commit {
-		p.awake.Store(true)
+		p.awake.wake()
 	}
 	l, s := p.lead, &p.candidacy.stalled
 	if l == nil || p.offered {
@@ -187,7 +188,7 @@ func (s *stalled) due(last, commit, durable uint64, beat time.Duration, now time
 }
 
 // note tells followers the commit index once it has not moved for a tick: while it does, entries tell it.
-func (p *Partition) note(now time.Time) (Note, bool) {
+func (p *Partition) note(now time.Time, since uint64) (Note, bool) {
 	r := p.raft.Load()
 	last, commit := r.LastIndex(), r.CommitIndex()
 	p.mu.Lock()
@@ -205,7 +206,7 @@ func (p *Partition) note(now time.Time) (Note, bool) {
 	if quiet {
 		c.noted = commit
 	}
-	p.awake.Store(commit > c.noted || last > commit || p.log.overdue(now) > 0)
+	p.awake.settle(commit > c.noted || last > commit || p.log.overdue(now) > 0, since)
 	p.mu.Unlock()
 	if !quiet {
 		return Note{}, false
@@ -230,7 +231,7 @@ func (p *Partition) Renote(from time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.candidacy.noted, p.candidacy.noteFrom = 0, from
-	p.awake.Store(true)
+	p.awake.wake()
 }
 
 // Awake reports whether Tick has something to watch: a leader that may be silent, or a commit index to tell, or the end of an
@@ -251,7 +252,7 @@ func (p *Partition) Nudge(now time.Time, peer raft.ServerID) {
 	defer p.mu.Unlock()
 	c := &p.candidacy
 	c.noted, c.noteFrom = 0, now
-	p.awake.Store(true)
+	p.awake.wake()
 	quiet := c.nudged == last
 	c.nudged = last
 	if !quiet {

@@ -73,7 +73,7 @@ func (p *Partition) barrier(l *leadership, founding uint64) {
 // not waited for: Raft may never answer it (facts); complete and ended answer the proposers. after and the result are what the
 // outbox says of the document's command before, and of this one.
 func (p *Partition) hand(c *command, after uint64) (entry uint64) {
-	p.awake.Store(true)
+	p.awake.wake()
 	return p.outbox.put(c, after)
 }
 
@@ -119,7 +119,7 @@ func (p *Partition) leaveOffice() (l *leadership, failed bool) {
 	p.outbox.drop()
 	p.guard.resign()
 	p.guard.stoodDown(p.o.Clock())
-	p.awake.Store(true)
+	p.awake.wake()
 	l.endEpoch()
 	if l.drained != nil {
 		close(l.drained)

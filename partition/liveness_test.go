@@ -761,7 +761,7 @@ func TestWhoFollowsNobodyIsWatched(t *testing.T) {
 	watched("before the leader's first beat", true)
 	table.Heard("h2@1", liveness.Beat{Version: 1, Digest: 1, Listed: true, Pairs: []liveness.Pair{{Partition: 0, Term: 1}}}, time.Now())
 	watched("once beats speak for the leader", false)
-	p.awake.Store(true)
+	p.awake.wake()
 	if roused.Load() == 0 {
 		t.Error("the host was not told")
 	}

@@ -73,7 +73,7 @@ func Open(options Options) (*Partition, error) {
 	}
 	p := &Partition{o: o, notify: make(chan bool, 16), vigil: vigil{poke: make(chan struct{}, 1), running: true},
 		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), bytes: NewBudget(o.Limits.InFlightBytes), safeMode: o.SafeMode, serves: NotLeader, awake: alertness{roused: o.Events.Roused}}
-	p.awake.Store(true) // nobody is known to lead
+	p.awake.wake() // nobody is known to lead
 	// What a member before this one staged is durable before Raft starts: starting stores the term, which waits.
 	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock, coming: o.Documents.ReadAhead}
 	p.outbox.apply = func(entry []byte) { p.raft.Load().Apply(entry, 0) }
@@ -86,8 +86,8 @@ func Open(options Options) (*Partition, error) {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
 	p.guard = &guard{partition: o.ID, inner: o.Transport, now: o.Clock, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
-		covered: p.covered, term: p.Term, log: p.log, stuck: p.stuck, returned: p.returned, origin: &p.fsm.lineage, founding: p.Founding, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.joined.Store(true); p.awake.Store(true) },
-		stir: func() { p.awake.Store(true) }, again: p.again}
+		covered: p.covered, term: p.Term, log: p.log, stuck: p.stuck, returned: p.returned, origin: &p.fsm.lineage, founding: p.Founding, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.joined.Store(true); p.awake.wake() },
+		stir: func() { p.awake.wake() }, again: p.again}
 	p.guard.start(term)
 	if err := p.startRaft(); err != nil {
 		p.guard.close()

@@ -296,7 +296,7 @@ func (p *Partition) enqueue(l *leadership, pd *pending, doc *document, op *Opera
 
 // complete is told by the state machine what became of commands: it wakes their proposers.
 func (p *Partition) complete(outcomes []outcome) {
-	p.awake.Store(true)
+	p.awake.wake()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.lead

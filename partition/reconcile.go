@@ -92,7 +92,7 @@ func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error
 		return p.Transfer(ctx, step.ID)
 	}
 	p.forgetLease()
-	p.awake.Store(true)
+	p.awake.wake()
 	switch step.Kind {
 	case StepAdd:
 		f = r.AddNonvoter(step.ID, raft.ServerAddress(step.ID), prevIndex, changeTimeout)
@@ -104,7 +104,7 @@ func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error
 		f = r.RemoveServer(step.ID, prevIndex, changeTimeout)
 	}
 	err := p.await(ctx, f)
-	p.awake.Store(true) // an entry that Raft made by itself
+	p.awake.wake() // an entry that Raft made by itself
 	return err
 }
 

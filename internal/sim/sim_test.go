@@ -305,5 +305,8 @@ func (w *world) play() time.Duration {
 	w.acknowledgedIsThere(final)
 	w.staleReadsWereTrue(final)
 	w.membersAgree(final)
+	if len(w.wrongs()) > 0 {
+		w.describe()
+	}
 	return healed
 }
