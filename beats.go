@@ -147,7 +147,7 @@ func (h *Host) tick(ctx context.Context) {
 		disk = 0
 		if now.Sub(compared) >= compareEvery {
 			compared = now
-			h.remind(now)
+			h.remind()
 			h.live.Forget(h.reports.succeeded())
 		}
 		notes := map[raft.ServerID][]byte{}
@@ -253,14 +253,14 @@ const compareEvery = time.Second
 
 // remind looks after partitions where a follower reported that it applied less than this leader: it was told too early what
 // is committed, or not at all, or it misses entries.
-func (h *Host) remind(now time.Time) {
+func (h *Host) remind() {
 	for _, m := range h.allMembers() {
 		p := m.running()
 		if p == nil || !h.leads(p) {
 			continue
 		}
 		for _, peer := range h.reports.behind(m.id, m.docs.Applied(), time.Now()) {
-			p.Nudge(now, peer)
+			p.Nudge(peer)
 		}
 	}
 }
@@ -279,11 +279,10 @@ func (h *Host) tell(ctx context.Context, to raft.ServerID, payload []byte) {
 	if err == nil {
 		return
 	}
-	again := h.opts.Clock().Add(renoteAfter)
 	_ = eachNote(payload[1:], func(id uint32, _ partition.Note) { // made by appendNote
 		if m := h.member(id); m != nil {
 			if p := m.running(); p != nil {
-				p.Renote(again)
+				p.Renote(renoteAfter)
 			}
 		}
 	})

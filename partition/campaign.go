@@ -12,15 +12,16 @@ import (
 // partition's mu.
 type candidacy struct {
 	underWay  bool
-	notBefore time.Time // the next attempt
-	attempts  int       // since the leader fell silent
-	silent    time.Time // since when the leader has been found silent; zero while it is not
-	nourished time.Time // when Raft was last told that its leader lives
-	noted     uint64    // commit index that followers were last told beside entries
-	noteFrom  time.Time // no note before
-	seen      uint64    // commit index at the last tick
-	nudged    uint64    // last index at the last nudge
-	nudges    int       // since then
+	notBefore time.Time     // the next attempt
+	attempts  int           // since the leader fell silent
+	silent    time.Time     // since when the leader has been found silent; zero while it is not
+	nourished time.Time     // when Raft was last told that its leader lives
+	noted     uint64        // commit index that followers were last told beside entries
+	noteFrom  time.Time     // no note before
+	noteIn    time.Duration // the same, from the next tick on
+	seen      uint64        // commit index at the last tick
+	nudged    uint64        // last index at the last nudge
+	nudges    int           // since then
 	stalled   stalled
 	logged    uint64    // last index at the last tick
 	quiet     time.Time // since when that has been so; zero once the log was told
@@ -34,7 +35,7 @@ type Note struct {
 }
 
 // Tick looks after a member whose host keeps the sign of life (Options.Liveness): the host calls it every Heartbeat / 8 or so
-// for each of its members. It starts a campaign when the leader is silent, tells Raft that the leader lives when it is not,
+// for each of its members. now may lag behind the clock while the host can't tell who is silent. It starts a campaign when the leader is silent, tells Raft that the leader lives when it is not,
 // and returns what a leader's followers are to be told. It does not block.
 func (p *Partition) Tick(now time.Time) (Note, bool) {
 	if p.o.Liveness == nil {
@@ -199,7 +200,10 @@ func (p *Partition) note(now time.Time, since uint64) (Note, bool) {
 	}
 	term := l.term
 	if p.joined.Swap(false) {
-		c.noted, c.noteFrom = 0, time.Time{}
+		c.noted, c.noteFrom, c.noteIn = 0, time.Time{}, 0
+	}
+	if c.noteIn > 0 { // the ticks' time is another than the clock's (Tick)
+		c.noteFrom, c.noteIn = now.Add(c.noteIn), 0
 	}
 	quiet := commit == c.seen && commit > c.noted && commit <= p.log.durable() && !now.Before(c.noteFrom)
 	c.seen = commit
@@ -226,11 +230,11 @@ func (p *Partition) note(now time.Time, since uint64) (Note, bool) {
 	return n, len(n.To) > 0
 }
 
-// Renote has the next notes say everything again, not before a time: a follower may have missed what was said.
-func (p *Partition) Renote(from time.Time) {
+// Renote has the next notes say everything again, after some time: a follower may have missed what was said.
+func (p *Partition) Renote(after time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.candidacy.noted, p.candidacy.noteFrom = 0, from
+	p.candidacy.noted, p.candidacy.noteIn = 0, after
 	p.awake.wake()
 }
 
@@ -244,14 +248,14 @@ const mostNudges = 8
 
 // Nudge is told that a follower lags behind a leader that has nothing to say. Raft repeats what failed to reach a follower
 // only along with the next entry; when there was none since the last nudge, one is made up.
-func (p *Partition) Nudge(now time.Time, peer raft.ServerID) {
+func (p *Partition) Nudge(peer raft.ServerID) {
 	r := p.raft.Load()
 	last := r.LastIndex()
 	founding := p.fsm.foundingOr(rand.Uint64)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &p.candidacy
-	c.noted, c.noteFrom = 0, now
+	c.noted, c.noteFrom, c.noteIn = 0, time.Time{}, 0
 	p.awake.wake()
 	quiet := c.nudged == last
 	c.nudged = last

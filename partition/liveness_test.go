@@ -248,23 +248,23 @@ func (h *hosts) tick(ctx context.Context, id raft.ServerID) {
 			case ok && peer.part != nil && h.reaches(id, peer.id):
 				peer.part.Noted(id, n)
 			case ok:
-				self.part.Renote(now.Add(h.every))
+				self.part.Renote(h.every)
 			}
 		}
 		if now.Sub(reminded) > 3*h.every {
 			reminded = now
-			h.remind(self, now)
+			h.remind(self)
 		}
 	}
 }
 
-func (h *hosts) remind(self liveHost, now time.Time) {
+func (h *hosts) remind(self liveHost) {
 	if !self.part.Leads() {
 		return
 	}
 	for _, peer := range h.others(self.id) {
 		if peer.part != nil && h.reaches(peer.id, self.id) && peer.part.o.Documents.Applied() < self.part.o.Documents.Applied() {
-			self.part.Nudge(now, peer.id)
+			self.part.Nudge(peer.id)
 		}
 	}
 }
@@ -358,6 +358,36 @@ func testQuietGroupIsSilent(t *testing.T) {
 			t.Errorf("%s follows %s in term %d, not %s in term %d", nd.id, s.Leader, s.Term, l.id, term)
 		}
 	}
+}
+
+// TestFollowersAreToldByALateHost: a leader whose host leaves time out of account, for it stood still, still repeats what followers
+// have missed. A host whose clock runs much too fast always does.
+func TestFollowersAreToldByALateHost(t *testing.T) { synctest.Test(t, testFollowersAreToldByALateHost) }
+
+func testFollowersAreToldByALateHost(t *testing.T) {
+	g, h := newLiveGroup(t, 3, steady, nil)
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	time.Sleep(3 * steady) // all is told
+	now := h.host(l.id).now().Add(-2 * steady)
+	told := func(when string, at time.Time, want bool) {
+		t.Helper()
+		if n, ok := l.part.Tick(at); ok != want || ok && n.Index != l.part.Status().Commit {
+			t.Errorf("%s: a note %t, %+v", when, ok, n)
+		}
+	}
+	told("all is told", now, false)
+	for _, nd := range g.nodes {
+		if nd != l {
+			l.part.Nudge(nd.id)
+		}
+	}
+	told("a follower lags", now, true)
+	l.part.Renote(steady)
+	told("a note was lost", now, false)
+	told("a moment later", now.Add(steady-1), false)
+	told("after that time", now.Add(steady), true)
 }
 
 // irregular is a host whose peers' beats came with such a pause lately.

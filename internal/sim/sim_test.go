@@ -300,7 +300,8 @@ func (w *world) play() time.Duration {
 		return healed
 	}
 	w.scrubbed()
-	time.Sleep(3 * time.Second) // followers learn of the last commit a little later
+	time.Sleep(3 * time.Second) // what nobody waits for any more may still be written
+	w.even()
 	final := w.finalReads()
 	w.acknowledgedIsThere(final)
 	w.staleReadsWereTrue(final)

@@ -39,6 +39,50 @@ func (w *world) watch(stop <-chan struct{}) {
 	}
 }
 
+// even waits until every member has applied all that its partition's log holds: followers learn of the last commit though nobody
+// writes any more.
+func (w *world) even() {
+	within := max(evenWithin, 10*w.plan.Heartbeat)
+	for end := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) {
+		doubt := w.uneven()
+		if doubt == "" {
+			return
+		}
+		if time.Now().After(end) {
+			w.complain("%s after nobody wrote: %s", within, doubt)
+			return
+		}
+	}
+}
+
+// evenWithin is how long followers may take to learn of the last commit, at the most: ten heartbeats.
+const evenWithin = 4 * time.Second
+
+// uneven names a member that lacks something.
+func (w *world) uneven() string {
+	type end struct {
+		last uint64
+		host string
+	}
+	ends := map[uint32]end{}
+	for _, name := range w.plan.Hosts {
+		h, _ := w.up(w.machines[name])
+		if h == nil {
+			continue
+		}
+		for _, p := range h.Status().Partitions {
+			if p.Applied != p.LastIndex {
+				return fmt.Sprintf("%s has applied %d of %d of partition %d", name, p.Applied, p.LastIndex, p.ID)
+			}
+			if e, ok := ends[p.ID]; ok && e.last != p.LastIndex {
+				return fmt.Sprintf("%s has %d entries of partition %d, %s has %d", name, p.LastIndex, p.ID, e.host, e.last)
+			}
+			ends[p.ID] = end{p.LastIndex, name}
+		}
+	}
+	return ""
+}
+
 // scrubbed waits until all that was damaged is found and healed.
 func (w *world) scrubbed() {
 	if w.flipped.IsZero() {
