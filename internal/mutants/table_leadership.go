@@ -54,7 +54,7 @@ var leadershipMutants = []mutant{
 		file: "partition/liveness.go", old: "Term: g.term(), Granted: true}, nil", new: "Term: req.Term, Granted: true}, nil",
 		pkg: "partition", test: "TestPreVoteTellsTheTermHere"},
 	{name: "watch while nobody is followed", guards: "a member that waits for a leader who never comes is not looked at",
-		file: "partition/campaign.go", old: "missed > p.o.Timing.Heartbeat/2 || beat.IsZero())", new: "missed > p.o.Timing.Heartbeat/2 && !beat.IsZero())",
+		file: "partition/campaign.go", old: "missed > p.o.Timing.Heartbeat/2 || beat.IsZero(), since)", new: "missed > p.o.Timing.Heartbeat/2 && !beat.IsZero(), since)",
 		pkg: "partition", test: "TestWhoFollowsNobodyIsWatched"},
 	{name: "patience with the dead", guards: "a leader whose process is known to be gone is waited for as if it were only silent",
 		file: "partition/liveness.go", old: "	if over {\n", new: "	if false && over {\n",
