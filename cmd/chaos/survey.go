@@ -133,8 +133,12 @@ func (s *survey) lacksMember(want *config.Partition, host string, p *adamant.Par
 func (f *field) watch(ctx context.Context) {
 	told := map[string]bool{} // members that are wrong stay so
 	for ctx.Err() == nil {
+		full := map[string]bool{} // before they are asked: an answer may come when there is room again
+		for _, h := range f.hosts {
+			full[h.name] = h.diskFull.Load()
+		}
 		for name, s := range f.statuses(ctx) {
-			if s.Failed != "" && !f.host(name).diskFull.Load() {
+			if s.Failed != "" && !full[name] && !f.host(name).diskFull.Load() {
 				f.fail("%s failed: %s", name, s.Failed)
 			}
 			for _, p := range s.Partitions {
