@@ -92,6 +92,7 @@ func (m *member) open() error {
 			Hole:    func() { h.noteHealth(m, m.docs.Status()) },
 			Failed:  func(err error) { h.memberFailed(m, err) },
 			Stuck:   func() { h.stuck(m, time.Now()) },
+			Damaged: func(index uint64, err error) { h.damaged(m, index, err) },
 			Roused:  func() { h.roused.add(m) },
 		},
 	})

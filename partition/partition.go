@@ -75,7 +75,7 @@ func Open(options Options) (*Partition, error) {
 		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), bytes: NewBudget(o.Limits.InFlightBytes), safeMode: o.SafeMode, serves: NotLeader, awake: alertness{roused: o.Events.Roused}}
 	p.awake.wake() // nobody is known to lead
 	// What a member before this one staged is durable before Raft starts: starting stores the term, which waits.
-	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock, coming: o.Documents.ReadAhead}
+	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock, coming: o.Documents.ReadAhead, applied: o.Documents.Shown, damaged: o.Events.Damaged}
 	p.outbox.apply = func(entry []byte) { p.raft.Load().Apply(entry, 0) }
 	p.fsm = &stateMachine{docs: o.Documents, awaitLog: p.log.await, complete: p.complete, onConfig: o.Events.Configuration, failed: p.fail}
 	if err := p.recoverHole(); err != nil {
@@ -344,7 +344,8 @@ func (p *Partition) Installing() (bool, error) {
 	return applied > max(m.Index, last), err
 }
 
-// Truncate makes a marker and truncates the log when enough entries, commands or bytes were applied since the last one.
+// Truncate makes a marker and truncates the log when enough entries, commands or bytes were applied since the last one, or when one of
+// them can not be read any more: nobody reads what is behind a marker, also not when the member is opened again.
 // The host calls it for all partitions at once, so that their syncs of the document engine share one fsync (design §4).
 func (p *Partition) Truncate(ctx context.Context) error {
 	m, _, err := p.o.Log.Marker()
@@ -357,7 +358,8 @@ func (p *Partition) Truncate(ctx context.Context) error {
 	}
 	applied := p.o.Documents.Applied()
 	commands, bytes := p.fsm.since(m.Index)
-	if applied <= m.Index || applied < m.Index+p.o.Threshold && commands < p.o.Threshold && bytes < p.o.ThresholdBytes {
+	enough := applied >= m.Index+p.o.Threshold || commands >= p.o.Threshold || bytes >= p.o.ThresholdBytes
+	if applied <= m.Index || !enough && p.log.rotten.Load() <= m.Index {
 		return nil
 	}
 	if err := p.fitTrail(applied-m.Index, commands, bytes); err != nil {
