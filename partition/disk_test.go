@@ -190,6 +190,9 @@ func testDamagedEntryThatWasApplied(t *testing.T) {
 	if m, ok, err := l.log.Marker(); err != nil || !ok || m.Index < damaged[n].Load() {
 		t.Errorf("marker %+v, %t, %v; entry %d is damaged", m, ok, err, damaged[n].Load())
 	}
+	if first, err := l.log.FirstIndex(); err != nil || first > 0 && first <= damaged[n].Load() {
+		t.Errorf("the log begins at %d, %v; entry %d is damaged", first, err, damaged[n].Load())
+	}
 	g.wait("a hole", func() bool { return !behind.docs.Status().Complete })
 	failing[n].Store("") // the next blocks are good
 	must(t, l.create("c"))

@@ -345,7 +345,7 @@ func (p *Partition) Installing() (bool, error) {
 }
 
 // Truncate makes a marker and truncates the log when enough entries, commands or bytes were applied since the last one, or when one of
-// them can not be read any more: nobody reads what is behind a marker, also not when the member is opened again.
+// them can not be read any more.
 // The host calls it for all partitions at once, so that their syncs of the document engine share one fsync (design §4).
 func (p *Partition) Truncate(ctx context.Context) error {
 	m, _, err := p.o.Log.Marker()
@@ -359,13 +359,32 @@ func (p *Partition) Truncate(ctx context.Context) error {
 	applied := p.o.Documents.Applied()
 	commands, bytes := p.fsm.since(m.Index)
 	enough := applied >= m.Index+p.o.Threshold || commands >= p.o.Threshold || bytes >= p.o.ThresholdBytes
-	if applied <= m.Index || !enough && p.log.rotten.Load() <= m.Index {
+	if applied > m.Index && (enough || p.log.rotten.Load() > m.Index) {
+		if err := p.fitTrail(applied-m.Index, commands, bytes); err != nil {
+			return err
+		}
+		if err := p.Mark(ctx); err != nil {
+			return err
+		}
+	}
+	return p.cutDamage()
+}
+
+// cutDamage takes what is damaged out of the log, and with it all that the marker covers: a log with damage is not opened.
+func (p *Partition) cutDamage() error {
+	rotten := p.log.rotten.Load()
+	if rotten == 0 {
 		return nil
 	}
-	if err := p.fitTrail(applied-m.Index, commands, bytes); err != nil {
+	m, _, err := p.o.Log.Marker()
+	if err != nil {
 		return err
 	}
-	return p.Mark(ctx)
+	first, err := p.o.Log.FirstIndex()
+	if err != nil || first == 0 || first > rotten || rotten > m.Index {
+		return err
+	}
+	return p.log.DeleteRange(first, m.Index)
 }
 
 // fitTrail chooses how many entries stay behind the marker, given how much was applied lately, so that large ones do not fill the

@@ -115,7 +115,8 @@ func (l *watchedLog) GetLog(index uint64, out *raft.Log) error {
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) && !l.holds(index) {
 		return err
 	}
-	if errors.As(err, new(*store.CorruptionError)) && l.applied != nil && index <= l.applied() {
+	unreadable := errors.As(err, new(*store.CorruptionError)) || errors.As(err, new(*store.ReadError))
+	if unreadable && l.applied != nil && index <= l.applied() {
 		if old := l.rotten.Load(); index > old && l.rotten.CompareAndSwap(old, index) {
 			l.damaged(index, err)
 		}

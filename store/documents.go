@@ -415,6 +415,14 @@ func readError(partition uint32, key Key, kind recordKind, err error) error {
 	return &ReadError{Partition: partition, Key: key, Kind: kind.String(), Err: err}
 }
 
+// logReadError is readError for a partition's log.
+func logReadError(partition uint32, err error) error {
+	if pebble.IsCorruptionError(err) {
+		return &CorruptionError{Partition: partition, Kind: "log", Err: err}
+	}
+	return &ReadError{Partition: partition, Kind: "log", Err: err}
+}
+
 // metaError is readError for a partition's own records, or the host's.
 func metaError(partition uint32, err error) error {
 	if pebble.IsCorruptionError(err) {

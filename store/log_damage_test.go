@@ -304,6 +304,28 @@ func TestLogDamagedTableNamesThePartition(t *testing.T) {
 	mustLog(t, openLogGroup(t, e, 4).StoreLog(logEntry(1, 1)))
 }
 
+// TestDamagedEntryIsTruncated: to cut the log at an entry that is damaged, all that the marker covers is cut; one that can not be
+// read just now stays.
+func TestDamagedEntryIsTruncated(t *testing.T) {
+	s := logState{first: 3, last: 20, marker: &Marker{Index: 15, Term: 4}}
+	damaged := func(index uint64) (raft.Log, error) {
+		return raft.Log{}, logReadError(1, fmt.Errorf("entry %d: %w", index, pebble.ErrCorruption))
+	}
+	c, err := s.deleteRange(1, 10, damaged)
+	if err != nil || c.from != 3 || c.to != 15 || c.compacted.index != 15 || c.compacted.term != 4 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	s.last = 12 // the marker came from a leader
+	if c, err = s.deleteRange(1, 10, damaged); err != nil || c.to != 12 || c.compacted.index != 15 || c.compacted.term != 4 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	unreadable := func(uint64) (raft.Log, error) { return raft.Log{}, logReadError(1, errors.New("no answer")) }
+	var read *ReadError
+	if _, err := s.deleteRange(1, 10, unreadable); !errors.As(err, &read) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestLogUnwritableDirectory: the error says what is in the way.
 func TestLogUnwritableDirectory(t *testing.T) {
 	forLogKinds(t, func(t *testing.T, k logKind) {

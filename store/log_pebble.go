@@ -251,8 +251,11 @@ func decodeLogEntryAt(key, v []byte) (raft.Log, error) {
 func (d *pebbleLogDisk) entry(index uint64) (raft.Log, bool, error) {
 	key := appendLogEntryKey(nil, d.partition, index)
 	v, ok, err := get(d.log.db, key)
-	if err != nil || !ok {
-		return raft.Log{}, false, err
+	if err != nil {
+		return raft.Log{}, false, logReadError(d.partition, fmt.Errorf("entry %d: %w", index, err))
+	}
+	if !ok {
+		return raft.Log{}, false, nil
 	}
 	l, err := decodeLogEntryAt(key, v)
 	if err != nil {

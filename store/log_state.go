@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -204,11 +205,15 @@ func (s *logState) deleteRange(low, high uint64, entry func(uint64) (raft.Log, e
 	c := &logChange{from: low, to: high}
 	switch {
 	case front && high <= marker:
-		l, err := entry(high)
-		if err != nil {
+		point := logPointAt(s.marker)
+		switch l, err := entry(high); {
+		case err == nil:
+			point = logPointOf(&l)
+		case errors.As(err, new(*CorruptionError)): // what is damaged goes along with the rest that the marker covers
+			c.to = min(marker, s.last)
+		default:
 			return nil, err
 		}
-		point := logPointOf(&l)
 		c.compacted, c.lazy = &point, true
 		return c, nil
 	case front && back && low <= marker:

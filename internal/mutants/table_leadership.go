@@ -120,7 +120,7 @@ var leadershipMutants = []mutant{
 		file: "partition/watchedlog.go", old: "l.applied != nil && index <= l.applied()", new: "l.applied != nil && index < 0*l.applied()",
 		pkg: "partition", test: "TestDamagedEntryThatWasApplied"},
 	{name: "marker behind damage", guards: "a member with a damaged log can not be opened again",
-		file: "partition/partition.go", old: "!enough && p.log.rotten.Load() <= m.Index {", new: "!enough {",
+		file: "partition/partition.go", old: "(enough || p.log.rotten.Load() > m.Index)", new: "enough",
 		pkg: "partition", test: "TestDamagedEntryThatWasApplied"},
 	{name: "stop after a failed step", guards: "a member goes on after a failed write or fsync of its log",
 		file: "partition/partition.go", old: "	p.fsm.stopped.Store(true)\n	if p.guard != nil {\n		p.guard.dead.Store(true)\n	}\n", new: "",
