@@ -53,7 +53,12 @@ func decodeMeta(b []byte) (instance uint64, incarnation string, err error) {
 // startGossip begins the membership protocol on the UDP socket and the gossip
 // streams of the TCP port.
 func startGossip(m *Mesh, udp *net.UDPConn) (*gossip, error) {
-	g := &gossip{m: m, transport: newGossipTransport(m, udp)}
+	g := &gossip{m: m}
+	if o := &m.opts; len(o.GossipKey) > 0 {
+		// Validate has checked the keys.
+		g.keys, _ = memberlist.NewKeyring(o.GossipKeys, o.GossipKey)
+	}
+	g.transport = newGossipTransport(m, udp, g.keys)
 	conf := g.config()
 	list, err := memberlist.Create(conf)
 	if err != nil {
@@ -92,11 +97,7 @@ func (g *gossip) config() *memberlist.Config {
 	c.DeadNodeReclaimTime = time.Nanosecond
 	c.Delegate, c.Events, c.Conflict, c.Alive = g, g, g, g
 	c.Logger = log.New(gossipLog{g.m.log}, "", 0)
-	if len(o.GossipKey) > 0 {
-		// Validate has checked the keys.
-		c.Keyring, _ = memberlist.NewKeyring(o.GossipKeys, o.GossipKey)
-		g.keys = c.Keyring
-	}
+	c.Keyring = g.keys
 	return c
 }
 
@@ -226,6 +227,12 @@ func (m *Mesh) lookUp(addr string) (*net.TCPAddr, error) {
 	return &net.TCPAddr{IP: ips[0].IP, Port: int(port), Zone: ips[0].Zone}, nil
 }
 
+// gossipRefused counts and logs what memberlist was not shown.
+func (m *Mesh) gossipRefused(from net.Addr, err error) {
+	m.stats.gossipRefused.Add(1)
+	m.log.warn("refused what came by gossip", "from", from, "err", err)
+}
+
 // serve takes an inbound gossip stream, on the goroutine of its connection.
 func (g *gossip) serve(conn, raw net.Conn) error {
 	if !g.m.conns.gossipStream(g.m.limits.GossipStreams) {
@@ -234,7 +241,7 @@ func (g *gossip) serve(conn, raw net.Conn) error {
 	}
 	defer g.m.conns.gossipEnded()
 	done := make(chan struct{})
-	c := &gossipConn{Conn: conn, raw: raw, stats: &g.m.stats, done: done}
+	c := &gossipConn{Conn: conn, raw: raw, m: g.m, door: &g.transport.door, done: done}
 	select {
 	case g.transport.streams <- c:
 	case <-g.m.ctx.Done():

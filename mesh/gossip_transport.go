@@ -2,7 +2,9 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -15,6 +17,7 @@ import (
 type gossipTransport struct {
 	m       *Mesh
 	udp     *net.UDPConn
+	door    gossipDoor
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	stopped chan struct{}
@@ -24,9 +27,9 @@ type gossipTransport struct {
 
 var _ memberlist.NodeAwareTransport = (*gossipTransport)(nil)
 
-func newGossipTransport(m *Mesh, udp *net.UDPConn) *gossipTransport {
+func newGossipTransport(m *Mesh, udp *net.UDPConn, keys *memberlist.Keyring) *gossipTransport {
 	t := &gossipTransport{
-		m: m, udp: udp, packets: make(chan *memberlist.Packet, 64),
+		m: m, udp: udp, door: gossipDoor{label: m.opts.Cluster, keys: keys}, packets: make(chan *memberlist.Packet, 64),
 		streams: make(chan net.Conn), stopped: make(chan struct{}),
 	}
 	_ = udp.SetReadBuffer(1 << 20) // a smaller one works, too
@@ -62,6 +65,10 @@ func (t *gossipTransport) read() {
 			continue
 		}
 		t.m.stats.gossipIn.Add(uint64(n))
+		if err := t.door.packet(buf[:n]); err != nil {
+			t.m.gossipRefused(from, err)
+			continue
+		}
 		packet := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: from, Timestamp: now}
 		select {
 		case t.packets <- packet:
@@ -124,7 +131,7 @@ func (t *gossipTransport) DialAddressTimeout(a memberlist.Address, timeout time.
 	if err != nil {
 		return nil, err
 	}
-	c := &gossipConn{Conn: conn, raw: raw, stats: &t.m.stats}
+	c := &gossipConn{Conn: conn, raw: raw, m: t.m, door: &t.door}
 	c.unwatch = context.AfterFunc(t.m.ctx, func() { _ = raw.Close() })
 	return c, nil
 }
@@ -143,26 +150,56 @@ func (t *gossipTransport) stop() {
 	t.reader.Wait()
 }
 
-// gossipConn is a gossip stream that says when memberlist is through with it,
-// and whose Close does not wait for the peer, as that of TLS may.
+// gossipConn is a gossip stream of which memberlist sees the one message that
+// comes, once that has been judged. It says when memberlist is through with it,
+// and its Close does not wait for the peer, as that of TLS may.
 type gossipConn struct {
 	net.Conn
 	raw     net.Conn
-	stats   *counters
+	m       *Mesh
+	door    *gossipDoor
 	once    sync.Once
 	done    chan struct{} // inbound streams: closed by Close
 	unwatch func() bool   // outbound streams
+
+	// These are the reader's.
+	judged  bool
+	message []byte // what is left of it
+	fault   error  // why there is none
 }
 
+// Read gives memberlist the message, and nothing of it before all of it is there.
 func (c *gossipConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.stats.gossipIn.Add(uint64(n))
+	if !c.judged {
+		c.judged = true
+		c.message, c.fault = c.door.stream(incoming{c}, c.done != nil)
+		if errors.As(c.fault, new(*FrameError)) {
+			c.m.gossipRefused(c.Conn.RemoteAddr(), c.fault)
+		}
+	}
+	if c.fault != nil {
+		return 0, c.fault
+	}
+	if len(c.message) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, c.message)
+	c.message = c.message[n:]
+	return n, nil
+}
+
+// incoming counts what is read of a stream.
+type incoming struct{ c *gossipConn }
+
+func (i incoming) Read(b []byte) (int, error) {
+	n, err := i.c.Conn.Read(b)
+	i.c.m.stats.gossipIn.Add(uint64(n))
 	return n, err
 }
 
 func (c *gossipConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	c.stats.gossipOut.Add(uint64(n))
+	c.m.stats.gossipOut.Add(uint64(n))
 	return n, err
 }
 

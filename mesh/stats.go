@@ -8,7 +8,7 @@ type counters struct {
 	dials, dialFailures, linkBreaks                 atomic.Uint64
 	accepted, refused, badFrames, badHandshakes     atomic.Uint64
 	queueFull, overloaded, timeouts, handshakeDrops atomic.Uint64
-	conflicts, gossipDropped                        atomic.Uint64
+	conflicts, gossipDropped, gossipRefused         atomic.Uint64
 	gossipIn, gossipOut                             atomic.Uint64
 }
 
@@ -29,6 +29,7 @@ type Stats struct {
 	Timeouts            uint64 // requests without a reply in time
 	Conflicts           uint64 // duplicate host names reported
 	GossipDropped       uint64 // gossip streams turned away
+	GossipRefused       uint64 // packets and streams of gossip that were not what a member sends
 }
 
 // Stats returns the counters.
@@ -42,6 +43,6 @@ func (m *Mesh) Stats() Stats {
 		Accepted: c.accepted.Load(), Refused: c.refused.Load(),
 		BadFrames: c.badFrames.Load(), BadHandshakes: c.badHandshakes.Load(), HandshakeDrops: c.handshakeDrops.Load(),
 		QueueFull: c.queueFull.Load(), Overloaded: c.overloaded.Load(), Timeouts: c.timeouts.Load(),
-		Conflicts: c.conflicts.Load(), GossipDropped: c.gossipDropped.Load(),
+		Conflicts: c.conflicts.Load(), GossipDropped: c.gossipDropped.Load(), GossipRefused: c.gossipRefused.Load(),
 	}
 }
