@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/mesh"
@@ -82,6 +83,7 @@ func singleCluster(partitions int) *config.Cluster {
 
 // adopt takes over a configuration that the watcher or SetCluster found to be a valid successor.
 func (h *Host) adopt(next *config.Cluster) {
+	h.admission.follow(h.cluster(), next, time.Now()) // before they are strangers
 	h.config.Store(next)
 	h.unrests.Add(1)
 	h.keepLastGood(next)
@@ -121,10 +123,7 @@ func (h *Host) SetCluster(next *config.Cluster) error {
 func (h *Host) meshOptions(self mesh.Identity, c *config.Cluster) mesh.Options {
 	o := mesh.Options{
 		Identity: self, Addr: c.Hosts[h.name].Addr, Insecure: c.Insecure, GossipKey: c.GossipKey, Logger: h.log,
-		Resolve: func(host string) (string, bool) {
-			entry, ok := h.cluster().Hosts[host]
-			return entry.Addr, ok
-		},
+		Resolve: h.addrOf, Admit: h.admits,
 		Hosts:      func() []string { return h.cluster().HostNames() },
 		OnConflict: func(err error) { h.note(nil, "peer", err.Error()); h.log.Error("host conflict", "error", err) },
 		OnPeer:     h.peerChanged,

@@ -16,6 +16,7 @@ type counts struct {
 	served        atomic.Uint64 // repair requests of other hosts
 	servedBytes   atomic.Uint64 // in the replies to them
 
+	strangers      atomic.Uint64 // requests of hosts that this one does not serve
 	forwarded      atomic.Uint64 // operations sent to their leaders
 	forwardsServed atomic.Uint64 // operations of other hosts' callers
 
@@ -51,7 +52,7 @@ func (h *Host) Metrics() Metrics {
 		n := s.Stats()
 		m.Links = LinkMetrics{BytesIn: n.BytesIn, BytesOut: n.BytesOut, FramesIn: n.FramesIn, FramesOut: n.FramesOut,
 			GossipIn: n.GossipIn, GossipOut: n.GossipOut,
-			Connects: n.Dials + n.Accepted, Refused: n.Refused + n.BadFrames + n.BadHandshakes, QueueFull: n.QueueFull}
+			Connects: n.Dials + n.Accepted, Refused: n.Refused + n.BadFrames + n.BadHandshakes + n.GossipRefused + h.counts.strangers.Load(), QueueFull: n.QueueFull}
 	}
 	h.counts.mu.Lock()
 	m.Raft = h.counts.gone

@@ -73,6 +73,7 @@ type Host struct {
 
 	config       atomic.Pointer[config.Cluster]
 	disk         *asyncfs.FS // nil with Options.FS
+	admission    admission
 	reports      reportTable
 	stewardPoke  chan struct{}
 	reportPoke   chan struct{}
@@ -114,8 +115,9 @@ func Open(options Options) (*Host, error) {
 	h := &Host{opts: o, log: o.Logger, queue: queue, events: queue.deliver(o.Events), started: time.Now(), members: map[uint32]*member{}, here: map[string]PeerChange{},
 		stewardPoke: make(chan struct{}, 1), reportPoke: make(chan struct{}, 1), route: make(chan struct{}), gone: make(chan struct{}), live: liveness.NewTable(rand.Uint64()), campaigns: make(chan struct{}, campaignsAtOnce),
 		keeper: partition.NewKeeper(o.Clock), inFlight: partition.NewBudget(o.Limits.HostInFlightBytes),
-		sent:    sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
-		reports: reportTable{heartbeat: o.Timing.Heartbeat}, table: routingTable{process: rand.Uint64()},
+		sent:      sentReports{process: rand.Uint64(), taken: map[string]uint64{}},
+		admission: admission{left: map[string]departed{}},
+		reports:   reportTable{heartbeat: o.Timing.Heartbeat}, table: routingTable{process: rand.Uint64()},
 		warden: warden{poked: make(chan struct{}, 1), waiting: map[wardCall]bool{}},
 		pool:   newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue), forwardGate: newGate(forwardsAtOnce),
 		repairPace: servePacer{rate: o.Repair.ServeBytesPerSecond, share: o.Repair.Foreground}}
@@ -237,9 +239,9 @@ func (h *Host) openNetwork(c *config.Cluster) error {
 		h.net = m
 	}
 	h.mux = mesh.NewRaftMux()
-	h.net.Handle(mesh.ServiceRaft, h.mux)
-	h.net.Handle(mesh.ServiceHost, mesh.HandlerFunc(h.serveHost))
-	h.net.Handle(mesh.ServiceRepair, mesh.HandlerFunc(h.serveRepair))
+	h.net.Handle(mesh.ServiceRaft, h.forMembers(h.mux))
+	h.net.Handle(mesh.ServiceHost, h.forMembers(mesh.HandlerFunc(h.serveHost)))
+	h.net.Handle(mesh.ServiceRepair, h.forMembers(mesh.HandlerFunc(h.serveRepair)))
 	return nil
 }
 

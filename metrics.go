@@ -78,7 +78,7 @@ type LinkMetrics struct {
 	FramesIn, FramesOut uint64
 	GossipIn, GossipOut uint64 // bytes of the membership protocol, which has packets and streams of its own
 	Connects            uint64 // links made
-	Refused             uint64 // links and frames refused
+	Refused             uint64 // links, frames, gossip and requests refused
 	QueueFull           uint64 // requests that found no room
 }
 

@@ -192,6 +192,9 @@ func (h *Host) reporter(ctx context.Context) {
 // sendReports reports to all other hosts; with poked, what can not be seen at a glance may have changed.
 func (h *Host) sendReports(poked bool) {
 	others := h.otherHosts()
+	for host := range h.admission.guests(time.Now()) { // one that leads has to know whom it can hand over to
+		others = append(others, host)
+	}
 	if len(others) == 0 || h.failed() != nil { // a host that stopped is as good as dead to the others
 		return
 	}

@@ -97,6 +97,15 @@ func (e *WrongHostError) Error() string {
 	return fmt.Sprintf("peer %s is host %q, not %q", e.Peer, e.Have, e.Want)
 }
 
+// StrangerError says that a host is not served because, as its peer knows the
+// cluster, it does not belong to it, or not any more. A peer that has not read
+// the newest cluster file yet says so, too: trying again is right.
+type StrangerError struct{ Peer, Host string }
+
+func (e *StrangerError) Error() string {
+	return fmt.Sprintf("peer %s does not serve host %q: it knows of no such host in the cluster", e.Peer, e.Host)
+}
+
 // DuplicateHostError says that two running processes claim one host name.
 type DuplicateHostError struct {
 	Host        string

@@ -113,10 +113,17 @@ func (g *gossip) GetBroadcasts(int, int) [][]byte { return nil }
 func (g *gossip) LocalState(bool) []byte          { return nil }
 func (g *gossip) MergeRemoteState([]byte, bool)   {}
 
-// NotifyAlive turns away nodes that do not speak as we do.
+// NotifyAlive turns away nodes that do not speak as we do, and those that
+// nobody here knows: whoever may gossip could invent any number of them.
 func (g *gossip) NotifyAlive(n *memberlist.Node) error {
 	if n.Name == "" || len(n.Name) > maxNameBytes {
 		return errors.New("node without a proper name")
+	}
+	if len(n.Addr) != net.IPv4len && len(n.Addr) != net.IPv6len {
+		return errors.New("node without a proper address")
+	}
+	if !g.m.admits(n.Name) {
+		return &StrangerError{Peer: g.m.opts.Host, Host: n.Name}
 	}
 	_, _, err := decodeMeta(n.Meta)
 	return err

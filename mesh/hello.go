@@ -113,6 +113,7 @@ const (
 	refusedIdentity // the certificate does not carry the claimed name
 	refusedSelf     // dialler and acceptor are one process
 	refusedBusy     // closing, or another process of the dialler's name is connected
+	refusedStranger // Options.Admit
 )
 
 // refusal answers any other hello; it says who answers, too.
@@ -187,6 +188,8 @@ func (r *refusal) asError(peer, target string, me Identity) error {
 		return &WrongHostError{Peer: peer, Want: target, Have: r.id.Host}
 	case refusedVersion:
 		return &VersionError{Peer: peer, Min: protocolMin, Max: protocolMax, TheirMin: r.minVersion, TheirMax: r.maxVersion}
+	case refusedStranger:
+		return &StrangerError{Peer: peer, Host: me.Host}
 	}
 	return &RefusedError{Peer: peer, Text: r.text}
 }

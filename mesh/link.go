@@ -166,9 +166,9 @@ func (l *link) welcomed() {
 	l.forgive()
 }
 
-// forgive forgets that nobody listened at the peer's address: somebody did since, or may. The caller holds mu.
+// forgive forgets that nobody listened at the peer's address, or did not know this host: somebody does since, or may. The caller holds mu.
 func (l *link) forgive() {
-	if refused(l.lastErr) && l.cur == nil {
+	if (refused(l.lastErr) || errors.As(l.lastErr, new(*StrangerError))) && l.cur == nil {
 		l.failures, l.retryAt, l.lastErr = 0, time.Time{}, nil
 	}
 }

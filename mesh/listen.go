@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -191,6 +193,9 @@ func (m *Mesh) serveConn(id uint64, raw net.Conn) error {
 	switch preface[0] {
 	case prefaceGossip:
 		m.conns.identified(id)
+		if m.tls != nil && !m.admitsAny(names) {
+			return &StrangerError{Peer: m.opts.Host, Host: strings.Join(names, " ")}
+		}
 		return m.gossip.serve(conn, raw)
 	case prefaceLink:
 		return m.greet(id, conn, raw, names)
@@ -259,6 +264,8 @@ func (m *Mesh) judge(h *hello, peer string, names []string) (*refusal, error) {
 		dup := &DuplicateHostError{Host: me.Host, One: m.describe(), Other: h.id.Incarnation + " at " + h.addr, AboutMyself: true}
 		m.conflict(dup, h.instance)
 		code, err = refusedDuplicate, dup
+	case !m.admits(h.id.Host):
+		code, err = refusedStranger, &StrangerError{Peer: me.Host, Host: h.id.Host}
 	default:
 		return nil, nil
 	}
@@ -267,6 +274,62 @@ func (m *Mesh) judge(h *hello, peer string, names []string) (*refusal, error) {
 		text = err.Error()
 	}
 	return m.refusal(code, text), err
+}
+
+// admits reports whether a host's links and gossip are taken.
+func (m *Mesh) admits(host string) bool {
+	return host == m.opts.Host || m.opts.Admit == nil || m.opts.Admit(host)
+}
+
+// admitsAny reports whether a certificate with these names is that of a host that is admitted.
+func (m *Mesh) admitsAny(names []string) bool {
+	if slices.ContainsFunc(names, m.admits) {
+		return true
+	}
+	// A certificate may write the name with other capitals.
+	return m.opts.Hosts != nil && slices.ContainsFunc(m.opts.Hosts(), func(host string) bool { return namesHost(names, host) && m.admits(host) })
+}
+
+// dismissStrangers ends the links of hosts that are not admitted any more.
+func (m *Mesh) dismissStrangers() {
+	if m.opts.Admit == nil {
+		return
+	}
+	m.mu.RLock()
+	hosts := make([]string, 0, len(m.peers))
+	for host := range m.peers {
+		hosts = append(hosts, host)
+	}
+	m.mu.RUnlock()
+	for _, host := range hosts {
+		if !m.admits(host) {
+			m.dismissStranger(host)
+		}
+	}
+}
+
+func (m *Mesh) dismissStranger(host string) {
+	var streams []*stream
+	m.mu.RLock()
+	if p := m.peers[host]; p != nil {
+		for _, l := range p.links {
+			if o := l.connection(); o != nil {
+				streams = append(streams, o.streamIfUp())
+			}
+		}
+		for _, in := range p.sessions {
+			if in != nil {
+				streams = append(streams, in.stream)
+			}
+		}
+	}
+	m.mu.RUnlock()
+	for _, s := range streams {
+		if s != nil {
+			s.farewell(&StrangerError{Peer: m.opts.Host, Host: host})
+		}
+	}
+	m.notices.changed(host)
 }
 
 func (m *Mesh) refusal(code refusalCode, text string) *refusal {

@@ -62,11 +62,14 @@ func (m *Mesh) maintain() {
 	defer ticker.Stop()
 	idleTicks := m.timing.ticks(m.timing.Idle)
 	unused := make(map[*outbound]int) // ticks without a request
-	for {
+	for ticks := 1; ; ticks++ {
 		select {
 		case <-m.ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if ticks%m.timing.ticks(m.timing.Join) == 0 {
+			m.dismissStrangers()
 		}
 		outs, streams := m.everything()
 		now := time.Now()

@@ -26,6 +26,12 @@ type Options struct {
 	Resolve func(host string) (addr string, ok bool)
 	Hosts   func() []string
 
+	// Admit says whose links and gossip are taken; nil: everybody's who has
+	// the cluster's name and what TLS and GossipKey ask for. It is asked again
+	// and again of those that have links, and may change its mind. Like
+	// Resolve it must not call the Mesh, and it must not block.
+	Admit func(host string) bool
+
 	// Insecure allows plain connections beyond the loopback interface.
 	Insecure bool
 	TLS      *TLSOptions // nil: plain

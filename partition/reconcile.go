@@ -115,12 +115,18 @@ func (p *Partition) Founding() uint64 { return p.fsm.foundingID() }
 // Holds reports whether a server is in Raft's configuration, be it the latest or the one that is known to be committed: a
 // removal that is not committed may yet be undone, and until then the member counts.
 func (p *Partition) Holds(id raft.ServerID) (bool, error) {
-	f := p.raft.Load().GetConfiguration()
-	if err := f.Error(); err != nil {
+	servers, err := p.Configured()
+	if err != nil {
 		return false, err
 	}
-	servers := append(f.Configuration().Servers, p.fsm.committed().Servers...)
+	servers = slices.Concat(servers, p.fsm.committed().Servers)
 	return slices.ContainsFunc(servers, func(s raft.Server) bool { return s.ID == id }), nil
+}
+
+// Configured lists the servers of the configuration that Raft goes by, committed or not. It waits for nothing. Nobody changes the list.
+func (p *Partition) Configured() ([]raft.Server, error) {
+	f := p.raft.Load().GetConfiguration()
+	return f.Configuration().Servers, f.Error()
 }
 
 // JoinMarker returns the marker a joining member starts from. Only a serving leader gives one: everything up to it is
