@@ -202,7 +202,7 @@ func (h *Host) readHere(ctx context.Context, q query) (d Document, err error) {
 		return Document{}, err
 	}
 	defer view.Close()
-	if view.Head.Gap() {
+	if !view.Head.FloorKnown && !view.Head.HasBase { // nobody here knows what the document begins with
 		return Document{}, h.parted(q.key)
 	}
 	switch q.kind {
@@ -212,6 +212,9 @@ func (h *Host) readHere(ctx context.Context, q query) (d Document, err error) {
 		d, err = readRewind(ctx, view, q.key, q.seq)
 	default:
 		d, err = readDocument(ctx, view, q.key)
+	}
+	if errors.Is(err, errParted) {
+		return Document{}, h.parted(q.key)
 	}
 	d.Staleness = staleness
 	return d, h.translate(h.partitionOf(q.key), err)
@@ -249,8 +252,8 @@ func (h *Host) view(ctx context.Context, key Key, opts []ReadOption) (*store.Vie
 	return view, staleness, nil
 }
 
-// parted refuses to merge a document of which this host has some deltas and not those between or before them: what comes of that was
-// never the document. The log shows what is there.
+// parted refuses a read of which this host has some deltas and not those between or before them: what comes of merging them was never the
+// document, nor a change of it. The log shows what is there.
 func (h *Host) parted(key Key) error {
 	return &UnavailableError{Partition: h.partitionOf(key), Reason: "a part of " + key.String() + " is missing here"}
 }

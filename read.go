@@ -2,6 +2,7 @@ package adamant
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/adamantdb/adamant/internal/jsonmerge"
@@ -18,6 +19,10 @@ import (
 //	                  └ after ───── merged by HeadPatch ────┘
 //	                  └ to ──────── merged by Rewind ───────┘
 
+// errParted: some of the entries that a read merges are not here, as on a member with holes. What lies outside of a read does not matter
+// to it: stale reads work wherever they are exact.
+var errParted = errors.New("entries are missing")
+
 // readDocument merges the base, if there is one, and the redo of every delta that ends after it.
 func readDocument(ctx context.Context, v *store.View, key Key) (Document, error) {
 	d := Document{Head: v.Head.HeadSeq}
@@ -33,7 +38,7 @@ func readDocument(ctx context.Context, v *store.View, key Key) (Document, error)
 		}
 		d.Reads, after = 1, v.Head.BaseSeq
 	}
-	return d.merge(ctx, key, merged, v.Entries(after), func(e *store.Entry) []byte { return e.Redo })
+	return d.merge(ctx, key, merged, whole(after, d.Head, v.Entries(after)), func(e *store.Entry) []byte { return e.Redo })
 }
 
 // readHeadPatch merges the redo of every delta that ends after a seq.
@@ -46,7 +51,7 @@ func readHeadPatch(ctx context.Context, v *store.View, key Key, after int64) (Do
 		d.JSON = []byte("{}")
 		return d, nil
 	}
-	return d.merge(ctx, key, jsonmerge.New(jsonmerge.Patch), v.Entries(after), func(e *store.Entry) []byte { return e.Redo })
+	return d.merge(ctx, key, jsonmerge.New(jsonmerge.Patch), whole(max(after, v.Head.Floor), d.Head, v.Entries(after)), func(e *store.Entry) []byte { return e.Redo })
 }
 
 // readRewind merges the undo of every delta that ends after a seq, newest first.
@@ -59,7 +64,7 @@ func readRewind(ctx context.Context, v *store.View, key Key, to int64) (Document
 		d.JSON = []byte("{}")
 		return d, nil
 	}
-	return d.merge(ctx, key, jsonmerge.New(jsonmerge.Patch), v.EntriesReverse(to), func(e *store.Entry) []byte { return e.Undo })
+	return d.merge(ctx, key, jsonmerge.New(jsonmerge.Patch), whole(max(to, v.Head.Floor), d.Head, v.EntriesReverse(to)), func(e *store.Entry) []byte { return e.Undo })
 }
 
 // checkKept refuses a seq above the head, and one below the floor if deltas were dropped there. Below the first delta of
@@ -72,6 +77,23 @@ func checkKept(v *store.View, key Key, op store.Op, seq int64) error {
 		return &HorizonError{Key: key, Op: op, Seq: seq, Horizon: v.Head.Floor}
 	}
 	return nil
+}
+
+// whole passes on the entries that end after a seq, in either order, and errParted behind them unless they fill everything from there to
+// the head.
+func whole(after, head int64, entries iter.Seq2[store.Entry, error]) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		missing := head - after
+		for e, err := range entries {
+			if !yield(e, err) {
+				return
+			}
+			missing -= e.SeqEnd - max(e.SeqBegin-1, after) // no two deltas of a document overlap
+		}
+		if missing != 0 {
+			yield(store.Entry{}, errParted)
+		}
+	}
 }
 
 // merge adds one patch of every entry and completes the document. A context that ends stops it: documents may be large.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -379,4 +380,79 @@ func TestPartsAreNotMerged(t *testing.T) {
 			t.Errorf("a read of a part: %v", err)
 		}
 	}
+}
+
+// TestReadsAboveWhatIsMissing: what lies below a base, or below where a patch begins, is read by nobody; that it is missing keeps no stale
+// read from being exact. Stale reads work on every member, always (design §9).
+func TestReadsAboveWhatIsMissing(t *testing.T) {
+	h, err := Open(Options{Dir: t.TempDir(), Partitions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	key, docs := testKey(0), h.member(0).docs
+	at := docs.Applied() + 5
+	if err := docs.RecordHole(at-4, at); err != nil {
+		t.Fatal(err)
+	}
+	// The creation and the appends to 9 are missed. The compaction to 9 keeps a history of three deltas, which are not here.
+	compact := store.Mutation{Kind: store.Compact, Key: key, Generation: at - 4, Index: at + 1, Term: 1, HeadSeq: 9,
+		Chain: store.Chain{9}, BaseSeq: 9, Base: []byte(`{"a":9}`), Floor: 6, Dropped: true}
+	if err := docs.Apply([]store.Mutation{compact}, at+1); err != nil {
+		t.Fatal(err)
+	}
+	add := func(index uint64, seq int64) {
+		d := testDelta(seq, "x")
+		head, _, err := docs.Head(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain := store.Chain{byte(seq)}
+		if head.HeadSeq == seq-1 {
+			chain = head.Chain.Next(d.AppendBinary(nil))
+		}
+		err = docs.Apply([]store.Mutation{{Kind: store.Append, Key: key, Generation: at - 4, Index: index, Term: 1, HeadSeq: seq, Chain: chain, Deltas: []store.Delta{d}}}, index)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func() (Document, error) { return h.Get(testContext(t), key, WithConsistency(ReadStale)) }
+	patch := func(after int64) func() (Document, error) {
+		return func() (Document, error) { return h.HeadPatch(testContext(t), key, after, WithConsistency(ReadStale)) }
+	}
+	rewind := func(to int64) func() (Document, error) {
+		return func() (Document, error) { return h.Rewind(testContext(t), key, to, WithConsistency(ReadStale)) }
+	}
+	check := func(what string, read func() (Document, error), want string) {
+		t.Helper()
+		d, err := read()
+		if err != nil || string(d.JSON) != want || d.Staleness == nil || d.Staleness.Complete {
+			t.Errorf("%s: %s, %v", what, d.JSON, err)
+		}
+	}
+	refused := func(what string, read func() (Document, error)) {
+		t.Helper()
+		if d, err := read(); Code(err) != CodeUnavailable || !strings.Contains(err.Error(), "missing here") {
+			t.Errorf("%s: %s, %v", what, d.JSON, err)
+		}
+	}
+	check("the base alone", get, `{"a":9}`)
+	add(at+2, 10)
+	check("the base and what follows", get, `{"a":9,"s10":"x"}`)
+	check("what follows the base", patch(9), `{"s10":"x"}`)
+	check("the way back to the base", rewind(9), `{"s10":null}`)
+	check("nothing", patch(10), `{}`)
+	refused("the patch over what is missing", patch(8))
+	refused("the way back over what is missing", rewind(6))
+	if _, err := patch(5)(); Code(err) != CodeHeadPatch {
+		t.Errorf("below what was dropped: %v", err)
+	}
+	if err := docs.RecordHole(at+3, at+3); err != nil {
+		t.Fatal(err)
+	}
+	add(at+4, 12)
+	refused("the document without 11", get)
+	refused("the patch without 11", patch(9))
+	refused("the way back without 11", rewind(10))
+	check("what follows 11", patch(11), `{"s12":"x"}`)
 }

@@ -23,4 +23,10 @@ var hostMutants = []mutant{
 	{name: "quarantine", guards: "a diverged partition takes writes",
 		file: "divergence.go", old: "		q = quarantine{Epoch: q.Epoch + 1, Restore: q.Restore}\n", new: "		q = quarantine{Epoch: q.Epoch + 2, Restore: q.Restore}\n",
 		pkg: ".", test: "TestQuarantineConverges"},
+	{name: "stale reads above a gap", guards: "a stale read is refused although everything that it reads is here",
+		file: "ops.go", old: "	if !view.Head.FloorKnown && !view.Head.HasBase { ", new: "	if view.Head.Gap() { ",
+		pkg: ".", test: "TestReadsAboveWhatIsMissing"},
+	{name: "parts of a document", guards: "a stale read merges deltas with some missing between them",
+		file: "read.go", old: "		if missing != 0 {", new: "		if false {",
+		pkg: ".", test: "TestReadsAboveWhatIsMissing"},
 }
