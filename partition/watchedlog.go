@@ -58,17 +58,20 @@ func (l *watchedLog) overdue(now time.Time) time.Duration {
 func (l *watchedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
 // StoreLogs stores entries. Raft takes a failure well: a follower refuses the entries, a leader steps down. Commands are not
-// durable when it returns.
+// durable when it returns. Each step of many large ones counts for itself: else a disk that stores them as fast as any would seem to
+// stand still.
 func (l *watchedLog) StoreLogs(es []*raft.Log) error {
 	if len(es) > 0 && !slices.ContainsFunc(es, func(e *raft.Log) bool { return e.Type != raft.LogCommand }) {
 		return l.stage(es)
 	}
 	l.tellComing(es)
-	err := l.step(func() error { return l.LogGroup.StoreLogs(es) })
-	if err != nil {
-		l.failed(fmt.Errorf("store entries: %w", err))
+	for part := range store.LogSteps(es) {
+		if err := l.step(func() error { return l.LogGroup.StoreLogs(part) }); err != nil {
+			l.failed(fmt.Errorf("store entries: %w", err))
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // DeleteRange drops entries. Of a suffix, Raft takes a failure well; of a prefix, it only logs it.

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/store"
 )
 
 // Raft waits for its log at two places: a leader before it sends an entry on, and a follower before it looks at the next
@@ -20,7 +22,7 @@ import (
 // Entries that are not commands are waited for as ever: Raft itself acts upon a configuration that it takes for committed, and
 // the first entry of a new leader makes everything before it durable.
 
-// flight is a run of entries on their way to the disk.
+// flight is a run of entries on their way to the disk, in one step of it.
 type flight struct{ first, last uint64 }
 
 // waiter waits for an entry to be durable.
@@ -31,6 +33,15 @@ type waiter struct {
 
 // stage stores commands without waiting.
 func (l *watchedLog) stage(es []*raft.Log) error {
+	for part := range store.LogSteps(es) {
+		if err := l.stageStep(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *watchedLog) stageStep(es []*raft.Log) error {
 	f := flight{es[0].Index, es[len(es)-1].Index}
 	l.mu.Lock()
 	if err := l.abandoned; err != nil {

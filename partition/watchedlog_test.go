@@ -2,12 +2,17 @@ package partition
 
 import (
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
+
+	"github.com/adamantdb/adamant/store"
 )
 
 // gatedGroup is a group of three whose disks can be held.
@@ -245,6 +250,59 @@ func TestWaitersForTheLog(t *testing.T) {
 	if err := log.StoreLogs([]*raft.Log{{Index: 10, Type: raft.LogCommand}}); !errors.Is(err, errDisk) || len(refused) != 3 {
 		t.Fatalf("after the failure: %v, refused %d", err, len(refused))
 	}
+}
+
+// TestStepsOfALargeStoreCount: of what is stored in steps of a few megabytes, each is seen to be durable: by who asks how far the disk has
+// come (Partition.stuck compares that with the followers' disks, which get the same in requests of their own), and for how long no step
+// has ended. Nothing is told to be durable before it is.
+func TestStepsOfALargeStoreCount(t *testing.T) {
+	t.Run("commands", func(t *testing.T) { stepsOfALargeStoreCount(t, raft.LogCommand) })
+	t.Run("behind a configuration", func(t *testing.T) { stepsOfALargeStoreCount(t, raft.LogConfiguration) })
+}
+
+func stepsOfALargeStoreCount(t *testing.T, first raft.LogType) {
+	third, gate := make(chan struct{}), make(chan struct{})
+	var syncs atomic.Int32
+	var armed atomic.Bool
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		sync := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData
+		if sync && armed.Load() && strings.HasSuffix(op.Path, ".log") && syncs.Add(1) == 3 {
+			close(third)
+			<-gate
+		}
+		return nil
+	}))
+	e, err := store.OpenPebbleLog(store.LogOptions{Dir: "/log", FS: fs, Cluster: "c", Host: "h", Incarnation: "i", MemTableBytes: 64 << 20})
+	must(t, err)
+	g, err := e.Group(1)
+	must(t, err)
+	begin := time.Now()
+	var later atomic.Int64
+	l := &watchedLog{LogGroup: g, failed: func(err error) { t.Error(err) },
+		now: func() time.Time { return begin.Add(time.Duration(later.Add(1)) * time.Second) }}
+	must(t, g.SetUint64([]byte("LastVoteTerm"), 1))
+	logs := []*raft.Log{{Index: 1, Term: 1, Type: first, Data: make([]byte, 1<<20)}}
+	for i := uint64(2); i <= 20; i++ {
+		logs = append(logs, &raft.Log{Index: i, Term: 1, Type: raft.LogCommand, Data: make([]byte, 1<<20)})
+	}
+	armed.Store(true)
+	stored := make(chan error, 1)
+	go func() { stored <- l.StoreLogs(logs) }()
+	<-third // of these, one is of a change to another file: a step has ended, perhaps two
+	if late := l.overdue(begin.Add(time.Hour)); late >= time.Hour-time.Second {
+		t.Errorf("a step has ended, and none has for %v", late)
+	}
+	if first == raft.LogCommand {
+		must(t, <-stored) // it does not wait
+		stored <- nil
+		if durable := l.durable(); durable != 4 && durable != 8 {
+			t.Errorf("a step of 4 MiB is durable, or two, and the log is durable through %d as far as is known", durable)
+		}
+	}
+	close(gate)
+	must(t, <-stored)
+	must(t, l.await(20))
+	must(t, e.Close())
 }
 
 // TestCloseDoesNotWaitForTheDisk: a member whose disk holds its entries closes all the same.

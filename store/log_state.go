@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
@@ -57,21 +58,39 @@ func (c *logChange) cut() (rest *logChange) {
 	if c.bytes <= maxLogRound {
 		return nil
 	}
-	n, size := 0, int64(0)
-	for n < len(c.entries) {
-		l := c.entries[n]
-		bytes := int64(len(l.Data)) + int64(len(l.Extensions))
-		if n > 0 && size+bytes > maxLogRound {
-			break
-		}
-		n, size = n+1, size+bytes
-	}
+	n, size := firstStep(c.entries)
 	if n == len(c.entries) {
 		return nil
 	}
 	rest = &logChange{entries: c.entries[n:], bytes: c.bytes - size}
 	c.entries, c.bytes = c.entries[:n], size
 	return rest
+}
+
+// firstStep returns how many of the entries are stored in one step, and their bytes.
+func firstStep(logs []*raft.Log) (n int, size int64) {
+	for n < len(logs) {
+		bytes := int64(len(logs[n].Data)) + int64(len(logs[n].Extensions))
+		if n > 0 && size+bytes > maxLogRound {
+			break
+		}
+		n, size = n+1, size+bytes
+	}
+	return n, size
+}
+
+// LogSteps returns the runs of entries, one after the other, that a LogGroup stores in one step each. Who stores them by themselves
+// learns of each when it is durable.
+func LogSteps(logs []*raft.Log) iter.Seq[[]*raft.Log] {
+	return func(yield func([]*raft.Log) bool) {
+		for len(logs) > 0 {
+			n, _ := firstStep(logs)
+			if !yield(logs[:n:n]) {
+				return
+			}
+			logs = logs[n:]
+		}
+	}
 }
 
 // next is the index that the next entry must have.

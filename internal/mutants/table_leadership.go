@@ -146,4 +146,7 @@ var leadershipMutants = []mutant{
 	{name: "vote of who came back", guards: "a member that forgot what it acknowledged elects a leader",
 		file: "partition/bootstrap.go", old: "if !p.o.Returned || p.back.Load() {", new: "if true {",
 		pkg: "partition", test: "TestReturnedMemberGivesNoVote"},
+	{name: "steps that are seen", guards: "a leader stores much at once and is taken for one with a stuck disk, as fast as it is",
+		file: "partition/watchedlog_stage.go", old: "for part := range store.LogSteps(es) {", new: "for _, part := range [][]*raft.Log{es} {",
+		pkg: "partition", test: "TestStepsOfALargeStoreCount"},
 }
