@@ -44,7 +44,13 @@ type guardedPipeline struct {
 	missed atomic.Bool // a request came after that
 
 	mu   sync.Mutex
-	sent []time.Time // of the requests under way, by the guard's clock; the transport does not know it
+	sent []sentRequest // those under way, in order
+}
+
+// sentRequest is a request and when it was sent, by the guard's clock; the transport does not know it.
+type sentRequest struct {
+	args *raft.AppendEntriesRequest
+	at   time.Time
 }
 
 func (p *guardedPipeline) run(out chan<- raft.AppendFuture) {
@@ -54,7 +60,7 @@ func (p *guardedPipeline) run(out chan<- raft.AppendFuture) {
 			if !ok {
 				return
 			}
-			if sent, asked := p.oldest(); asked && f.Error() == nil {
+			if sent, asked := p.answered(f.Request()); asked && f.Error() == nil {
 				p.g.noteAck(p.id, f.Request(), f.Response(), sent)
 			}
 			select {
@@ -80,26 +86,27 @@ func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *r
 		return f, err
 	}
 	p.mu.Lock()
-	p.sent = append(p.sent, p.g.now())
+	p.sent = append(p.sent, sentRequest{args, p.g.now()})
 	p.mu.Unlock()
 	f, err := p.AppendPipeline.AppendEntries(args, resp)
-	if err != nil { // it is the newest: Raft hands over one request after the other
+	if err != nil {
 		p.mu.Lock()
-		p.sent = p.sent[:len(p.sent)-1]
+		p.sent = slices.DeleteFunc(p.sent, func(s sentRequest) bool { return s.args == args })
 		p.mu.Unlock()
 		p.refused(err)
 	}
 	return f, err
 }
 
-// oldest removes the time of the request that is answered next. Without one it is an answer that nobody asked for (restful).
-func (p *guardedPipeline) oldest() (at time.Time, asked bool) {
+// answered removes the request that an answer names, and returns when it was sent. An answer that nobody asked for (restful) names none of
+// them: it may come while a request is under way that will be refused.
+func (p *guardedPipeline) answered(args *raft.AppendEntriesRequest) (at time.Time, asked bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.sent) == 0 {
+	if len(p.sent) == 0 || p.sent[0].args != args {
 		return at, false
 	}
-	at, p.sent = p.sent[0], p.sent[1:]
+	at, p.sent = p.sent[0].at, p.sent[1:]
 	return at, true
 }
 
@@ -123,7 +130,7 @@ func (p *guardedPipeline) Close() error {
 const restAfter = 16
 
 // restful is a pipeline that Raft can be made to leave while nothing is under way (mesh.RaftTransport). The caller vouches that the follower
-// is alive, and sees to requests that are refused from then on.
+// is alive, and sees to requests that are refused from then on. The answer that Raft leaves it by names a request that nobody has sent.
 type restful interface{ Rest() bool }
 
 // rest has Raft leave the pipelines that nothing has passed for some time: each costs it a goroutine and stacks. It goes on with single

@@ -176,6 +176,40 @@ func TestWriteWhileAPipelineComesToRest(t *testing.T) {
 	})
 }
 
+// unaskedPipeline comes to rest in the midst of a request: the answer that says no is read before the request is refused.
+type unaskedPipeline struct {
+	raft.AppendPipeline
+	out  chan raft.AppendFuture
+	read chan struct{} // closed when Raft has the answer
+}
+
+func (p *unaskedPipeline) AppendEntries(*raft.AppendEntriesRequest, *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	p.out <- refusal{} // of a Rest that came between the guard's note of the request and this
+	<-p.read
+	return nil, errors.New("rests")
+}
+func (p *unaskedPipeline) Rest() bool                         { return true }
+func (p *unaskedPipeline) Consumer() <-chan raft.AppendFuture { return p.out }
+func (p *unaskedPipeline) Close() error                       { return nil }
+
+// TestRestInTheMidstOfARequest: a pipeline of a transport that is no DirectTransport may come to rest between the guard's note of a request
+// and the request itself. The answer that nobody asked for is not that request's.
+func TestRestInTheMidstOfARequest(t *testing.T) {
+	inner := &unaskedPipeline{out: make(chan raft.AppendFuture), read: make(chan struct{})}
+	out := make(chan raft.AppendFuture)
+	p := &guardedPipeline{AppendPipeline: inner, g: ruledGuard(time.Now()), id: "f", out: out, stop: make(chan struct{})}
+	p.rested.Store(true) // as rest does before it calls Rest
+	go p.run(out)
+	go func() { <-out; close(inner.read) }()
+	defer close(p.stop)
+	if _, err := p.AppendEntries(&raft.AppendEntriesRequest{Term: 8}, new(raft.AppendEntriesResponse)); err == nil {
+		t.Error("taken")
+	}
+	if !p.missed.Load() || len(p.sent) != 0 {
+		t.Errorf("missed: %v, %d under way", p.missed.Load(), len(p.sent))
+	}
+}
+
 // TestLogsOfQuietMembersRest: leader and followers tell their logs once that nothing was stored for long, and again after the next
 // write.
 func TestLogsOfQuietMembersRest(t *testing.T) {
