@@ -308,7 +308,7 @@ func (h *Host) readableStale(ctx context.Context, id uint32) (*member, *Stalenes
 
 // CloseDocument drops what this host keeps in memory of a document; the document itself stays.
 func (h *Host) CloseDocument(key Key) {
-	h.docs.Shed(h.partitionOf(key), func(k Key) bool { return k == key })
+	h.docs.Forget(h.partitionOf(key), key)
 }
 
 // Shed drops what this host keeps in memory of every document the filter accepts, and returns how many those were.

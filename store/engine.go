@@ -312,6 +312,11 @@ func (e *DocEngine) Shed(partition uint32, filter func(Key) bool) int {
 	return e.heads.shed(partition, filter)
 }
 
+// Forget forgets the cached head of one document.
+func (e *DocEngine) Forget(partition uint32, key Key) {
+	e.heads.drop(partition, place{key: key, hash: key.Hash()})
+}
+
 // Close waits for running calls and open views, and closes the engine. A second Close returns ErrClosed. After a
 // failure it does not wait: calls that were inside of Pebble when it failed may never come back.
 func (e *DocEngine) Close() error {

@@ -165,15 +165,20 @@ func (c *headCache) dropPartition(partition uint32) {
 	}
 }
 
-// shed forgets the heads for which the filter holds and returns their number. The filter runs without a lock.
+// shed forgets the heads of documents for which the filter holds, and returns their number. What is known not to be there is forgotten, too,
+// but is no document. The filter runs without a lock.
 func (c *headCache) shed(partition uint32, filter func(Key) bool) int {
 	var keys []Key
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
 		for ref, e := range s.byHash {
-			if ref.partition == partition {
+			switch {
+			case ref.partition != partition:
+			case e.there:
 				keys = append(keys, e.key)
+			default:
+				s.remove(e)
 			}
 		}
 		s.mu.Unlock()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -118,6 +119,48 @@ func TestHeadCacheSheds(t *testing.T) {
 	if _, _, ok := c.get(1, testPlace(4)); !ok {
 		t.Error("gone with another partition")
 	}
+}
+
+// TestShedCountsDocuments: Shed tells of how many documents something was kept, and asks its filter about documents. That others are known
+// not to be there is forgotten all the same.
+func TestShedCountsDocuments(t *testing.T) {
+	e, d := openMember(t, testOptions(vfs.NewMem()))
+	must(t, d.Apply([]Mutation{createAt(1), createAt(2)}, 2))
+	absent := Key{Space: "space", Key: "absent"}
+	if _, ok, err := d.Head(absent); ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	h, _, err := d.Head(createAt(1).Key)
+	must(t, err)
+	must(t, d.Apply([]Mutation{{Kind: Delete, Key: createAt(1).Key, Index: 3, Term: 1, Generation: h.Generation}}, 3))
+	var offered []Key
+	n := e.Shed(7, func(k Key) bool { offered = append(offered, k); return true })
+	if n != 1 || !slices.Equal(offered, []Key{createAt(2).Key}) {
+		t.Errorf("%d documents were shed of a member that has one; asked about %v", n, offered)
+	}
+	for _, key := range []Key{absent, createAt(1).Key, createAt(2).Key} {
+		if _, _, known, err := d.HeadInMemory(key); known || err != nil {
+			t.Errorf("%s: %v, %v", key, known, err)
+		}
+	}
+	must(t, e.Close())
+}
+
+// TestForgetIsOfOneDocument: a document that is closed takes nothing along of the others.
+func TestForgetIsOfOneDocument(t *testing.T) {
+	e, d := openMember(t, testOptions(vfs.NewMem()))
+	must(t, d.Apply([]Mutation{createAt(1), createAt(2)}, 2))
+	absent := Key{Space: "space", Key: "absent"}
+	if _, ok, err := d.Head(absent); ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	e.Forget(7, createAt(1).Key)
+	for key, kept := range map[Key]bool{createAt(1).Key: false, createAt(2).Key: true, absent: true} {
+		if _, _, known, err := d.HeadInMemory(key); known != kept || err != nil {
+			t.Errorf("%s: %v, %v", key, known, err)
+		}
+	}
+	must(t, e.Close())
 }
 
 // A reader that read before a commit, and is slow, may not put what it read over what the commit has stored; nor may
