@@ -250,6 +250,27 @@ func checkReports(t *testing.T, c *testCluster, forged string, key Key) {
 	})
 }
 
+// TestShownVersionIsOfItsIndex: the version that a host shows of a document is as of an index that it says it has applied. A view shows what is
+// staged and not written yet, too.
+func TestShownVersionIsOfItsIndex(t *testing.T) {
+	h, err := Open(Options{Dir: t.TempDir(), Partitions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.WaitReady(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	key := testKey(0)
+	if err := h.Create(testContext(t), key, testDelta(1, "x")); err != nil { // staged, for half a second
+		t.Fatal(err)
+	}
+	reply, err := h.shown(0, showRequest{Document: key.String(), After: -1})
+	if v := reply.Version; err != nil || !v.Exists || v.LastIndex > v.Applied {
+		t.Errorf("index %d changed the document that is shown as of index %d, %v", v.LastIndex, v.Applied, err)
+	}
+}
+
 // checkComparison: any host shows all versions, and where they part.
 func checkComparison(t *testing.T, c *testCluster, forged string, key Key) {
 	t.Helper()

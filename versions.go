@@ -261,7 +261,7 @@ func (h *Host) shown(id uint32, req showRequest) (showReply, error) {
 	}
 	status := m.docs.Status()
 	v := &reply.Version
-	v.Applied, v.Complete, v.Floor = status.Applied, status.Complete, -1
+	v.Applied, v.Complete, v.Floor = max(status.Applied, m.docs.Shown()), status.Complete, -1 // the view shows what is not written yet, too
 	view, err := m.docs.View(key)
 	if errors.As(err, new(*NotFoundError)) {
 		return reply, nil
