@@ -36,7 +36,9 @@ type docBatch struct {
 	healed       map[uint8]interval.Set
 	ingests      map[uint8]bool
 
-	users atomic.Int32 // of a staged batch: the stage, and the views that read it; see release
+	users  atomic.Int32 // of a staged batch: the stage, and the views that read it; see release
+	left   int          // bytes of records that it moved out of when it grew, and that views may still read; with stage.lock
+	pinned int64        // as counted in the engine's; not before part
 
 	changes []leafChange
 	learned bool // state of no index of ours: Tracker.Learn instead of Replace

@@ -2,6 +2,7 @@ package store
 
 import (
 	"sync"
+	"unsafe"
 
 	"github.com/adamantdb/adamant/merkle"
 )
@@ -64,8 +65,25 @@ func (b *docBatch) close() {
 // release ends one use of a staged batch; the last one closes it.
 func (b *docBatch) release() {
 	if b.users.Add(-1) == 0 {
+		b.d.engine.pinned.Add(-b.pinned)
 		b.close()
 	}
+}
+
+// part ends the stage's own use. Who else uses it, and nobody begins to any more, keeps its memory, which counts from now on.
+func (b *docBatch) part() {
+	if b.users.Load() > 1 {
+		b.pinned = b.memory()
+		b.d.engine.pinned.Add(b.pinned)
+	}
+	b.release()
+}
+
+// memory is about how many bytes of memory the batch takes.
+func (b *docBatch) memory() int64 {
+	states := len(b.states.slabs) * statesAtOnce * int(unsafe.Sizeof(docState{}))
+	changes := cap(b.changes) * int(unsafe.Sizeof(leafChange{}))
+	return int64(b.left + b.batch.memory() + states + changes)
 }
 
 // Memory for so many documents is kept whatever was used of it, and none for more.

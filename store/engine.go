@@ -62,6 +62,7 @@ type DocEngine struct {
 	syncs syncGroup
 
 	staged atomic.Int64 // bytes that members have staged
+	pinned atomic.Int64 // bytes of memory of batches that are staged no more, and are read by views
 	bulk   bulkState
 	edges  edgeMemory
 	ahead  readAhead

@@ -14,16 +14,29 @@ import (
 // dropped stays hidden, and what it added is taken from here.
 type overlay struct {
 	stagedDoc
-	batch   *docBatch // whose memory is read, until release; nil: nothing is staged
+	staged  bool
+	batch   *docBatch // whose memory is read, until release; nil: none is
 	records []byte
 }
 
 // pin takes an instant of the engine, and what is staged of a document and may not be in it. Under the stage's lock nothing is
 // shown that was not, nor forgotten because it was written: every acknowledged command is in one of the two, or in both.
+//
+// As a rule it shares the memory of the batch. Views that stay open would keep the memory of any number of batches, though: where they keep
+// as much already as may be staged, a copy is made of what is of the document.
 func (d *Documents) pin(p place) (*pebble.Snapshot, overlay) {
+	snapshot, o, memory := d.share(p)
+	if o.there() && d.engine.pinned.Load()+memory > stageTotal {
+		o.own()
+	}
+	return snapshot, o
+}
+
+// share is pin without a copy; memory is that of the batch.
+func (d *Documents) share(p place) (s *pebble.Snapshot, o overlay, memory int64) {
 	d.stage.lock.RLock()
 	defer d.stage.lock.RUnlock()
-	return d.engine.db.NewSnapshot(), d.stage.overlay(p)
+	return d.engine.db.NewSnapshot(), d.stage.overlay(p), d.stage.memory
 }
 
 // overlay returns what is staged of a document, to be released. The caller holds lock.
@@ -33,17 +46,38 @@ func (g *stage) overlay(p place) overlay {
 		return overlay{}
 	}
 	g.shown.users.Add(1) // the stage uses it as long as it shows it
-	return overlay{*doc, g.shown, g.records}
+	return overlay{*doc, true, g.shown, g.records}
 }
 
 // there reports whether the document is staged, be it that it is deleted.
-func (o *overlay) there() bool { return o.batch != nil }
+func (o *overlay) there() bool { return o.staged }
 
 // release ends the use of the batch.
 func (o *overlay) release() {
-	if o.there() {
+	if o.batch != nil {
 		o.batch.release()
+		o.batch = nil
 	}
+}
+
+// own copies what is of the document, and ends the use of the batch.
+func (o *overlay) own() {
+	size := o.base.size
+	for i := range o.added {
+		size += o.added[i].ref().size
+	}
+	records, added := make([]byte, 0, size), make([]addedEntry, len(o.added))
+	take := func(r recordRef) (at int) {
+		at = len(records)
+		records = append(records, o.records[r.at:r.at+r.size]...)
+		return at
+	}
+	o.base.at = take(o.base)
+	for i, e := range o.added {
+		added[i] = addedEntry{e.seq, take(e.ref()), e.stats}
+	}
+	o.records, o.added = records, added
+	o.release()
 }
 
 // lowest returns the lowest end of an entry that is taken from the engine; false when none is.

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -66,6 +68,9 @@ func TestViewsOfEveryInstant(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		m := &member{opts: testOptions(vfs.NewMem()), model: newModelMember(), h: newHistory(rng.IntN, 3), stage: true}
 		m.e, m.d = openMember(t, m.opts)
+		if seed%2 == 0 {
+			m.e.pinned.Add(stageTotal) // as if by other views: these copy what is theirs
+		}
 		for range 12 {
 			for range 1 + rng.IntN(12) {
 				m.h.commit()
@@ -125,6 +130,75 @@ func TestViewKeepsWhatWasStaged(t *testing.T) {
 		t.Error("the batch was not given back")
 	}
 	must(t, r.e.Close())
+}
+
+// TestOpenViewsKeepLittle: views of small documents that stay open do not keep whatever was staged beside these: the batches that they
+// read are counted until the last view is closed, and beyond the bound of what is staged a view copies what is its document's.
+func TestOpenViewsKeepLittle(t *testing.T) {
+	for name, each := range map[string]bool{"a view of each batch": false, "a view of each command": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { openViewsKeepLittle(t, each) }) // nothing is written because time passes
+		})
+	}
+}
+
+func openViewsKeepLittle(t *testing.T, each bool) {
+	e, d := openMember(t, testOptions(vfs.NewMem()))
+	index := uint64(0)
+	stage := func(redo []byte) Key {
+		index++
+		m := createAt(index)
+		m.Deltas[0].Redo = redo
+		m.Chain = SeedChain(m.Key).Next(m.Deltas[0].AppendBinary(nil))
+		must(t, d.Stage([]Mutation{m}, index))
+		return m.Key
+	}
+	var views []*View
+	view := func(key Key) {
+		v, err := d.View(key)
+		must(t, err)
+		views = append(views, v)
+	}
+	big := make([]byte, 256<<10)
+	for range 12 {
+		key := stage([]byte(`{}`))
+		for range 7 { // just short of what makes the member write
+			stage(big)
+			if each {
+				view(key) // of memory that the batch moves out of when it grows
+			}
+		}
+		view(key)
+		must(t, d.Flush())
+	}
+	pinned, arrays := 0, map[*byte]bool{}
+	for _, v := range views {
+		if first := unsafe.SliceData(v.staged.records); !arrays[first] {
+			arrays[first] = true
+			pinned += cap(v.staged.records)
+		}
+	}
+	if pinned > stageTotal*5/4 || e.pinned.Load() > stageTotal*5/4 || e.pinned.Load() < stageTotal/2 {
+		t.Errorf("%d views of documents of 2 bytes keep %d KiB of records, counted as %d KiB of batches; %d KiB may be staged", len(views), pinned>>10,
+			e.pinned.Load()>>10, stageTotal>>10)
+	}
+	for _, v := range views {
+		n := 0
+		for entry, err := range v.Entries(-1) {
+			must(t, err)
+			if n++; string(entry.Redo) != `{}` || entry.Index != v.Head.LastIndex {
+				t.Fatalf("%s: entry of index %d, %.20s", v.Key, entry.Index, entry.Redo)
+			}
+		}
+		if n != 1 {
+			t.Errorf("%s: %d entries", v.Key, n)
+		}
+		must(t, v.Close())
+	}
+	if n := e.pinned.Load(); n != 0 {
+		t.Errorf("%d bytes are counted that nobody reads", n)
+	}
+	must(t, e.Close())
 }
 
 // TestStagedDoesNotHideAFailedRead: what is staged is not shown in place of what lies before it and can not be read.
@@ -372,6 +446,9 @@ func TestViewsBesideTheWriter(t *testing.T) {
 	for seed := uint64(1); seed <= 6; seed++ {
 		r := planViews(seed, steps)
 		e, d := openMember(t, testOptions(vfs.NewMem()))
+		if seed%2 == 0 {
+			e.pinned.Add(stageTotal)
+		}
 		r.d = d
 		end := make(chan struct{})
 		var readers sync.WaitGroup

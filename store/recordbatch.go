@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -70,6 +71,11 @@ func (b *recordBatch) DeleteRange(from, upTo []byte) {
 
 // size is about that of the batch for Pebble.
 func (b *recordBatch) size() int { return len(b.buf) + opOverhead*len(b.ops) }
+
+// memory is about how many bytes it takes.
+func (b *recordBatch) memory() int {
+	return cap(b.buf) + cap(b.ops)*int(unsafe.Sizeof(recordOp{})) + cap(b.sorted)*int(unsafe.Sizeof(rankedOp{}))
+}
 
 // fill adds everything to a batch of Pebble, which applies the last of two changes of one key.
 func (b *recordBatch) fill(out *pebble.Batch) error {

@@ -36,6 +36,7 @@ type stage struct {
 	shown   *docBatch            // the batch, once something of it is shown
 	records []byte               // of the batch, with all that is shown
 	reached uint64               // the index that is shown with it
+	memory  int64                // that a view keeps which shares the batch
 }
 
 // stagedHead is a document as the batch leaves it.
@@ -95,7 +96,10 @@ func (d *Documents) Stage(batch []Mutation, last uint64) error {
 func (d *Documents) showStaged(b *docBatch) {
 	d.stage.lock.Lock()
 	defer d.stage.lock.Unlock()
-	d.stage.shown, d.stage.records, d.stage.reached = b, b.batch.buf, b.state.applied
+	if before := cap(d.stage.records); before != cap(b.batch.buf) && b.users.Load() > 1 {
+		b.left += before // views may read it on
+	}
+	d.stage.shown, d.stage.records, d.stage.reached, d.stage.memory = b, b.batch.buf, b.state.applied, b.memory()
 	if d.stage.heads == nil {
 		d.stage.heads = map[uint64]*docState{}
 	}
@@ -240,9 +244,9 @@ func (d *Documents) unstage() {
 	} else {
 		d.stage.heads = nil
 	}
-	d.stage.shown, d.stage.records, d.stage.reached = nil, nil, 0
+	d.stage.shown, d.stage.records, d.stage.reached, d.stage.memory = nil, nil, 0, 0
 	d.stage.lock.Unlock()
-	d.stage.batch.release() // nobody but who reads it already sees its documents any more
+	d.stage.batch.part() // nobody but who reads it already sees its documents any more
 	d.stage.batch = nil
 	d.countStaged(0)
 }

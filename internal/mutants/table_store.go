@@ -104,4 +104,7 @@ var storeMutants = []mutant{
 	{name: "reading ahead", guards: "a follower reads its disk while it applies commands",
 		file: "partition/watchedlog_stage.go", old: "	l.tellComing(es) // while the disk works\n", new: "",
 		pkg: "partition", test: "TestFollowerReadsAhead"},
+	{name: "memory that views keep", guards: "views that stay open keep the memory of any number of batches",
+		file: "store/overlay.go", old: "	if o.there() && d.engine.pinned.Load()+memory > stageTotal {", new: "	if memory < 0 {",
+		pkg: "store", test: "TestOpenViewsKeepLittle"},
 }
