@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/adamantdb/adamant/antientropy"
+	"github.com/adamantdb/adamant/partition"
 )
 
 // Divergence is a contradiction between two members of a partition, or between a member and the log: both cannot come from one
@@ -22,6 +23,28 @@ type Divergence struct {
 	Documents []DivergedDocument `json:"documents,omitempty"` // as far as they could be named; at most 64
 	Truncated bool               `json:"truncated,omitempty"` // there was no room to name all of them
 	Time      time.Time          `json:"time"`                // when it was first noticed
+	// Lost is set when the log of the leader, on the host Peer, lacks at Index what Host has applied: there are two histories, and no
+	// document says which of them it belongs to.
+	Lost *LostCommits `json:"lost,omitempty"`
+}
+
+// LostCommits is the proof that a majority of a partition's voters lost entries which had been committed, as when their disks came
+// back as old copies (docs/recovery.md).
+type LostCommits struct {
+	Committed uint64 `json:"committed"` // the term of the entry that was committed at the index, or the highest that it can have
+	Found     uint64 `json:"found"`     // the term of the leader's entry there
+	Term      uint64 `json:"term"`      // in which that leader leads
+	Applied   uint64 `json:"applied"`   // how far the host had applied that noticed
+}
+
+// lostFrom gives what a member found its public form.
+func lostFrom(host string, c *partition.Contradiction, now time.Time) Divergence {
+	return Divergence{Host: host, Peer: partition.HostOf(c.Leader), Index: c.Index, Time: now,
+		Lost: &LostCommits{Committed: c.Own, Found: c.Theirs, Term: c.Office, Applied: c.Applied}}
+}
+
+func (d *Divergence) sameAs(o *Divergence) bool {
+	return d.Host == o.Host && d.Peer == o.Peer && d.Bucket == o.Bucket && (d.Lost == nil) == (o.Lost == nil)
 }
 
 // DivergedDocument is one document of a divergence.
@@ -46,6 +69,10 @@ func (d *DivergedDocument) String() string {
 // String names the members and the first documents.
 func (d *Divergence) String() string {
 	var b strings.Builder
+	if l := d.Lost; l != nil {
+		return fmt.Sprintf("committed entries are lost: host %s has applied up to index %d, with an entry of term %d at index %d, where the leader of term %d on host %s has one of term %d",
+			d.Host, l.Applied, l.Committed, d.Index, l.Term, d.Peer, l.Found)
+	}
 	if d.Peer == "" {
 		fmt.Fprintf(&b, "the log contradicts what host %s stores", d.Host)
 	} else {
@@ -117,7 +144,7 @@ func (q quarantine) with(d Divergence) (next quarantine, news bool) {
 		q = quarantine{Epoch: q.Epoch + 1, Restore: q.Restore}
 	}
 	q.Reports = slices.Clone(q.Reports)
-	i := slices.IndexFunc(q.Reports, func(r Divergence) bool { return r.Host == d.Host && r.Peer == d.Peer && r.Bucket == d.Bucket })
+	i := slices.IndexFunc(q.Reports, func(r Divergence) bool { return r.sameAs(&d) })
 	if i < 0 {
 		if len(q.Reports) == mostDivergences {
 			return q, false
@@ -177,6 +204,16 @@ func (q quarantine) merge(theirs quarantine) (next quarantine, changed bool) {
 	return q, changed
 }
 
+// lost reports whether members have two histories: no version of single documents can be kept then, and nobody heals from anybody.
+func (q *quarantine) lost() bool {
+	return q.on() && slices.ContainsFunc(q.Reports, func(r Divergence) bool { return r.Lost != nil })
+}
+
+// lostOnly reports whether there is no other reason.
+func (q *quarantine) lostOnly() bool {
+	return q.lost() && !slices.ContainsFunc(q.Reports, func(r Divergence) bool { return r.Lost == nil })
+}
+
 // ended is the state after an operator's choice; keep may be "".
 func (q quarantine) ended(keep string) quarantine {
 	q.Epoch++
@@ -206,6 +243,9 @@ func (q *quarantine) discards(bucketOf func(Key) uint8) map[uint8]discard {
 	out := map[uint8]discard{}
 	for i := range q.Reports {
 		r := &q.Reports[i]
+		if r.Lost != nil {
+			continue
+		}
 		d := out[r.Bucket]
 		if r.Truncated || len(r.Documents) == 0 || len(r.Documents) == mostDivergedDocuments {
 			d.whole = true

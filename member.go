@@ -86,14 +86,15 @@ func (m *member) open() error {
 		Clock: h.opts.Clock, Timing: h.opts.Timing.partition(), Liveness: h.live, Campaigns: h.campaigns, Keeper: h.keeper, Budget: h.inFlight, Limits: h.opts.Limits.partition(len(h.cluster().Partitions)), SafeMode: reason, Logger: h.log,
 		Returned: returned, Trailing: h.opts.Limits.TrailingLogs, Threshold: h.opts.Limits.MarkerEvery,
 		Events: partition.Events{
-			Leader:  func(leader raft.ServerID, term uint64) { h.leaderChanged(m.id, leader, term) },
-			Serving: func(epoch uint64, r partition.Refusal) { h.servingChanged(m.id, epoch, r) },
-			Lost:    func(l partition.Loss) { h.lost(m.id, l) },
-			Hole:    func() { h.noteHealth(m, m.docs.Status()) },
-			Failed:  func(err error) { h.memberFailed(m, err) },
-			Stuck:   func() { h.stuck(m, time.Now()) },
-			Damaged: func(index uint64, err error) { h.damaged(m, index, err) },
-			Roused:  func() { h.roused.add(m) },
+			Leader:       func(leader raft.ServerID, term uint64) { h.leaderChanged(m.id, leader, term) },
+			Serving:      func(epoch uint64, r partition.Refusal) { h.servingChanged(m.id, epoch, r) },
+			Lost:         func(l partition.Loss) { h.lost(m.id, l) },
+			Hole:         func() { h.noteHealth(m, m.docs.Status()) },
+			Contradicted: func(c partition.Contradiction) { h.find(m.id, lostFrom(h.name, &c, time.Now())) },
+			Failed:       func(err error) { h.memberFailed(m, err) },
+			Stuck:        func() { h.stuck(m, time.Now()) },
+			Damaged:      func(index uint64, err error) { h.damaged(m, index, err) },
+			Roused:       func() { h.roused.add(m) },
 		},
 	})
 	if err != nil {

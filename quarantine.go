@@ -214,7 +214,7 @@ func (h *Host) noteReports(id uint32, before, now quarantine) {
 	for i := range now.Reports {
 		r := &now.Reports[i]
 		same := func(o Divergence) bool {
-			return o.Host == r.Host && o.Peer == r.Peer && o.Bucket == r.Bucket && len(o.Documents) == len(r.Documents)
+			return o.sameAs(r) && len(o.Documents) == len(r.Documents)
 		}
 		if before.Epoch == now.Epoch && slices.ContainsFunc(before.Reports, same) {
 			continue
@@ -305,6 +305,8 @@ func (h *Host) end(m *member, keep string) error {
 		return nil
 	case !q.on():
 		return &InvalidError{Reason: fmt.Sprintf("partition %d has not diverged, as far as host %s knows", m.id, h.name)}
+	case keep != "" && q.lost():
+		return &UnavailableError{Partition: m.id, Reason: "its members have two histories, of which none can be kept document by document: give one up by recovering the other, or by emptying the directories of its hosts, then clear without a choice (docs/recovery.md)"}
 	case keep != "" && !m.whole(&q):
 		return &UnavailableError{Partition: m.id, Reason: fmt.Sprintf("host %s lacks something itself, its version cannot be kept", h.name)}
 	}
@@ -342,11 +344,16 @@ func (h *Host) partners(m *member) []string {
 	return slices.DeleteFunc(slices.Compact(list), func(host string) bool { return host == h.name })
 }
 
-// mayHealFrom reports whether a member may take anything from a host: after it discarded its version only from those that hold
+// mayHealFrom reports whether a member may take anything from a host: from nobody while members have two histories, and after it discarded its version only from those that hold
 // the kept one. A host that the partition has no more is no reason to wait.
 func (h *Host) mayHealFrom(m *member, host string) bool {
 	q := m.isolation.state.Load()
-	if q == nil || q.Restore == "" || q.Restore == host {
+	switch {
+	case q == nil:
+		return true
+	case q.lost():
+		return false
+	case q.Restore == "" || q.Restore == host:
 		return true
 	}
 	i := &m.isolation

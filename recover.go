@@ -223,7 +223,8 @@ func (s *stopped) survey() (HostSurvey, error) {
 	return out, nil
 }
 
-// storedIsolation is why a member is in safe mode, and whether that is a divergence.
+// storedIsolation is why a member is in safe mode, and whether that is a divergence of documents. Two histories of the partition are what a
+// recovery chooses from.
 func storedIsolation(docs *store.DocEngine, id uint32) (reason string, diverged bool, err error) {
 	b, ok, err := docs.Meta(divergenceKey(id))
 	if err != nil {
@@ -235,7 +236,7 @@ func storedIsolation(docs *store.DocEngine, id uint32) (reason string, diverged 
 			return "", false, fmt.Errorf("partition %d: %w", id, err)
 		}
 		if q.on() || q.Restore != "" {
-			return cmp.Or(q.reason(), "it takes over the version of "+q.Restore), true, nil
+			return cmp.Or(q.reason(), "it takes over the version of "+q.Restore), !q.lostOnly() || q.Restore != "", nil
 		}
 	}
 	alone, _, err := docs.Meta(safeModeKey(id))

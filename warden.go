@@ -170,7 +170,7 @@ func (h *Host) record(ctx context.Context, f finding) {
 func (h *Host) outdated(ctx context.Context, m *member, d *Divergence) bool {
 	i := &m.isolation
 	q := i.load()
-	if q.on() || q.Keep == "" {
+	if q.on() || q.Keep == "" || d.Lost != nil {
 		return false
 	}
 	if q.Keep != h.name && i.fresh() {

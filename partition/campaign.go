@@ -272,7 +272,10 @@ func (p *Partition) Nudge(peer raft.ServerID) {
 
 // Noted takes a leader's note. Raft treats it as a request without entries: it checks the term and that the log agrees.
 func (p *Partition) Noted(from raft.ServerID, n Note) {
-	if n.Index == 0 || p.raft.Load().CommitIndex() >= n.Index {
+	if n.Index == 0 {
+		return
+	}
+	if of, ok := termOf(p.log)(n.Index); ok && of == n.IndexTerm && p.raft.Load().CommitIndex() >= n.Index {
 		return
 	}
 	p.guard.inject(&raft.AppendEntriesRequest{RPCHeader: headerOf(from), Term: n.Term,

@@ -41,31 +41,34 @@ var (
 // Requests pass one after the other (door), as Raft's main goroutine would take them anyway; so a promise is in force before the
 // next vote request is looked at.
 type guard struct {
-	partition  uint32
-	inner      Transport
-	now        clock.Clock
-	live       Liveness // nil: Raft's own heartbeats are the only sign of life
-	self       raft.ServerID
-	leaseFor   time.Duration
-	vetoed     func(now time.Time, lastContact time.Time) bool // sick or draining, and within the grace period
-	covered    func(*raft.InstallSnapshotRequest) bool         // a marker that says nothing new
-	term       func() uint64                                   // Raft's current term
-	log        *watchedLog                                     // how far it is durable
-	stuck      func(now time.Time) bool                        // a durable step of this member is overdue
-	joined     func()                                          // a follower acknowledged for the first time; only with live
-	origin     *atomic.Pointer[lineage]                        // of the group, once it was recovered; nil: it never is
-	founding   func() uint64                                   // the group's id; 0 unknown
-	stir       func()                                          // the term may have changed
-	again      func()                                          // Raft is to send its followers what they have not got
-	returned   func() bool                                     // this member has forgotten what it voted for; see Options.Returned
-	inOffice   func(now time.Time) bool                        // this member leads, and its lease holds
-	vouches    func(*raft.RequestPreVoteRequest) error         // Raft here would vote for it; only with live
-	consumer   chan raft.RPC
-	door       door
-	direct     bool           // the transport is a DirectTransport
-	forwarding sync.WaitGroup // of what another transport's Consumer brings
-	stop       chan struct{}
-	dead       atomic.Bool // nothing leaves or enters any more: a durable step failed
+	partition    uint32
+	inner        Transport
+	now          clock.Clock
+	live         Liveness // nil: Raft's own heartbeats are the only sign of life
+	self         raft.ServerID
+	leaseFor     time.Duration
+	vetoed       func(now time.Time, lastContact time.Time) bool // sick or draining, and within the grace period
+	covered      func(*raft.InstallSnapshotRequest) bool         // a marker that says nothing new
+	term         func() uint64                                   // Raft's current term
+	log          *watchedLog                                     // how far it is durable
+	stuck        func(now time.Time) bool                        // a durable step of this member is overdue
+	joined       func()                                          // a follower acknowledged for the first time; only with live
+	origin       *atomic.Pointer[lineage]                        // of the group, once it was recovered; nil: it never is
+	founding     func() uint64                                   // the group's id; 0 unknown
+	stir         func()                                          // the term may have changed
+	again        func()                                          // Raft is to send its followers what they have not got
+	returned     func() bool                                     // this member has forgotten what it voted for; see Options.Returned
+	inOffice     func(now time.Time) bool                        // this member leads, and its lease holds
+	vouches      func(*raft.RequestPreVoteRequest) error         // Raft here would vote for it; only with live
+	committed    func() committed                                // what this member knows of the log of the group
+	reached      func() uint64                                   // how far that goes, about
+	contradicted func(Contradiction)                             // a leader lacks what was committed
+	consumer     chan raft.RPC
+	door         door
+	direct       bool           // the transport is a DirectTransport
+	forwarding   sync.WaitGroup // of what another transport's Consumer brings
+	stop         chan struct{}
+	dead         atomic.Bool // nothing leaves or enters any more: a durable step failed
 
 	mu      sync.Mutex
 	lease   lease
@@ -79,6 +82,7 @@ type guard struct {
 	ledTo   map[raft.ServerID]uint64 // term last told to live
 	wire    time.Time                // heartbeats have to prove more than what was sent until then
 	offer   uint64                   // term in which this member was offered the leadership
+	told    time.Time                // when contradicted was called last
 	gave    promise                  // the last offer that this member made: to whom, and in which term of its own
 	ballot  ballot
 
@@ -133,7 +137,11 @@ func (g *guard) forward() {
 func (g *guard) deliver(in inbound) {
 	rpc, received := in.rpc, g.now()
 	if in.own {
-		g.ask(rpc)
+		g.askOwn(rpc)
+		return
+	}
+	if err := openMarker(&rpc); err != nil {
+		in.refuseOrAnswer(nil, err)
 		return
 	}
 	if resp, err, handled := g.intercept(rpc, received); handled {
@@ -152,6 +160,10 @@ func (g *guard) deliver(in inbound) {
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
 		g.accepted(req, r, received)
+		if err := g.unmatched(req, r); err != nil {
+			in.refuseOrAnswer(nil, err)
+			return
+		}
 		if n := len(req.Entries); n > 0 && r.Error == nil {
 			g.acknowledge(in, r, req.Entries[n-1].Index)
 			return
@@ -200,6 +212,9 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 		return nil, errStopped, true
 	}
 	if err := g.fence(rpc.Command); err != nil {
+		return nil, err, true
+	}
+	if err := g.contradicts(rpc); err != nil {
 		return nil, err, true
 	}
 	switch req := rpc.Command.(type) {

@@ -124,6 +124,14 @@ func (g *guard) receive(rpc raft.RPC, answer func(raft.RPCResponse)) bool {
 	return g.door.put(inbound{rpc: rpc, answer: answer})
 }
 
+// askOwn hands such a request to Raft. One that stands for what another host said may be refused for what that shows.
+func (g *guard) askOwn(rpc raft.RPC) {
+	r, ok := g.ask(rpc)
+	if req, is := rpc.Command.(*raft.AppendEntriesRequest); ok && is {
+		_ = g.unmatched(req, r) // told already, and nobody waits
+	}
+}
+
 // inject queues a request that this member makes up for its own Raft, unless too many of them wait already.
 func (g *guard) inject(command any) bool {
 	return g.door.put(inbound{rpc: raft.RPC{Command: command}, own: true})

@@ -75,6 +75,9 @@ type Events struct {
 	Lost func(Loss)
 	// Hole is called when the member took over a marker that left it with a hole.
 	Hole func()
+	// Contradicted is called when a leader turns out to lack what was committed, and again every second or so as long as it sends
+	// what shows it.
+	Contradicted func(Contradiction)
 	// Configuration is called with each configuration the state machine sees.
 	Configuration func(raft.Configuration)
 	// Failed is called once, when a durable step failed and the member stopped.
@@ -186,6 +189,9 @@ func none(e *Events) {
 	}
 	if e.Lost == nil {
 		e.Lost = func(Loss) {}
+	}
+	if e.Contradicted == nil {
+		e.Contradicted = func(Contradiction) {}
 	}
 	if e.Hole == nil {
 		e.Hole = func() {}

@@ -26,7 +26,8 @@ type stateMachine struct {
 	onConfig func(raft.Configuration)
 	failed   func(error)
 
-	stopped atomic.Bool // the member stopped: nothing is applied any more
+	stopped atomic.Bool   // the member stopped: nothing is applied any more
+	reached atomic.Uint64 // index of the last entry seen, or a marker's
 
 	// lineage is where a group comes from that was recovered; nil of any other (lineage.go).
 	lineage atomic.Pointer[lineage]
@@ -103,6 +104,7 @@ func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
 	s.commands += uint64(len(e.mutations))
 	if last.Index > s.index {
 		s.index, s.term = last.Index, last.Term
+		s.reach(last.Index)
 	}
 	return e.outcomes, nil
 }
@@ -271,6 +273,7 @@ func (s *stateMachine) skip(m store.Marker, log store.LogGroup) error {
 	}
 	if m.Index > s.index {
 		s.index, s.term = m.Index, m.Term
+		s.reach(m.Index)
 	}
 	s.adopt(p)
 	return nil

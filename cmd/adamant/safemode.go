@@ -76,7 +76,9 @@ func printSafeModes(w io.Writer, answers []httpapi.EndpointStatus, only int64) e
 				m.hosts = append(m.hosts, fmt.Sprintf("on %s: over; it takes over the version of %s", a.Status.Host, p.Restoring))
 			}
 			for _, d := range p.Divergences {
-				same := func(o adamant.Divergence) bool { return o.Host == d.Host && o.Peer == d.Peer && o.Bucket == d.Bucket }
+				same := func(o adamant.Divergence) bool {
+					return o.Host == d.Host && o.Peer == d.Peer && o.Bucket == d.Bucket && (o.Lost == nil) == (d.Lost == nil)
+				}
 				if !slices.ContainsFunc(m.reports, same) {
 					m.reports = append(m.reports, d)
 				}
@@ -120,6 +122,9 @@ func printReports(w io.Writer, reports []adamant.Divergence) {
 		var names []string
 		for k := range r.Documents {
 			names = append(names, r.Documents[k].String())
+		}
+		if r.Lost != nil {
+			names = []string{"two histories: " + r.String()}
 		}
 		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%d\t%s\n", r.Time.Format(time.DateTime), r.Host, pick(r.Peer == "", "the log", r.Peer),
 			pick(r.Index == 0, "-", fmt.Sprint(r.Index)), r.Bucket, dash(strings.Join(names, "; ")))
