@@ -209,11 +209,6 @@ func (q *quarantine) lost() bool {
 	return q.on() && slices.ContainsFunc(q.Reports, func(r Divergence) bool { return r.Lost != nil })
 }
 
-// lostOnly reports whether there is no other reason.
-func (q *quarantine) lostOnly() bool {
-	return q.lost() && !slices.ContainsFunc(q.Reports, func(r Divergence) bool { return r.Lost == nil })
-}
-
 // ended is the state after an operator's choice; keep may be "".
 func (q quarantine) ended(keep string) quarantine {
 	q.Epoch++
@@ -225,12 +220,13 @@ func (q quarantine) ended(keep string) quarantine {
 	return q
 }
 
-// reason says why writes are refused, "" when they are not.
+// reason says why writes are refused, "" when they are not. A loss comes first: documents differ because of it.
 func (q *quarantine) reason() string {
 	if !q.on() || len(q.Reports) == 0 {
 		return ""
 	}
-	s := q.Reports[0].String()
+	first := max(0, slices.IndexFunc(q.Reports, func(r Divergence) bool { return r.Lost != nil }))
+	s := q.Reports[first].String()
 	if more := len(q.Reports) - 1; more > 0 {
 		s += fmt.Sprintf("; and %s more", plural(more, "report"))
 	}

@@ -236,7 +236,7 @@ func storedIsolation(docs *store.DocEngine, id uint32) (reason string, diverged 
 			return "", false, fmt.Errorf("partition %d: %w", id, err)
 		}
 		if q.on() || q.Restore != "" {
-			return cmp.Or(q.reason(), "it takes over the version of "+q.Restore), !q.lostOnly() || q.Restore != "", nil
+			return cmp.Or(q.reason(), "it takes over the version of "+q.Restore), !q.lost(), nil
 		}
 	}
 	alone, _, err := docs.Meta(safeModeKey(id))

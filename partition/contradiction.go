@@ -106,7 +106,7 @@ func (c *committed) refutesHistory(index, term uint64, history terms) (own, thei
 	return own, history[after].Term, at, true
 }
 
-// committed returns what is known now. A copy: it is asked for seldom.
+// committedTerms returns what is known now. A copy: it is asked for seldom.
 func (s *stateMachine) committedTerms(log store.LogGroup) committed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,4 +221,16 @@ func openMarker(rpc *raft.RPC) error {
 	// What is too long is refused by whoever stores it.
 	rpc.Reader = openedMarker{Reader: io.MultiReader(bytes.NewReader(b), rpc.Reader), payload: b}
 	return nil
+}
+
+// contradicts reports whether what two members have applied can not come from one log, and where that shows.
+func (s *MemberSurvey) contradicts(o *MemberSurvey) (at uint64, yes bool) {
+	at = min(s.Applied, o.Applied)
+	least, most := s.committed().bounds(at)
+	otherLeast, otherMost := o.committed().bounds(at)
+	return at, at > 0 && (most < otherLeast || otherMost < least)
+}
+
+func (s *MemberSurvey) committed() *committed {
+	return &committed{through: s.Applied, terms: s.terms(), termOf: func(uint64) (uint64, bool) { return 0, false }}
 }

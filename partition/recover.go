@@ -244,6 +244,12 @@ func PlanRecovery(surveys []MemberSurvey, known, knownTerm uint64, founding uint
 	if err != nil {
 		return Recovery{}, err
 	}
+	for i := range surveys {
+		if at, yes := surveys[i].contradicts(best); yes {
+			return Recovery{}, fmt.Errorf("members %s and %s of partition %d have two histories, which part at index %d or before: leave one of them out, and give it up",
+				surveys[i].ID, best.ID, best.Partition, at)
+		}
+	}
 	r := Recovery{Partition: best.Partition, Founding: Founding(founding | 1), Base: max(known, best.Last), Term: knownTerm}
 	r.Former = append(slices.Clone(best.Former), best.Founding)
 	if n := len(r.Former); n > maxFormer {

@@ -27,6 +27,8 @@ type plan struct {
 	Fsync     time.Duration      `json:"fsync"` // how long each takes; only with -slow
 	Steps     []step             `json:"steps"`
 
+	Beyond bool `json:"beyond,omitempty"` // more is lost than is survived: safe mode is what is expected
+
 	// Of plans of hours only.
 	Heartbeat time.Duration `json:"heartbeat,omitempty"` // Timing.Heartbeat
 	Scrub     time.Duration `json:"scrub,omitempty"`     // in which everything is read once

@@ -123,7 +123,7 @@ func (w *world) events(m *machine, life int) adamant.Events {
 			w.note("%s: partition %d complete %t %s", m.name, e.Partition, e.Complete, e.Holes)
 		},
 		SafeModeChanged: func(e adamant.SafeModeChange) {
-			if e.On && !strings.HasPrefix(e.Reason, "majority lost") { // that one ends by itself
+			if e.On && !w.plan.Beyond && !strings.HasPrefix(e.Reason, "majority lost") { // that one ends by itself
 				w.complain("%s: partition %d in safe mode: %s", m.name, e.Partition, e.Reason)
 				return
 			}
