@@ -410,11 +410,17 @@ func poke(c chan struct{}) {
 	}
 }
 
+// ticksPerSync is how many ticks may pass until what was applied is durable as such. The log has it all; but which of its entries
+// were committed it does not say, and by that a member knows, after a loss of power, what others must not have lost.
+const ticksPerSync = 5
+
 // truncation is the host-wide tick (design §4): all members that have enough behind their last marker make a new one at
-// the same time, so that one fsync of the document engine serves them all, and only then are their logs truncated.
+// the same time, so that one fsync of the document engine serves them all, and only then are their logs truncated. Now and then
+// it syncs for its own sake.
 func (h *Host) truncation(ctx context.Context) {
 	ticker := time.NewTicker(h.opts.Timing.TruncationTick)
 	defer ticker.Stop()
+	news, ticks := false, 0 // since the last sync
 	for {
 		select {
 		case <-ctx.Done():
@@ -428,6 +434,7 @@ func (h *Host) truncation(ctx context.Context) {
 			if p == nil || applied == m.flushed.Load() {
 				continue
 			}
+			news = true
 			wg.Go(func() {
 				err := p.Truncate(ctx)
 				if err == nil {
@@ -438,5 +445,11 @@ func (h *Host) truncation(ctx context.Context) {
 			})
 		}
 		wg.Wait()
+		if ticks++; news && ticks >= ticksPerSync {
+			if err := h.docs.Sync(); err != nil && ctx.Err() == nil {
+				h.log.Debug("sync of the documents", "error", err)
+			}
+			news, ticks = false, 0
+		}
 	}
 }

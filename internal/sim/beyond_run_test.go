@@ -77,7 +77,7 @@ func (b *beyond) pause() {
 	if err := b.settle(true, healWithin); err != nil {
 		b.complain("not settled: %v", err)
 	}
-	time.Sleep(2 * time.Second)
+	time.Sleep(3 * time.Second)
 }
 
 // hurt is the loss, and what follows until everybody is back who comes back.
