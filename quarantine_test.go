@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/adamantdb/adamant/partition"
 )
 
 func testReport(host, peer string, bucket uint8, keys ...string) Divergence {
@@ -209,4 +211,30 @@ func FuzzDecodeQuarantine(f *testing.F) {
 		_ = next.reason()
 		_ = next.discards(func(Key) uint8 { return 0 })
 	})
+}
+
+// TestNobodyHealsFromAnotherHistory: while members have two histories no document is taken from anybody, whoever is complete. The reason that
+// is shown says so first, and a program that does not know of losses keeps the report apart from what it knows.
+func TestNobodyHealsFromAnotherHistory(t *testing.T) {
+	q, _ := (quarantine{}).with(testReport("h1", "h3", 0, "game/1"))
+	m, h := &member{}, &Host{}
+	m.isolation.state.Store(&q)
+	if !h.mayHealFrom(m, "h2") {
+		t.Error("a divergence of documents keeps others from healing")
+	}
+	d := lostFrom("h1", &partition.Contradiction{Leader: "h3@1", Office: 5, Index: 9, Theirs: 5, Own: 2, Applied: 36}, time.Unix(1, 0))
+	q, news := q.with(d)
+	if _, again := q.with(d); !news || again || len(q.Reports) != 2 || q.check() != nil {
+		t.Fatalf("%t, %t, %+v", news, again, q)
+	}
+	m.isolation.state.Store(&q)
+	if h.mayHealFrom(m, "h2") {
+		t.Error("a member heals from who may be of another history")
+	}
+	if r := q.reason(); !strings.HasPrefix(r, "committed entries are lost: host h1") || !strings.Contains(r, "index 9") {
+		t.Error(r)
+	}
+	if discards := q.discards(func(Key) uint8 { return 0 }); len(discards) != 1 || discards[0].whole {
+		t.Errorf("discarded: %+v", discards)
+	}
 }
