@@ -255,7 +255,8 @@ func newSafemodeClear() *cobra.Command {
 
 With --keep HOST every other member discards its version of the documents that were reported, or of their whole buckets when not
 all of them were named, and heals from that host. The host is trusted: what only others held of these documents is lost.
-Compare the versions first. Without --keep nothing else changes, and what is still different is reported again.`,
+Compare the versions first. Without --keep nothing else changes, and what is still different is reported again. Where committed
+entries are lost there are two histories, and --keep is refused: docs/recovery.md says how one is chosen.`,
 		Example: `  adamant safemode clear 12 --keep h1
   adamant safemode clear 12`,
 		Args: arguments(cobra.ExactArgs(1)),
