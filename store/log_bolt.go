@@ -20,11 +20,12 @@ import (
 )
 
 // Names in a bolt engine's directory: host.bolt, which holds the stamp and whose lock is the directory's, and
-// <partition>.bolt, each a raft-boltdb file.
+// <partition>.bolt, each a raft-boltdb file. birth.lock is held while there is no host.bolt yet.
 const (
 	boltSuffix  = ".bolt"
 	boltHost    = "host" + boltSuffix
-	boltNewborn = ".new" // a partition's file until it has its first state
+	boltNewborn = ".new" // behind a file's name until it has its first state
+	boltBirth   = "birth.lock"
 )
 
 // Keys of raft-boltdb's "conf" bucket.
@@ -79,14 +80,8 @@ func openBoltLog(o LogOptions, hooks boltHooks) (*boltLog, error) {
 	e := newLogEngine(o, newFailStop("log", o.Logger, o.OnFatal))
 	b := &boltLog{engine: e, hooks: hooks}
 	e.backend = b
-	path := filepath.Join(o.Dir, boltHost)
-	if b.host, err = b.open(path); errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, &OpenError{Dir: o.Dir, Reason: OpenLocked, Err: err}
-	} else if err != nil {
-		return nil, openError(o.Dir, err)
-	}
-	if err := b.stampHost(); err != nil {
-		return nil, errors.Join(err, b.host.Close())
+	if err := b.openHost(); err != nil {
+		return nil, err
 	}
 	e.stop.armed.Store(true)
 	return b, nil
@@ -103,6 +98,62 @@ func findBoltLog(files vfs.FS, dir string) (string, error) {
 		return "", err
 	}
 	return names[i], err
+}
+
+// openHost opens the host's file. A new one gets its name when it has its stamp, durably: a crash in between would leave
+// one that can not be read.
+func (b *boltLog) openHost() error {
+	dir := b.engine.opts.Dir
+	path := filepath.Join(dir, boltHost)
+	at := path
+	if missing(path) {
+		birth, err := vfs.Default.Lock(filepath.Join(dir, boltBirth)) // or another process would put its file in place of this one
+		if err != nil {
+			return lockError(dir, err)
+		}
+		defer func() { _ = birth.Close() }()
+		if missing(path) { // still
+			at = path + boltNewborn
+			if err := removeBolt(at); err != nil {
+				return openError(dir, err)
+			}
+		}
+	}
+	var err error
+	if b.host, err = b.open(at); errors.Is(err, bolterrors.ErrTimeout) {
+		return &OpenError{Dir: dir, Reason: OpenLocked, Err: err}
+	} else if err != nil {
+		return openError(dir, err)
+	}
+	err = b.stampHost()
+	if err == nil && at != path {
+		err = nameBolt(at, path)
+	}
+	if err != nil {
+		return errors.Join(err, b.host.Close())
+	}
+	return nil
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// removeBolt removes a file, if it is there.
+func removeBolt(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// nameBolt gives a file that has its first state its final name, durably.
+func nameBolt(newborn, path string) error {
+	if err := os.Rename(newborn, path); err != nil {
+		return err
+	}
+	return syncLogDir(vfs.Default, filepath.Dir(path))
 }
 
 // stampHost verifies whose directory this is, or writes it into a new one.
@@ -125,7 +176,7 @@ func (b *boltLog) stampHost() error {
 	if err := b.host.Set(boltKeyStamp, b.stamp()); err != nil {
 		return openError(o.Dir, err)
 	}
-	return syncLogDir(vfs.Default, o.Dir)
+	return nil
 }
 
 func (b *boltLog) stamp() []byte {

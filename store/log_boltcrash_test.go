@@ -33,14 +33,15 @@ func TestLogBoltCrashAtEachTransaction(t *testing.T) {
 	for i, s := range logCrashSteps {
 		name = s.name
 		before := len(crashes)
-		mustLog(t, s.run(g))
+		g, err = s.do(b.engine, g)
+		mustLog(t, err)
 		between += len(crashes) - before
 		states, done = append(states, logDigest(t, g)), i+1
 		die()
 	}
-	// One in the creation of the file, one in each of three prefixes and in the marker above the log, two in the marker
+	// One in each creation of the file, one in each of three prefixes and in the marker above the log, two in the marker
 	// within it, which is recorded, carried out and recorded as done.
-	if between != 7 {
+	if between != 8 {
 		t.Errorf("%d crashes within steps", between)
 	}
 	for _, c := range crashes {

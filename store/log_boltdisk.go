@@ -4,9 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -244,7 +242,7 @@ func (d *boltLogDisk) write(op func() error) error {
 // create makes the file under another name and gives it its final one when it holds its first state, durably.
 func (d *boltLogDisk) create(steps []func(*raftboltdb.BoltStore) error) error {
 	newborn := d.path + boltNewborn
-	if err := os.Remove(newborn); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeBolt(newborn); err != nil {
 		return d.log.engine.stop.fail(err)
 	}
 	var store *raftboltdb.BoltStore
@@ -262,13 +260,7 @@ func (d *boltLogDisk) create(steps []func(*raftboltdb.BoltStore) error) error {
 	if d.log.hooks.between != nil {
 		d.log.hooks.between()
 	}
-	err = d.log.engine.stop.guard(func() error {
-		if err := os.Rename(newborn, d.path); err != nil {
-			return err
-		}
-		return syncLogDir(vfs.Default, d.log.engine.opts.Dir)
-	})
-	if err == nil {
+	if err = d.log.engine.stop.guard(func() error { return nameBolt(newborn, d.path) }); err == nil {
 		d.store = store
 	}
 	return err
@@ -303,7 +295,7 @@ func (d *boltLogDisk) drop() error {
 		if err := d.close(); err != nil {
 			return err
 		}
-		if err := os.Remove(d.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeBolt(d.path); err != nil {
 			return err
 		}
 		return syncLogDir(vfs.Default, d.log.engine.opts.Dir)

@@ -38,12 +38,26 @@ func logDigest(t testing.TB, g LogGroup) string {
 	return b.String()
 }
 
-// logCrashSteps is a life of a log with every kind of step in it. Lazy steps may be lost with what they did.
-var logCrashSteps = []struct {
+// logCrashStep is a step of a log's life. A lazy one may be lost with what it did; one that runs nothing drops the group.
+type logCrashStep struct {
 	name string
 	lazy bool
 	run  func(g LogGroup) error
-}{
+}
+
+// do returns the group of after the step.
+func (s *logCrashStep) do(e LogEngine, g LogGroup) (LogGroup, error) {
+	if s.run != nil {
+		return g, s.run(g)
+	}
+	if err := e.Drop(5); err != nil {
+		return nil, err
+	}
+	return e.Group(5)
+}
+
+// logCrashSteps is a life of a log with every kind of step in it.
+var logCrashSteps = []logCrashStep{
 	{"term", false, func(g LogGroup) error { return g.SetUint64([]byte("CurrentTerm"), 1) }},
 	{"vote", false, func(g LogGroup) error { return saveLogVote(g, 1, "a") }},
 	{"first entries", false, func(g LogGroup) error { return g.StoreLogs(logEntries(1, 5, 1)) }},
@@ -69,6 +83,9 @@ var logCrashSteps = []struct {
 	{"late marker", false, func(g LogGroup) error { return g.SaveMarker(logTestMarker(141+logPointDeletes+5, 6), true) }},
 	{"long prefix", true, func(g LogGroup) error { return g.DeleteRange(0, 141+logPointDeletes+1) }},
 	{"last vote", false, func(g LogGroup) error { return saveLogVote(g, 9, "c") }},
+	{"drop", false, nil},
+	{"entries of another life", false, func(g LogGroup) error { return g.StoreLogs(logEntries(1, 3, 9)) }},
+	{"drop without a marker", false, nil},
 }
 
 func ignoreLanding(error) {}
@@ -113,7 +130,8 @@ func TestLogCrashAtEachStep(t *testing.T) {
 	g := openLogGroup(t, e, 5)
 	states := []string{logDigest(t, g)}
 	for i, s := range logCrashSteps {
-		if err := s.run(g); err != nil {
+		var err error
+		if g, err = s.do(e, g); err != nil {
 			t.Fatalf("%s: %v", s.name, err)
 		}
 		states = append(states, logDigest(t, g))
@@ -126,35 +144,68 @@ func TestLogCrashAtEachStep(t *testing.T) {
 	mustLog(t, e.Close())
 	mu.Lock()
 	defer mu.Unlock()
-	t.Logf("%d crashes", len(crashes))
+	again := 0
 	for i, c := range crashes {
 		if slowBuild && i%3 > 0 {
 			continue
 		}
-		checkLogCrash(t, c, states)
+		have := checkLogCrash(t, c, states)
+		if i%9 == 0 {
+			again += crashLogAgain(t, c, have)
+		}
+	}
+	if t.Logf("%d crashes, %d of recoveries", len(crashes), again); again < 50 {
+		t.Error("hardly a recovery was crashed")
 	}
 }
 
-func checkLogCrash(t *testing.T, c logCrash, states []string) {
+// crashLogAgain crashes the opening after a crash before each operation on the disk: what it came to stays so.
+func crashLogAgain(t *testing.T, c logCrash, want string) (crashes int) {
+	t.Helper()
+	rec := newCrashRecorder(uint64(c.done))
+	rec.mem, rec.on = wholeClone(c.fs), true
+	reopenLogCrash(t, rec.fs(), c.where)
+	for _, image := range rec.images {
+		if have := reopenLogCrash(t, image.fs, c.where); have != want {
+			t.Fatalf("%s: a crash while a crash was recovered from: the log is\n%s\nwas\n%s", c.where, have, want)
+		}
+	}
+	return len(rec.images)
+}
+
+// wholeClone is a copy of a disk on which everything is durable: what a crash has left.
+func wholeClone(fs *vfs.MemFS) *vfs.MemFS {
+	return fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
+}
+
+// reopenLogCrash returns what a log is.
+func reopenLogCrash(t *testing.T, files vfs.FS, where string) string {
 	t.Helper()
 	o := logOptions("/a/b/log")
-	o.FS = c.fs
+	o.FS = files
 	e, err := OpenPebbleLog(o)
 	if err != nil {
-		t.Fatalf("%s: %v", c.where, err)
+		t.Fatalf("%s: %v", where, err)
 	}
-	defer func() { mustLog(t, e.Close()) }()
 	g, err := e.Group(5)
 	if err != nil {
-		t.Fatalf("%s: %v", c.where, err)
+		t.Fatalf("%s: %v", where, err)
 	}
 	have := logDigest(t, g)
+	mustLog(t, e.Close())
+	return have
+}
+
+func checkLogCrash(t *testing.T, c logCrash, states []string) string {
+	t.Helper()
+	have := reopenLogCrash(t, wholeClone(c.fs), c.where)
 	for i := c.durable; i <= min(c.done+1, len(states)-1); i++ {
 		if have == states[i] {
-			return
+			return have
 		}
 	}
 	t.Fatalf("%s: the log is\n%s\nwant that of step %d to %d, the first being\n%s", c.where, have, c.durable, c.done+1, states[c.durable])
+	return have
 }
 
 // TestLogCrashUnderLoad crashes while several groups write at once, in shared fsyncs: what each was told is there.

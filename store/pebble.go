@@ -102,11 +102,7 @@ func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*p
 	}
 	lock, err := pebble.LockDirectory(dir, disk)
 	if err != nil {
-		var file *fs.PathError
-		if !errors.As(err, &file) { // the lock, not the file that carries it
-			return nil, &OpenError{Dir: dir, Reason: OpenLocked, Err: err}
-		}
-		return nil, openError(dir, err)
+		return nil, lockError(dir, err)
 	}
 	if err := lock.Close(); err != nil { // Open takes it again: keeping it would be ours to release after every crash
 		return nil, openError(dir, err)
@@ -142,6 +138,15 @@ func compressed() *block.CompressionProfile   { return block.SnappyCompression }
 
 // NewOpenError says what an operator can do about an error of opening something in a data directory.
 func NewOpenError(dir string, err error) *OpenError { return openError(dir, err).(*OpenError) }
+
+// lockError is openError for what taking a directory's lock returned.
+func lockError(dir string, err error) error {
+	var file *fs.PathError
+	if !errors.As(err, &file) { // the lock, not the file that carries it
+		return &OpenError{Dir: dir, Reason: OpenLocked, Err: err}
+	}
+	return openError(dir, err)
+}
 
 // openError is NewOpenError as an error.
 func openError(dir string, err error) error {
