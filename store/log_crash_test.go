@@ -150,7 +150,7 @@ func TestLogCrashAtEachStep(t *testing.T) {
 			continue
 		}
 		have := checkLogCrash(t, c, states)
-		if i%9 == 0 {
+		if i%27 == 0 {
 			again += crashLogAgain(t, c, have)
 		}
 	}
@@ -162,20 +162,12 @@ func TestLogCrashAtEachStep(t *testing.T) {
 // crashLogAgain crashes the opening after a crash before each operation on the disk: what it came to stays so.
 func crashLogAgain(t *testing.T, c logCrash, want string) (crashes int) {
 	t.Helper()
-	rec := newCrashRecorder(uint64(c.done))
-	rec.mem, rec.on = wholeClone(c.fs), true
-	reopenLogCrash(t, rec.fs(), c.where)
-	for _, image := range rec.images {
-		if have := reopenLogCrash(t, image.fs, c.where); have != want {
+	return crashAgain(c.fs, uint64(c.done), func(files vfs.FS, again bool) {
+		t.Helper()
+		if have := reopenLogCrash(t, files, c.where); again && have != want {
 			t.Fatalf("%s: a crash while a crash was recovered from: the log is\n%s\nwas\n%s", c.where, have, want)
 		}
-	}
-	return len(rec.images)
-}
-
-// wholeClone is a copy of a disk on which everything is durable: what a crash has left.
-func wholeClone(fs *vfs.MemFS) *vfs.MemFS {
-	return fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
+	})
 }
 
 // reopenLogCrash returns what a log is.

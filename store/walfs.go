@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/adamantdb/adamant/internal/syncdir"
 )
 
 // walFS keeps from Pebble that its write-ahead log failed. What Pebble does about that while it changes to another log is to panic with a
@@ -23,9 +25,18 @@ const walCategory = "pebble-wal"
 // Unwrap returns the file system below.
 func (f *walFS) Unwrap() vfs.FS { return f.FS }
 
-// Create makes a log a walFile.
+// marksManifest begins the name of the file that says which manifest counts.
+const marksManifest = "marker.manifest."
+
+// Create makes a log a walFile. Before the marker of a manifest it makes the manifest's own name durable: Pebble syncs the directory
+// after both, and a file system that keeps the younger name alone would leave an engine that can not be opened.
 func (f *walFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	if category != walCategory {
+		if strings.HasPrefix(f.PathBase(name), marksManifest) {
+			if err := syncdir.Sync(f.FS, f.PathDir(name)); err != nil {
+				return nil, err
+			}
+		}
 		return f.FS.Create(name, category)
 	}
 	return f.open(func() (vfs.File, error) { return f.FS.Create(name, category) })
