@@ -1,6 +1,7 @@
 package adamant
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 
@@ -41,6 +42,67 @@ func FuzzServeHost(f *testing.F) {
 		if len(answered) > 0 {
 			t.Fatal("it answered twice")
 		}
+	})
+}
+
+// answering is a network on which every call has the same answer.
+type answering struct {
+	mesh.Network
+	answer []byte
+}
+
+func (n answering) Call(context.Context, mesh.Target, mesh.Request) ([]byte, error) {
+	return n.answer, nil
+}
+
+// FuzzHostReplies: whatever another host answers to what this one asks of it in a divergence, this one lives, comes to an end, and is in
+// a state that it could tell others of.
+func FuzzHostReplies(f *testing.F) {
+	h, err := Open(Options{Dir: "data", FS: vfs.NewMem(), Partitions: 1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	ctx := f.Context()
+	if err := h.WaitReady(ctx); err != nil {
+		f.Fatal(err)
+	}
+	if err := h.Create(ctx, testKey(1), testDelta(1, "x")); err != nil {
+		f.Fatal(err)
+	}
+	real := h.net
+	f.Cleanup(func() {
+		h.net = real
+		if err := h.Kill(); err != nil {
+			f.Error(err)
+		}
+	})
+	m := h.member(0)
+	mine, err := h.shown(0, showRequest{Document: testKey(1).String(), After: -1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	more := mine
+	more.More = true
+	for _, reply := range []any{mine, more, showReply{}, keepReply{Refused: "no", Waiting: []string{"h3"}}, wardReply{Member: true, Clean: true, Fresh: true},
+		wardReply{Member: true, State: quarantine{Epoch: 1, Keep: "h3"}}} {
+		b, err := json.Marshal(reply)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h.net = answering{real, b}
+		defer func() { h.net = real }()
+		_, _ = h.exchange(ctx, m, "peer")
+		if q := m.isolation.load(); q.check() != nil {
+			t.Fatalf("in the state %+v", q)
+		}
+		var keep keepReply
+		_ = h.callHost(ctx, "peer", callKeep, 0, keepRequest{}, &keep)
+		var c Comparison
+		c.search(ctx, []*versionReader{{h: h, m: m, key: testKey(1), host: h.name, version: mine.Version},
+			{h: h, m: m, key: testKey(1), host: "peer", version: mine.Version}})
 	})
 }
 

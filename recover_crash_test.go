@@ -155,10 +155,10 @@ func TestRecoveryRefusals(t *testing.T) {
 		t.Helper()
 		_, err := ApplyRecovery("data", plan, confirm, RecoveryOptions{FS: disk})
 		if !errors.As(err, new(*RecoveryError)) || !strings.Contains(err.Error(), want) {
-			t.Errorf("want a refusal with %q, not %v", want, err)
+			t.Fatalf("want a refusal with %q, not %v", want, err)
 		}
 		if begun, err := readBegun(disk, "data"); err != nil || begun != nil {
-			t.Errorf("%s: something was begun, %v", want, err)
+			t.Fatalf("%s: something was begun, %v", want, err)
 		}
 	}
 	refused("the plan's digest is", plan, "0000000000000000")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/raft"
@@ -62,8 +63,12 @@ func (f Founding) MarshalText() ([]byte, error) { return []byte(f.String()), nil
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (f *Founding) UnmarshalText(b []byte) error {
-	_, err := fmt.Sscanf(string(b), "%016x", (*uint64)(f))
-	return err
+	n, err := strconv.ParseUint(string(b), 16, 64)
+	if err != nil || Founding(n).String() != string(b) {
+		return fmt.Errorf("founding %q is not 16 hex digits", b)
+	}
+	*f = Founding(n)
+	return nil
 }
 
 // Spans are index ranges, first and last, in ascending order and apart from each other.

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -222,4 +223,44 @@ func TestPayloadOfRecoveredGroup(t *testing.T) {
 	if err := f.UnmarshalText([]byte("00000000000000ff")); err != nil || f != 255 || f.String() != "00000000000000ff" {
 		t.Errorf("%s, %v", f, err)
 	}
+}
+
+// FuzzFounding: a founding is what its text says, and no text says two.
+func FuzzFounding(f *testing.F) {
+	for _, text := range []string{"00000000000000ff", "ff", "0x000000000000ff", "00000000000000ff ", "00000000000000FF", ""} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var got Founding
+		if got.UnmarshalText(b) != nil {
+			if got != 0 {
+				t.Fatalf("%q is refused and is %s", b, got)
+			}
+			return
+		}
+		if text, err := got.MarshalText(); err != nil || !bytes.Equal(text, b) {
+			t.Fatalf("%q became %q, %v", b, text, err)
+		}
+	})
+}
+
+// FuzzCutMark: the founding that a request names in its sender's address, behind which other marks may stand.
+func FuzzCutMark(f *testing.F) {
+	mark := newLineage(0x12, nil).mark
+	f.Add([]byte("h1@1"), []byte(""))
+	f.Add([]byte("h1@1"), []byte(" 7"))
+	f.Add(append([]byte("h1@1"), mark...), mark)
+	f.Add([]byte("h1@1 founding 00000000000000"), []byte("zz"))
+	f.Fuzz(func(t *testing.T, addr, behind []byte) {
+		if rest, _, marked := cutMark(addr); !marked && !bytes.Equal(rest, addr) || marked && len(rest) != len(addr)-len(mark) {
+			t.Fatalf("%q became %q, %v", addr, rest, marked)
+		}
+		if bytes.Contains(append(mark[1:len(mark):len(mark)], behind...), foundingMark) {
+			return // the last one counts
+		}
+		rest, founding, marked := cutMark(slices.Concat(addr, mark, behind))
+		if !marked || founding != 0x12 || !bytes.Equal(rest, slices.Concat(addr, behind)) {
+			t.Fatalf("%q with a mark before %q became %q, founding %x, %v", addr, behind, rest, founding, marked)
+		}
+	})
 }

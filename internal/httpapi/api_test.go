@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -468,6 +471,32 @@ func FuzzDelta(f *testing.F) {
 		second, err := marshal(again)
 		if err != nil || string(text) != string(second) {
 			t.Fatalf("%s became %s, then %s: %v", data, text, second, err)
+		}
+	})
+}
+
+// FuzzBodies: whatever is posted to the routes that take JSON is answered, by an error that says so or by having done it.
+func FuzzBodies(f *testing.F) {
+	const doc = "/v1/documents/games/g1"
+	routes := []string{doc + "/append", doc + "/compact", doc + "/replace", doc, "/v1/partitions/3/transfer", "/v1/partitions/3/safemode",
+		"/v1/partitions/3/safemode/clear"}
+	for i, body := range []string{`{"deltas":[{"seqBegin":1,"seqEnd":1,"redo":{}}]}`, `{"seq":1,"history":2,"json":{"a":1}}`, `{"seq":1,"json":null}`,
+		`{"seqBegin":1,"seqEnd":1,"redo":{}}`, `{"host":"h2"}`, `{"reason":""}`, `{"keep":"h1"}`} {
+		f.Add(byte(i), []byte(body))
+		f.Add(byte(i), []byte(body+"}"))
+	}
+	f.Fuzz(func(t *testing.T, route byte, body []byte) {
+		h := newFakeHost("h1")
+		r := httptest.NewRequest("POST", routes[int(route)%len(routes)], bytes.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		New(h, Options{}).Handler().ServeHTTP(w, r)
+		var failure struct{ Error string }
+		switch done := w.Code < 300; {
+		case !done && (w.Code < 400 || json.Unmarshal(w.Body.Bytes(), &failure) != nil || failure.Error == ""):
+			t.Fatalf("%s of %q: %d %s", r.URL, body, w.Code, w.Body)
+		case !(json.Valid(body) && utf8.Valid(body)) && (done || len(h.calls) > 0):
+			t.Fatalf("%s of %q was done: %q", r.URL, body, h.calls)
 		}
 	})
 }
