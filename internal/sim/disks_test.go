@@ -84,16 +84,17 @@ func (w *world) othersHold(down *machine) error {
 }
 
 // wipe replaces a disk by an empty one.
-func (w *world) wipe(s step) {
+func (w *world) wipe(s step) bool {
 	m, done := w.aside(s)
 	if m == nil {
-		return
+		return false
 	}
 	defer done()
 	w.replaceDisk(m)
 	time.Sleep(s.For)
 	w.open(m)
 	w.healed(15 * time.Second)
+	return true
 }
 
 // replaceDisk gives a machine an empty one.
@@ -106,29 +107,32 @@ func (w *world) replaceDisk(m *machine) {
 }
 
 // flip inverts bits of a host's files. A host that can not be opened any more gets an empty disk: its operator sees the error.
-func (w *world) flip(s step) {
+func (w *world) flip(s step) bool {
 	m, done := w.aside(s)
 	if m == nil {
-		return
+		return false
 	}
 	defer done()
+	bits := 0
 	if s.N > 0 {
-		w.invert(m, s.N, "")
+		bits = w.invert(m, s.N, "")
 		time.Sleep(s.For / 4)
 	}
 	w.open(m)
 	if s.N < 0 { // tables only: what is written ahead is read by nobody before the next start
-		w.invert(m, -s.N, ".sst")
+		bits = w.invert(m, -s.N, ".sst")
 		time.Sleep(s.For)
 	}
+	w.count(bitsFlip, bits)
 	if w.healed(15*time.Second) || !w.hasNone(m) {
-		return
+		return bits > 0
 	}
 	for _, m := range w.crash(0, m.name) { // its operator sees that a member can not be opened
 		w.replaceDisk(m)
 		w.open(m)
 	}
 	w.healed(15 * time.Second)
+	return bits > 0
 }
 
 // hasNone reports whether a host is up with a member that does not run.
@@ -137,7 +141,8 @@ func (w *world) hasNone(m *machine) bool {
 	return h != nil && slices.ContainsFunc(h.Status().Partitions, func(p adamant.PartitionStatus) bool { return p.Role == adamant.RoleNone })
 }
 
-func (w *world) invert(m *machine, bits int, in string) {
+// invert returns how many bits it found to invert.
+func (w *world) invert(m *machine, bits int, in string) (n int) {
 	w.mu.Lock()
 	rng, d := rand.New(rand.NewPCG(w.rng.Uint64(), 4)), m.disk
 	m.damaged, w.flipped = true, time.Now()
@@ -147,8 +152,12 @@ func (w *world) invert(m *machine, bits int, in string) {
 		if err != nil {
 			w.complain("%s: %v", m.name, err)
 		}
+		if where != "" {
+			n++
+		}
 		w.note("%s: %s", m.name, where)
 	}
+	return n
 }
 
 // healed waits until the cluster has nothing to heal any more, for some time; the end of the run says whether it took too long.
@@ -162,22 +171,23 @@ func (w *world) healed(within time.Duration) bool {
 
 // restore puts back an old copy of a host's directory. It has forgotten what it has acknowledged since, so that this is survived
 // like a lost disk: once everything is on the others, too.
-func (w *world) restore(s step) {
+func (w *world) restore(s step) (old bool) {
 	m, done := w.aside(s)
 	if m == nil {
-		return
+		return false
 	}
 	defer done()
 	w.mu.Lock()
-	old := w.backups[m.name]
-	if old.incarnation == m.incarnation { // the directory of a disk that was replaced is another server's, which was removed
-		m.disk = old.disk.Backup()
+	copied := w.backups[m.name]
+	if old = copied.incarnation == m.incarnation; old { // the directory of a disk that was replaced is another server's, which was removed
+		m.disk = copied.disk.Backup()
 		w.note("%s has an old copy of its directory", m.name)
 	}
 	w.mu.Unlock()
 	time.Sleep(s.For)
 	w.open(m)
 	w.healed(15 * time.Second)
+	return old
 }
 
 // backup is a copy of a directory.
@@ -196,34 +206,37 @@ func (w *world) backUp() {
 }
 
 // breakDisk arms a fault of a host's disk; what it stops is replaced by replaceFailed.
-func (w *world) breakDisk(s step) {
+func (w *world) breakDisk(s step) bool {
 	w.mu.Lock()
 	m := w.machines[s.Hosts[0]]
 	d, up := m.disk, m.host != nil
 	w.mu.Unlock()
 	if !up {
-		return // a Pebble that fails to open may panic on a goroutine of its own
+		return false // a Pebble that fails to open may panic on a goroutine of its own
 	}
 	// Only what Pebble writes ahead: what fails on a goroutine of its own blocks that for ever with a lock held (package store,
 	// failStop), and time would stand still.
 	where := []string{"/log/*.log", "/documents/*.log", "*.log"}[s.N%3]
-	switch s.Kind {
-	case failSync:
-		d.Arm(simdisk.FailSync, where)
-	case failIO:
-		d.Arm(simdisk.FailWrite, where)
-	case full:
-		d.Arm(simdisk.Full, where)
-	case failRead:
-		d.Arm(simdisk.FailRead, ".sst")
-	case slowDisk:
-		if *slowDisks {
-			d.Slow(time.Duration(s.N)*time.Millisecond, "")
-		}
+	fault, waits := diskFaults[s.Kind], d.Waits()
+	before := d.Struck(fault)
+	switch {
+	case s.Kind == failRead:
+		d.Arm(fault, ".sst")
+	case s.Kind != slowDisk:
+		d.Arm(fault, where)
+	case *slowDisks:
+		d.Slow(time.Duration(s.N)*time.Millisecond, "")
 	}
 	time.Sleep(s.For)
+	hit := d.Struck(fault) > before
+	if s.Kind == slowDisk {
+		hit = *slowDisks && d.Waits() > waits
+	}
 	w.mend(d)
+	return hit
 }
+
+var diskFaults = map[string]simdisk.Fault{failSync: simdisk.FailSync, failIO: simdisk.FailWrite, full: simdisk.Full, failRead: simdisk.FailRead}
 
 // mend ends the faults of a disk.
 func (w *world) mend(d *simdisk.Disk) {

@@ -11,7 +11,7 @@ import (
 )
 
 // spoilRepair has a host be a bad source of repair for some time.
-func (w *world) spoilRepair(s step) {
+func (w *world) spoilRepair(s step) bool {
 	w.mu.Lock()
 	rng := rand.New(rand.NewPCG(w.rng.Uint64(), 5))
 	w.mu.Unlock()
@@ -19,6 +19,9 @@ func (w *world) spoilRepair(s step) {
 	w.spoil(b, true)
 	time.Sleep(s.For)
 	w.spoil(b, false)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return b.did > 0
 }
 
 // spoiler alters what one host answers to repair.
@@ -28,6 +31,7 @@ type spoiler struct {
 	rng   *rand.Rand // guarded by world.mu, like the rest
 	last  []byte
 	count int
+	did   int // answers that were altered, or that something followed upon
 }
 
 // spoil puts somebody in front of the messages, or takes it away.
@@ -77,11 +81,13 @@ func (b *spoiler) reply(reply []byte) ([]byte, error) {
 	switch b.s.Kind {
 	case dying:
 		if b.count == 1 {
+			b.did++
 			w.work.Go(func() { w.crashed(step{Hosts: b.s.Hosts, For: b.s.For}) })
 		}
 		return reply, nil
 	case deposed:
 		if b.count == 1 {
+			b.did++
 			w.work.Go(func() { w.depose(b.s) })
 		}
 		return reply, nil
@@ -89,6 +95,7 @@ func (b *spoiler) reply(reply []byte) ([]byte, error) {
 	if b.rng.IntN(10) >= b.s.N {
 		return reply, nil
 	}
+	b.did++
 	switch b.rng.IntN(4) {
 	case 0:
 		return reply[:b.rng.IntN(len(reply)+1)], nil
@@ -113,10 +120,12 @@ func (w *world) depose(s step) {
 }
 
 // strange sends a host what another version might, and what nobody would, in the name of a peer that is down meanwhile.
-func (w *world) strange(s step) {
+func (w *world) strange(s step) (heard bool) {
 	to := s.Hosts[0]
 	name := w.plan.Hosts[(slices.Index(w.plan.Hosts, to)+1)%len(w.plan.Hosts)]
 	w.restart(step{Hosts: []string{name}, For: s.For}, func(m *machine) {
+		h, _ := w.up(w.machines[to])
+		heard = h != nil
 		w.mu.Lock()
 		rng, id := rand.New(rand.NewPCG(w.rng.Uint64(), 6)), mesh.Identity{Cluster: "sim", Host: m.name, Incarnation: m.incarnation}
 		w.mu.Unlock()
@@ -141,4 +150,5 @@ func (w *world) strange(s step) {
 		}
 		_ = other.Close()
 	})
+	return heard
 }

@@ -58,6 +58,7 @@ type result struct {
 	lasted   time.Duration // simulated
 	healed   time.Duration // simulated, from the end of the faults on
 	unsure   int           // documents whose history took too long to check
+	happened map[string]int
 }
 
 // TestSim: whatever a plan does within what the design promises to survive, nothing acknowledged is lost, no linearizable read
@@ -112,8 +113,10 @@ func many(t *testing.T, first uint64, n int) {
 	var mu sync.Mutex
 	var ops, acked int
 	var lasted, healed time.Duration
+	var happened tally
 	t.Cleanup(func() {
 		t.Logf("%d seeds from %d on: %d operations, %d writes acknowledged, %s simulated, healed within %s", n, first, ops, acked, lasted, healed)
+		t.Logf("what happened: %v", happened.all())
 	})
 	for seed := first; seed < first+uint64(n); seed++ {
 		t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) {
@@ -123,6 +126,7 @@ func many(t *testing.T, first uint64, n int) {
 			mu.Lock()
 			defer mu.Unlock()
 			r.record(t)
+			happened.add(r.happened)
 			ops, acked, lasted, healed = ops+r.ops, acked+r.acked, lasted+r.lasted, max(healed, r.healed)
 		})
 	}
@@ -134,7 +138,7 @@ func (r result) record(t *testing.T) {
 		return
 	}
 	line, err := json.Marshal(map[string]any{"seed": r.plan.Seed, "hours": *hours, "took": r.took, "failed": len(r.wrong) > 0, "simulated": r.lasted, "healed": r.healed,
-		"steps": len(r.plan.Steps), "operations": r.ops, "acknowledged": r.acked, "unsure": r.unsure})
+		"steps": len(r.plan.Steps), "operations": r.ops, "acknowledged": r.acked, "unsure": r.unsure, "happened": r.happened})
 	if err == nil {
 		var f *os.File
 		if f, err = os.OpenFile(*results, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err == nil {
@@ -207,6 +211,7 @@ func simulate(t *testing.T, p plan) result {
 	if r.acked == 0 {
 		w.wrong = append(w.wrong, "no write was acknowledged")
 	}
+	r.happened = w.tally.all()
 	r.wrong, r.timeline, r.took = w.wrongs(), w.String(), time.Since(begun)
 	return r
 }

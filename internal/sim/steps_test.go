@@ -69,51 +69,59 @@ func (w *world) run(s step) {
 	time.Sleep(s.At)
 	w.stir()
 	w.note("+ %s", s)
-	w.do(s)
-	w.note("- %s", s)
+	if w.do(s) {
+		w.count(s.Kind, 1)
+		w.note("- %s", s)
+	} else {
+		w.note("- %s, in vain", s)
+	}
 	w.stir()
 }
 
-func (w *world) do(s step) {
+// do does a step and undoes it, and reports whether it had any effect.
+func (w *world) do(s step) bool {
 	switch s.Kind {
 	case crash:
-		w.crashed(s)
+		return w.crashed(s)
 	case restart:
-		w.restart(s, func(*machine) {})
+		return w.restart(s, func(*machine) {})
 	case split, oneWay, flap, slow, lossy, freeze:
-		w.breakLinks(s)
+		return w.breakLinks(s)
 	case wipe:
-		w.wipe(s)
+		return w.wipe(s)
 	case transfer:
-		w.transfer(s)
+		return w.transfer(s)
 	case members:
-		w.moveMember(s)
+		return w.moveMember(s)
 	case badFile:
-		w.badFiles(s)
+		return w.badFiles(s)
 	case failSync, failIO, full, failRead, slowDisk:
-		w.breakDisk(s)
+		return w.breakDisk(s)
 	case flip:
-		w.flip(s)
+		return w.flip(s)
 	case restore:
-		w.restore(s)
+		return w.restore(s)
 	case badSource, dying, deposed:
-		w.spoilRepair(s)
+		return w.spoilRepair(s)
 	case stranger:
-		w.strange(s)
+		return w.strange(s)
 	case staleFile:
-		w.staleFile(s)
+		return w.staleFile(s)
 	case version:
-		w.otherVersion(s)
+		return w.otherVersion(s)
 	case jump:
 		w.machines[s.Hosts[0]].clock.jump(time.Duration(s.N) * time.Millisecond)
+		return true
 	default:
 		w.complain("no such step: %s", s)
+		return false
 	}
 }
 
-// restart closes hosts and opens them again; meanwhile is called while they are closed.
-func (w *world) restart(s step, meanwhile func(*machine)) {
+// restart closes hosts and opens them again; meanwhile is called while they are closed. It reports whether any was up.
+func (w *world) restart(s step, meanwhile func(*machine)) (any bool) {
 	for m, h := range w.down(s.Hosts...) {
+		any = true
 		if err := h.Close(); err != nil && w.diskOf(m).Hits() == 0 {
 			w.complain("close %s: %v", m.name, err)
 		}
@@ -124,18 +132,31 @@ func (w *world) restart(s step, meanwhile func(*machine)) {
 		meanwhile(m)
 		w.open(m)
 	}
+	return any
 }
 
-func (w *world) crashed(s step) {
-	for i, m := range w.crash(s.N, s.Hosts...) {
+func (w *world) crashed(s step) bool {
+	list := w.crash(s.N, s.Hosts...)
+	for i, m := range list {
 		w.work.Go(func() {
 			time.Sleep(s.For + time.Duration(i)*s.For/4)
 			w.open(m)
 		})
 	}
+	return len(list) > 0
 }
 
-func (w *world) breakLinks(s step) {
+// breakLinks has no effect when none of the hosts is up, neither at first nor in the end.
+func (w *world) breakLinks(s step) bool {
+	anyUp := func() bool {
+		return len(s.Hosts) == 0 || slices.ContainsFunc(s.Hosts, func(name string) bool { h, _ := w.up(w.machines[name]); return h != nil })
+	}
+	before := anyUp()
+	w.breakLinksOf(s)
+	return before || anyUp()
+}
+
+func (w *world) breakLinksOf(s step) {
 	has := func(h string) bool { return slices.Contains(s.Hosts, h) }
 	switch s.Kind {
 	case split:
@@ -165,24 +186,26 @@ func (w *world) breakLinks(s step) {
 }
 
 // transfer hands over to a host whatever it can take.
-func (w *world) transfer(s step) {
+func (w *world) transfer(s step) (any bool) {
 	for _, h := range w.live() {
 		for _, p := range h.Status().Partitions {
-			if p.Role == adamant.RoleLeader {
+			if p.Role == adamant.RoleLeader && p.Leader != s.Hosts[0] {
 				ctx, cancel := within(s.For)
-				_ = h.Transfer(ctx, p.ID, s.Hosts[0]) // whatever becomes of it
+				any = h.Transfer(ctx, p.ID, s.Hosts[0]) == nil || any
 				cancel()
 			}
 		}
 	}
+	return any
 }
 
 // moveMember gives a partition other voters; some hosts learn of it late.
-func (w *world) moveMember(s step) {
+func (w *world) moveMember(s step) (changed bool) {
 	w.mu.Lock()
 	next := w.latest.Clone()
 	next.Version++
 	p := &next.Partitions[s.N]
+	changed = p.Prefer != s.Voters[0] || slices.ContainsFunc(s.Voters, func(v string) bool { return !slices.Contains(p.Voters, v) })
 	p.Voters, p.Prefer = slices.Clone(s.Voters), s.Voters[0]
 	w.latest = next
 	w.mu.Unlock()
@@ -195,6 +218,7 @@ func (w *world) moveMember(s step) {
 	for _, h := range s.Hosts {
 		w.give(h, next)
 	}
+	return changed
 }
 
 // give has a machine's cluster file be c, unless it is newer.
@@ -216,7 +240,7 @@ func (w *world) give(name string, c *config.Cluster) {
 }
 
 // badFiles gives hosts what they must refuse: an older version with other members, and one without hosts.
-func (w *world) badFiles(s step) {
+func (w *world) badFiles(s step) (judged bool) {
 	for _, name := range s.Hosts {
 		h, _ := w.up(w.machines[name])
 		if h == nil {
@@ -230,14 +254,17 @@ func (w *world) badFiles(s step) {
 				w.complain("%s takes a bad configuration of version %d", name, bad.Version)
 			}
 		}
+		judged = true
 	}
+	return judged
 }
 
 // staleFile restarts a host with a cluster file of long ago, as an operator who has put back an old copy: what the cluster has
 // decided since must not be undone by it.
-func (w *world) staleFile(s step) {
+func (w *world) staleFile(s step) (stale bool) {
 	w.restart(s, func(m *machine) {
 		w.mu.Lock()
+		stale = stale || w.latest.Version > w.plan.cluster().Version
 		m.held = w.plan.cluster()
 		w.mu.Unlock()
 	})
@@ -248,4 +275,5 @@ func (w *world) staleFile(s step) {
 	for _, h := range s.Hosts {
 		w.give(h, latest)
 	}
+	return stale
 }

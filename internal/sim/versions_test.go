@@ -17,7 +17,7 @@ const (
 
 // otherVersion has a host's program be replaced by one of another version, and put back: as in an upgrade that is not one to
 // a compatible version, or that stops half way. Whatever the host still does with the others has to be right.
-func (w *world) otherVersion(s step) {
+func (w *world) otherVersion(s step) bool {
 	d := &dialect{hosts: s.Hosts, what: s.N}
 	speak := func(on bool) {
 		if s.N != otherLinks {
@@ -39,7 +39,7 @@ func (w *world) otherVersion(s step) {
 		replaced = true
 	})
 	if !replaced {
-		return // the host is down, or about to be
+		return false // the host is down, or about to be
 	}
 	time.Sleep(s.For)
 	back := false
@@ -50,6 +50,7 @@ func (w *world) otherVersion(s step) {
 	if !back {
 		speak(false) // it is down; what comes up is the program that it was
 	}
+	return true
 }
 
 // dialect is what the hosts of another version say to those of this one, and hear from them: each side finds a version in front that

@@ -33,6 +33,7 @@ type world struct {
 	pulse   *atomic.Int64 // grows as long as simulated time goes on
 	timeline
 	calm
+	tally
 
 	mu       sync.Mutex // guards the rest
 	rng      *rand.Rand
@@ -222,6 +223,7 @@ func (w *world) crash(keep int, names ...string) []*machine {
 			list = append(list, m)
 		}
 	}
+	w.count(hostsLost, len(list))
 	for _, m := range list {
 		w.powerOff(m, keep)
 		w.work.Go(func() { _ = taken[m].Kill() }) // nobody is left to hear what became of it

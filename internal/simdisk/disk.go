@@ -28,6 +28,8 @@ const (
 	FailRead
 	// Full fails every write and every new file until Mend.
 	Full
+
+	faults = iota // how many there are
 )
 
 // String names the fault.
@@ -43,9 +45,11 @@ type Disk struct {
 
 	mu    sync.Mutex // guards the rest
 	armed []armed
-	hits  int
+	hits  [faults]int
+	waits int // fsyncs that Slow has held up
 	delay time.Duration
-	slow  string // the part of the path that Slow names
+	slow  string         // the part of the path that Slow names
+	open  map[string]int // handles by path
 }
 
 type armed struct {
@@ -70,7 +74,35 @@ func (d *Disk) Image(keep int, rng *rand.Rand) *Disk {
 func (d *Disk) Lock(name string) (io.Closer, error) {
 	d.locking.Lock()
 	defer d.locking.Unlock()
-	return d.MemFS.Lock(name)
+	c, err := d.MemFS.Lock(name)
+	if err != nil {
+		return nil, err
+	}
+	d.opened(name, 1)
+	return &lock{Closer: c, disk: d, path: name}, nil
+}
+
+// Handles lists the handles that are open: of files, of directories, and locks. Each is named by its path.
+func (d *Disk) Handles() (list []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for path, n := range d.open {
+		list = append(list, slices.Repeat([]string{path}, n)...)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// opened counts a handle, or with a negative n takes it back.
+func (d *Disk) opened(path string, n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.open == nil {
+		d.open = map[string]int{}
+	}
+	if d.open[path] += n; d.open[path] == 0 {
+		delete(d.open, path)
+	}
 }
 
 // Backup is a copy of what the disk has for sure now, to be put in its place later.
@@ -183,10 +215,27 @@ func (d *Disk) Mend() {
 }
 
 // Hits counts the operations that failed.
-func (d *Disk) Hits() int {
+func (d *Disk) Hits() (sum int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.hits
+	for _, n := range d.hits {
+		sum += n
+	}
+	return sum
+}
+
+// Struck counts the operations that one of the faults has failed.
+func (d *Disk) Struck(f Fault) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hits[f]
+}
+
+// Waits counts the fsyncs that Slow has held up.
+func (d *Disk) Waits() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.waits
 }
 
 // strikes reports whether one of the faults is armed for a path, and uses it up if it happens once.
@@ -201,7 +250,7 @@ func (d *Disk) strikes(path string, faults ...Fault) (Fault, bool) {
 			if f != Full {
 				d.armed = append(d.armed[:i:i], d.armed[i+1:]...)
 			}
-			d.hits++
+			d.hits[f]++
 			return f, true
 		}
 	}
@@ -213,6 +262,9 @@ func (d *Disk) wait(path string) {
 	delay := d.delay
 	if !within(path, d.slow) {
 		delay = 0
+	}
+	if delay > 0 {
+		d.waits++
 	}
 	d.mu.Unlock()
 	if delay > 0 {
@@ -233,6 +285,7 @@ func (d *Disk) wrap(path string, f vfs.File, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.opened(path, 1)
 	return &file{File: f, disk: d, path: path}, nil
 }
 

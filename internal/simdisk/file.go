@@ -1,6 +1,7 @@
 package simdisk
 
 import (
+	"io"
 	"sync/atomic"
 	"syscall"
 
@@ -13,6 +14,27 @@ type file struct {
 	disk *Disk
 	path string
 	lies atomic.Bool // a sync has failed: those after it do nothing, and say they did
+	shut atomic.Bool
+}
+
+// Close gives the handle back. What is closed twice counts once.
+func (f *file) Close() error {
+	if !f.shut.Swap(true) {
+		f.disk.opened(f.path, -1)
+	}
+	return f.File.Close()
+}
+
+// lock is a handle, too.
+type lock struct {
+	io.Closer
+	disk *Disk
+	path string
+}
+
+func (l *lock) Close() error {
+	l.disk.opened(l.path, -1)
+	return l.Closer.Close()
 }
 
 // Write writes half when it fails, so that the tail is torn.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,9 @@ type result struct {
 	Ops       int           `json:"operations"`
 	Acked     int           `json:"acknowledged"`
 	Unsure    int           `json:"unsure"`
+
+	// Happened counts what took effect of the steps, by kind, and more; nil in results of before it was counted.
+	Happened map[string]int `json:"happened,omitempty"`
 }
 
 // readResults reads those of a directory. A seed may have several.
@@ -78,9 +82,10 @@ func (r *runner) saveWallTime() {
 
 // totals is what results add up to.
 type totals struct {
-	seeds  int
-	sum    result
-	failed []uint64
+	seeds   int
+	counted int // seeds that say what happened
+	sum     result
+	failed  []uint64
 }
 
 func (t *totals) add(one result) {
@@ -88,6 +93,15 @@ func (t *totals) add(one result) {
 	sum := &t.sum
 	sum.Took, sum.Simulated, sum.Healed = sum.Took+one.Took, sum.Simulated+one.Simulated, max(sum.Healed, one.Healed)
 	sum.Steps, sum.Ops, sum.Acked, sum.Unsure = sum.Steps+one.Steps, sum.Ops+one.Ops, sum.Acked+one.Acked, sum.Unsure+one.Unsure
+	if one.Happened != nil {
+		t.counted++
+	}
+	if sum.Happened == nil {
+		sum.Happened = map[string]int{}
+	}
+	for kind, n := range one.Happened {
+		sum.Happened[kind] += n
+	}
 	if one.Failed {
 		t.failed = append(t.failed, one.Seed)
 		slices.SortFunc(t.failed, cmp.Compare[uint64])
@@ -97,7 +111,11 @@ func (t *totals) add(one result) {
 func (t totals) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "simulated        %.1f h\n", t.sum.Simulated.Hours())
-	fmt.Fprintf(&b, "faults           %d\n", t.sum.Steps)
+	fmt.Fprintf(&b, "faults planned   %d\n", t.sum.Steps)
+	fmt.Fprintf(&b, "happened         as %d seeds have counted:\n", t.counted)
+	for _, kind := range slices.Sorted(maps.Keys(t.sum.Happened)) {
+		fmt.Fprintf(&b, "  %-30s %d\n", kind, t.sum.Happened[kind])
+	}
 	fmt.Fprintf(&b, "operations       %d, %d writes acknowledged, %d histories too hard to check\n", t.sum.Ops, t.sum.Acked, t.sum.Unsure)
 	fmt.Fprintf(&b, "longest healing  %s after the last fault\n", t.sum.Healed)
 	fmt.Fprintf(&b, "failed           %d %v\n", len(t.failed), t.failed)
