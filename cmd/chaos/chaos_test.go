@@ -100,7 +100,7 @@ func TestChaos(t *testing.T) {
 			for _, n := range s.Faults {
 				total += n
 			}
-			if total == 0 || s.Operations == 0 || s.Verified == 0 || s.Clients["writes"] == 0 {
+			if total == 0 || s.Operations == 0 || s.Verified == 0 || s.Writes == 0 {
 				t.Errorf("nothing was done: %+v", s)
 			}
 			t.Logf("%s: %d faults, %d operations, %d copies", s.Network, total, s.Operations, s.Verified)
@@ -128,7 +128,7 @@ func TestInterrupted(t *testing.T) {
 func TestFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{"-duration", "0s"}, {"-hosts", "2"}, {"-partitions", "0"}, {"-writers", "0"}, {"-agents", "6"}, {"-net", "carrier-pigeons"},
-		{"-faults", "kill,earthquake"}, {"-disk", "1"}, {"more"}, {"-unknown"}, {"-dir", strings.Repeat("/long", 30)},
+		{"-faults", "kill,earthquake"}, {"-disk", "1"}, {"-tls", "maybe"}, {"more"}, {"-unknown"}, {"-dir", strings.Repeat("/long", 30)},
 	} {
 		if code := run(t.Context(), args, io.Discard, io.Discard); code != exitUsage {
 			t.Errorf("%v: exit status %d", args, code)

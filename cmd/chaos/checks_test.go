@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/internal/httpapi"
 )
 
@@ -141,6 +142,41 @@ func TestAlarms(t *testing.T) {
 		f.failures = nil
 		if err := h.readLog(); err != nil || f.failed() != (i > 0) {
 			t.Errorf("%q: failed %t, %v", text, f.failed(), err)
+		}
+	}
+}
+
+// TestBadTexts: each of the bad files has to be refused, and would show if it were not.
+func TestBadTexts(t *testing.T) {
+	spec := config.Spec{Cluster: "chaos", Hosts: map[string]config.Host{}, Insecure: true, Groups: []config.Group{{Partitions: 4, Voters: 3}}}
+	for i, name := range hostNames(4) {
+		spec.Hosts[name] = config.Host{Addr: fmt.Sprintf("127.0.0.1:%d", 7001+i)}
+	}
+	good, err := config.Generate(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind := range badTexts {
+		what, text := badText(good, "h2", "mark", kind)
+		bad, err := config.Parse(text, "bad")
+		if err == nil {
+			err = good.CheckSuccessor(bad)
+		}
+		if err == nil {
+			t.Errorf("%s is good", what)
+		}
+		if bad != nil && bad.Hosts["h2"].Zone == good.Hosts["h2"].Zone {
+			t.Errorf("%s could not be told from what is in force", what)
+		}
+		f := testField(t)
+		a := &agent{field: f}
+		a.judgeBadFile(&host{name: "h2"}, good, "mark", what, inForce{version: good.Version, zones: map[string]string{"h2": ""}})
+		if f.failed() {
+			t.Errorf("%s was refused: %v", what, f.failures)
+		}
+		a.judgeBadFile(&host{name: "h2"}, good, "mark", what, inForce{version: good.Version, zones: map[string]string{"h2": "mark"}})
+		if !f.failed() {
+			t.Errorf("nobody sees that %s was taken", what)
 		}
 	}
 }

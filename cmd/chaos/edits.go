@@ -92,15 +92,20 @@ func (a *agent) replica() error {
 // prefer changes who should lead a third of the partitions.
 func (a *agent) prefer() error {
 	return a.edit("prefer", func(c *config.Cluster) string {
+		changed := false
 		for range 1 + len(c.Partitions)/3 {
 			p := &c.Partitions[a.r.IntN(len(c.Partitions))]
-			p.Prefer = p.Voters[a.r.IntN(len(p.Voters))]
+			next := p.Voters[a.r.IntN(len(p.Voters))]
+			changed, p.Prefer = changed || p.Prefer != next, next
+		}
+		if !changed {
+			return ""
 		}
 		return "other preferred leaders"
 	})
 }
 
-// badFile gives a host a cluster file that it must refuse: what is in force stays.
+// badFile gives a host a cluster file that it must refuse: what is in force stays. It counts once the host has judged the file.
 func (a *agent) badFile() error {
 	a.editing.Lock()
 	defer a.editing.Unlock()
@@ -108,38 +113,97 @@ func (a *agent) badFile() error {
 	defer back()
 	for _, h := range list {
 		good := a.net.view(a.cluster.Load(), h.name)
-		bad := good.Clone()
-		bad.Version += 1000
-		text := bad.Marshal()
-		switch a.r.IntN(4) {
-		case 0:
-			text = text[:len(text)*2/3] // somebody is still writing it
-		case 1:
-			bad.Name = "another"
-			text = bad.Marshal()
-		case 2:
-			bad.Partitions[0].Voters = []string{"h1", "h1", "nobody"}
-			text = bad.Marshal()
-		case 3:
-			bad.Version = good.Version
-			bad.Partitions[0].Prefer = bad.Partitions[0].Voters[a.r.IntN(len(bad.Partitions[0].Voters))]
-			text = bad.Marshal()
+		before, ok := a.inForce(h)
+		if !ok || before.version != good.Version { // what it reads now could not be told from what it reads next
+			a.note("%s gets no bad cluster file: it has version %d", h.name, before.version)
+			continue
 		}
-		a.note("%s gets a bad cluster file", h.name)
+		mark := fmt.Sprintf("bad-%d", a.r.Uint32())
+		what, text := badText(good, h.name, mark, a.r.IntN(badTexts))
+		a.note("%s gets a bad cluster file: %s", h.name, what)
 		if err := h.configure(text); err != nil {
 			return err
 		}
-		pause(a.ctx, a.millis(500, 1500))
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		s, _, err := h.client.Status(ctx)
-		cancel()
-		if err == nil && s.ConfigVersion > good.Version {
-			a.fail("%s has taken a bad cluster file: version %d", h.name, s.ConfigVersion)
+		after := before
+		for end := time.Now().Add(judgePatience); ok && after.rejected == before.rejected && time.Now().Before(end); after, ok = a.inForce(h) {
+			pause(a.ctx, 100*time.Millisecond)
 		}
-		a.did("bad-file")
+		if ok {
+			a.judgeBadFile(h, good, mark, what, after)
+		}
+		if ok && after.rejected != before.rejected {
+			a.did("bad-file")
+		} else {
+			a.did("bad-file, not judged")
+		}
 		if err := h.configure(good.Marshal()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// judgePatience is for how long a host may not come to read its cluster file: it looks every two seconds.
+const judgePatience = 10 * time.Second
+
+// judgeBadFile compares the configuration in force with what it has to be.
+func (a *agent) judgeBadFile(h *host, good *config.Cluster, mark, what string, now inForce) {
+	if now.version != good.Version {
+		a.fail("%s has taken a bad cluster file (%s): version %d in place of %d", h.name, what, now.version, good.Version)
+	}
+	for name, zone := range now.zones {
+		if zone != good.Hosts[name].Zone {
+			a.fail("%s has taken a bad cluster file (%s): the zone of %s is %q (%s)", h.name, what, name, zone, mark)
+		}
+	}
+}
+
+// badTexts is how many kinds of bad files there are.
+const badTexts = 4
+
+// badText makes one of them, none of which is what is in force, or was ever seen before: the zone of a host says so.
+func badText(good *config.Cluster, host, mark string, kind int) (what string, text []byte) {
+	bad := good.Clone()
+	bad.Version += 1000
+	entry := bad.Hosts[host]
+	entry.Zone = mark
+	bad.Hosts[host] = entry
+	switch kind {
+	case 0:
+		text := bad.Marshal()
+		return "half of one", text[:len(text)*2/3] // somebody is still writing it
+	case 1:
+		bad.Name = "another"
+		return "another cluster's", bad.Marshal()
+	case 2:
+		bad.Partitions[0].Voters = []string{"h1", "h1", "nobody"}
+		return "an invalid one", bad.Marshal()
+	default:
+		bad.Version = good.Version
+		return "another of the same version", bad.Marshal()
+	}
+}
+
+// inForce is what a host says of its configuration.
+type inForce struct {
+	version, rejected uint64
+	zones             map[string]string
+}
+
+func (a *agent) inForce(h *host) (f inForce, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	s, _, err := h.client.Status(ctx)
+	if err != nil {
+		return f, false
+	}
+	r, err := h.client.Routing(ctx)
+	if err != nil {
+		return f, false
+	}
+	f = inForce{version: s.ConfigVersion, rejected: s.ConfigRejected, zones: map[string]string{}}
+	for name, entry := range r.Hosts {
+		f.zones[name] = entry.Zone
+	}
+	return f, true
 }

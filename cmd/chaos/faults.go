@@ -208,9 +208,10 @@ func (a *agent) fullDisk() error {
 			return err
 		}
 		h.diskFull.Store(false)
-		a.did("full-disk")
 		if failed {
-			a.did("full-disk, failed")
+			a.did("full-disk")
+		} else {
+			a.did("full-disk, not felt") // nothing was written in that time
 		}
 		if err := h.start(); err != nil {
 			return err
@@ -384,9 +385,11 @@ func (a *agent) drain() error {
 		cancel()
 		if err != nil {
 			a.note("%s keeps leaderships: %v", h.name, err) // others may be cut off
+			a.did("drain, not to the end")
+		} else {
+			a.did("drain")
 		}
 		pause(a.ctx, a.millis(0, 1000))
-		a.did("drain")
 		if err := h.restart(); err != nil {
 			return err
 		}
@@ -409,6 +412,10 @@ func (a *agent) transfer() error {
 			err := a.host(s.Host).client.Transfer(ctx, m.ID, to)
 			cancel()
 			a.note("transfer partition %d from %s to %s: %v", m.ID, s.Host, to, err)
+			if err != nil {
+				a.did("transfer, refused")
+				return nil
+			}
 			a.did("transfer")
 			return nil
 		}

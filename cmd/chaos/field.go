@@ -122,9 +122,12 @@ func (f *field) run(ctx context.Context) (interrupted bool, err error) {
 // open makes the cluster file, starts the hosts, and waits until the cluster serves.
 func (f *field) open(ctx context.Context) error {
 	names := hostNames(f.o.Hosts)
-	spec := config.Spec{Cluster: "chaos", Hosts: map[string]config.Host{}, Insecure: true, Groups: groups(f.o)}
+	spec := config.Spec{Cluster: "chaos", Hosts: map[string]config.Host{}, Groups: groups(f.o)}
 	for _, name := range names {
 		spec.Hosts[name] = config.Host{Addr: f.net.addr(name)}
+	}
+	if err := f.o.secure(&spec); err != nil {
+		return err
 	}
 	c, err := config.Generate(spec)
 	if err != nil {
@@ -145,7 +148,7 @@ func (f *field) open(ctx context.Context) error {
 			return err
 		}
 	}
-	f.note("seed %d, %d hosts, %s", f.o.Seed, len(f.hosts), f.net.name())
+	f.note("seed %d, %d hosts, %s, %s links", f.o.Seed, len(f.hosts), f.net.name(), f.o.linksName())
 	return f.settle(ctx, healPatience)
 }
 

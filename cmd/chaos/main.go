@@ -45,6 +45,7 @@ type options struct {
 	JSON       bool
 	Verbose    bool
 	Keep       bool
+	TLS        string // auto, on or off
 }
 
 func (o *options) register(f *flag.FlagSet) {
@@ -62,6 +63,7 @@ func (o *options) register(f *flag.FlagSet) {
 	f.StringVar(&o.Others, "others", "", "adamant commands of other versions, separated by commas; without -adamant, two are built whose links or whose repair nobody else understands")
 	f.BoolVar(&o.Race, "race", false, "build it with the race detector")
 	f.IntVar(&o.Disk, "disk", 1024, "size of each host's disk in MiB, in namespaces")
+	f.StringVar(&o.TLS, "tls", "auto", "mutual TLS between hosts, as in generated files of several machines: on, off, or auto for one time of two, by the seed")
 	f.BoolVar(&o.JSON, "json", false, "write the summary as one JSON object")
 	f.BoolVar(&o.Verbose, "v", false, "write the timeline as it happens")
 }
@@ -80,6 +82,7 @@ func (o *options) check() error {
 	want(o.Agents >= 0 && o.Agents <= o.Hosts, "agents", o.Agents, "0 to the number of hosts")
 	want(o.Disk >= 64 && o.Disk <= 1<<20, "disk", o.Disk, "64 MiB to 1 TiB")
 	want(o.Net == "auto" || o.Net == "namespaces" || o.Net == "proxies", "net", o.Net, "auto, namespaces or proxies")
+	want(o.TLS == "auto" || o.TLS == "on" || o.TLS == "off", "tls", o.TLS, "on, off or auto")
 	if _, err := chosen(o.Faults); err != nil {
 		errs = append(errs, err)
 	}

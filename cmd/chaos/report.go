@@ -36,7 +36,7 @@ type counts struct {
 	Undecided   atomic.Int64 // of them, those whose check took too long
 }
 
-// operations are all that clients were told to have happened.
+// operations are all that clients were answered.
 func (c *counts) operations() int64 {
 	return c.Writes.Load() + c.LeaseReads.Load() + c.QuorumReads.Load() + c.StaleReads.Load()
 }
@@ -122,11 +122,13 @@ func (r *record) end() error {
 type summary struct {
 	Seed        uint64            `json:"seed"`
 	Network     string            `json:"network"`
+	Links       string            `json:"links"`
 	Seconds     float64           `json:"seconds"`
 	Interrupted bool              `json:"interrupted,omitempty"`
 	Faults      map[string]int    `json:"faults"`
 	Skipped     map[string]string `json:"skipped,omitempty"`
-	Operations  int64             `json:"operations"` // acknowledged
+	Writes      int64             `json:"writes"`     // acknowledged
+	Operations  int64             `json:"operations"` // answered: these and reads, stale ones and those that found nothing among them
 	Clients     map[string]int64  `json:"clients"`
 	Verified    int64             `json:"verified"` // copies of documents read back in the end
 	Lost        int64             `json:"lost"`
@@ -140,12 +142,12 @@ type summary struct {
 func (r *record) summarize(f *field, interrupted bool) summary {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := summary{Seed: f.o.Seed, Network: f.net.name(), Seconds: time.Since(r.begun).Seconds(), Interrupted: interrupted,
-		Faults: maps.Clone(r.faults), Skipped: maps.Clone(r.skipped), Operations: r.operations(), Verified: f.verified.Load(),
+	s := summary{Seed: f.o.Seed, Network: f.net.name(), Links: f.o.linksName(), Seconds: time.Since(r.begun).Seconds(), Interrupted: interrupted,
+		Faults: maps.Clone(r.faults), Skipped: maps.Clone(r.skipped), Writes: r.Writes.Load(), Operations: r.operations(), Verified: f.verified.Load(),
 		Lost: r.lost.Load(), Stale: r.stale.Load(), Resurrected: r.resurrected.Load(), Divergent: r.divergent.Load(),
 		Failures: append([]string{}, r.failures...),
 		Clients: map[string]int64{
-			"writes": r.Writes.Load(), "deltas": r.Deltas.Load(), "bytes": r.Bytes.Load(), "lease reads": r.LeaseReads.Load(),
+			"deltas": r.Deltas.Load(), "bytes": r.Bytes.Load(), "lease reads": r.LeaseReads.Load(),
 			"quorum reads": r.QuorumReads.Load(), "stale reads": r.StaleReads.Load(), "ambiguous": r.Ambiguous.Load(),
 			"refused": r.Refused.Load(), "documents": r.Documents.Load(), "deleted": r.Deleted.Load(),
 			"contested": r.Contested.Load(), "undecided": r.Undecided.Load(),
@@ -169,6 +171,7 @@ func (s summary) write(w io.Writer, asJSON bool) error {
 	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%v\t\n", name, value) }
 	row("seed", s.Seed)
 	row("network", s.Network)
+	row("links", s.Links)
 	row("seconds", int(s.Seconds))
 	for _, name := range slices.Sorted(maps.Keys(s.Faults)) {
 		row(name, s.Faults[name])
@@ -176,7 +179,8 @@ func (s summary) write(w io.Writer, asJSON bool) error {
 	for _, name := range slices.Sorted(maps.Keys(s.Skipped)) {
 		row(name, "skipped: "+s.Skipped[name])
 	}
-	row("operations acknowledged", s.Operations)
+	row("writes acknowledged", s.Writes)
+	row("operations answered", s.Operations)
 	for _, name := range slices.Sorted(maps.Keys(s.Clients)) {
 		row(name, s.Clients[name])
 	}
