@@ -147,7 +147,7 @@ func (r *record) summarize(f *field, interrupted bool) summary {
 		Lost: r.lost.Load(), Stale: r.stale.Load(), Resurrected: r.resurrected.Load(), Divergent: r.divergent.Load(),
 		Failures: append([]string{}, r.failures...),
 		Clients: map[string]int64{
-			"deltas": r.Deltas.Load(), "bytes": r.Bytes.Load(), "lease reads": r.LeaseReads.Load(),
+			"writes": r.Writes.Load(), "deltas": r.Deltas.Load(), "bytes": r.Bytes.Load(), "lease reads": r.LeaseReads.Load(),
 			"quorum reads": r.QuorumReads.Load(), "stale reads": r.StaleReads.Load(), "ambiguous": r.Ambiguous.Load(),
 			"refused": r.Refused.Load(), "documents": r.Documents.Load(), "deleted": r.Deleted.Load(),
 			"contested": r.Contested.Load(), "undecided": r.Undecided.Load(),
@@ -182,6 +182,9 @@ func (s summary) write(w io.Writer, asJSON bool) error {
 	row("writes acknowledged", s.Writes)
 	row("operations answered", s.Operations)
 	for _, name := range slices.Sorted(maps.Keys(s.Clients)) {
+		if name == "writes" {
+			continue // said above
+		}
 		row(name, s.Clients[name])
 	}
 	row("copies read back", s.Verified)
