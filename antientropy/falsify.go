@@ -22,7 +22,7 @@ const (
 	LessCoverage
 	// MoreCoverage is one of a peer that says it has applied what nobody ever wrote.
 	MoreCoverage
-	// OtherDocument is documents the first of which has another one's name.
+	// OtherDocument is documents of which one has another one's name.
 	OtherDocument
 
 	// Falsehoods is how many there are.
@@ -117,14 +117,13 @@ func falsifyChunk(c *store.Chunk, f Falsehood) bool {
 		c.Applied += 1 << 40
 		c.Coverage = interval.Of(1, c.Applied)
 	case OtherDocument:
-		if len(c.Docs) == 0 {
+		i := slices.IndexFunc(c.Docs, func(d store.ChunkDoc) bool {
+			return !d.Head.HasBase && d.Head.FloorKnown && len(d.Entries) > 0 && d.Entries[0].Begin == d.Head.Floor+1
+		})
+		if i < 0 {
 			return false
 		}
-		d := &c.Docs[0]
-		if d.Head.HasBase || !d.Head.FloorKnown || len(d.Entries) == 0 || d.Entries[0].Begin != d.Head.Floor+1 {
-			return false
-		}
-		d.Key.Key += "-not"
+		c.Docs[i].Key.Key += "-not"
 	default:
 		return false
 	}

@@ -45,10 +45,16 @@ type step struct {
 	N     int           `json:"n,omitempty"` // percent kept, a partition, a number of bytes: by kind
 	// Voters are those that partition N gets; the first is preferred.
 	Voters []string `json:"voters,omitempty"`
+	// Victim is who heals from the hosts: its disk is lost first, or, with Missed, it is away while others write.
+	Victim string `json:"victim,omitempty"`
+	Missed bool   `json:"missed,omitempty"`
 }
 
 func (s step) String() string {
 	text := fmt.Sprintf("%s %s for %s (%d)", s.Kind, strings.Join(s.Hosts, ","), s.For, s.N)
+	if s.Victim != "" {
+		text += fmt.Sprintf(": %s heals (it missed something: %t)", s.Victim, s.Missed)
+	}
 	if s.Voters != nil {
 		text += fmt.Sprintf(": voters %v", s.Voters)
 	}
@@ -78,9 +84,9 @@ const (
 	slowDisk  = "slow-disk"   // each fsync takes N ms; only with -slow
 	flip      = "flip"        // N bits of the host's files are inverted while it is off; of its tables, while it runs, with N < 0
 	restore   = "restore"     // the host's directory is replaced by the copy of it that was made when the plan began
-	badSource = "bad-source"  // what the host answers to repair is cut short, repeated, refused or late, N times in ten
-	dying     = "source-dies" // the host loses power with its next answer to a repair
-	deposed   = "source-led"  // leaderships move with the host's next answer to a repair
+	badSource = "bad-source"  // what one of the hosts answers to the victim's repair is cut short, repeated, refused, or false, N times in ten
+	dying     = "source-dies" // one of the hosts loses power with its N-th listing or documents for the victim
+	deposed   = "source-led"  // leaderships move from it, or to it, with such an answer
 	stranger  = "stranger"    // calls of another version, and garbage, come to the host in the name of another one
 	version   = "version"     // the host's program is one of another version for For: of links (N 0), of repair (1), of what hosts report (2)
 	staleFile = "stale-file"  // the host is closed and opened again with the first configuration that there was
@@ -91,8 +97,8 @@ var weights = []struct {
 	kind string
 	n    int
 }{{crash, 6}, {restart, 3}, {split, 6}, {oneWay, 4}, {flap, 2}, {slow, 2}, {lossy, 3}, {freeze, 4}, {wipe, 2}, {transfer, 4},
-	{members, 6}, {badFile, 1}, {failSync, 1}, {failIO, 1}, {full, 1}, {jump, 1},
-	{failRead, 1}, {slowDisk, 4}, {flip, 2}, {restore, 1}, {badSource, 2}, {dying, 1}, {deposed, 1}, {stranger, 1}, {staleFile, 1}, {version, 2}}
+	{members, 6}, {badFile, 1}, {failSync, 1}, {failIO, 1}, {full, 1}, {jump, 3},
+	{failRead, 1}, {slowDisk, 4}, {flip, 2}, {restore, 1}, {badSource, 5}, {dying, 2}, {deposed, 2}, {stranger, 1}, {staleFile, 1}, {version, 2}}
 
 // newPlan is the plan of a seed.
 func newPlan(seed uint64) plan {
@@ -218,9 +224,12 @@ func (p *plan) newStep(r *rand.Rand, kind string, at time.Duration) step {
 	case flip:
 		s.N = []int{1, 1, 3, 20, -3, -20}[r.IntN(6)]
 		pick(1)
-	case badSource:
-		s.N = 1 + r.IntN(10)
-		pick(1)
+	case badSource, dying, deposed:
+		s.N = 3 + r.IntN(8)
+		if kind != badSource {
+			s.N = 1 + r.IntN(3)
+		}
+		p.pickSources(r, &s)
 	case version:
 		s.N = r.IntN(3)
 		pick(1)
@@ -231,6 +240,18 @@ func (p *plan) newStep(r *rand.Rand, kind string, at time.Duration) step {
 		pick(1)
 	}
 	return s
+}
+
+// pickSources chooses who heals, and from whom it does so badly: one voter, or whoever answers first.
+func (p *plan) pickSources(r *rand.Rand, s *step) {
+	voters := p.Voters[r.IntN(len(p.Voters))]
+	order := r.Perm(len(voters))
+	s.Victim, s.Missed = voters[order[0]], r.IntN(3) == 0
+	if r.IntN(2) == 0 {
+		s.Hosts = []string{voters[order[1]]}
+		return
+	}
+	s.Hosts = slices.DeleteFunc(slices.Clone(p.Hosts), func(h string) bool { return h == s.Victim })
 }
 
 // without leaves a step out.

@@ -4,34 +4,79 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/antientropy"
 	"github.com/adamantdb/adamant/internal/simnet"
 	"github.com/adamantdb/adamant/mesh"
 )
 
-// spoilRepair has a host be a bad source of repair for some time.
+// spoilRepair has a host that has something to heal get bad answers for some time, or lose who answers. It reports whether any
+// answer was concerned that lists documents or brings some.
 func (w *world) spoilRepair(s step) bool {
 	w.mu.Lock()
 	rng := rand.New(rand.NewPCG(w.rng.Uint64(), 5))
 	w.mu.Unlock()
 	b := &spoiler{w: w, s: s, rng: rng}
+	m, done := w.sicken(s)
+	if m == nil {
+		return false
+	}
+	defer done()
 	w.spoil(b, true)
-	time.Sleep(s.For)
+	w.open(m)
+	least := time.Now().Add(s.For)
+	for end := time.Now().Add(max(s.For, sickFor)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(least) && w.settled(false) == nil {
+			break
+		}
+	}
 	w.spoil(b, false)
+	b.follows.Wait()
+	w.healed(15 * time.Second)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return b.did > 0
 }
 
-// spoiler alters what one host answers to repair.
+// sickFor is how long a bad source has at least to be asked, and missFor how long a host is away to miss something.
+const (
+	sickFor = 8 * time.Second
+	missFor = 4 * time.Second
+)
+
+// sicken takes a host down that is to heal once it is opened. It returns nil when that can not be; else done must be called.
+func (w *world) sicken(s step) (*machine, func()) {
+	if !s.Missed {
+		m, done := w.aside(step{Kind: s.Kind, Hosts: []string{s.Victim}})
+		if m != nil {
+			w.replaceDisk(m)
+		}
+		return m, done
+	}
+	w.wiping <- struct{}{}
+	done := func() { <-w.wiping }
+	for _, m := range w.crash(0, s.Victim) {
+		time.Sleep(missFor)
+		return m, done
+	}
+	done()
+	return nil, nil
+}
+
+// spoiler alters what some hosts answer to another one's repair.
 type spoiler struct {
-	w     *world
-	s     step
+	w       *world
+	s       step
+	follows sync.WaitGroup // what follows upon an answer
+
 	rng   *rand.Rand // guarded by world.mu, like the rest
 	last  []byte
-	count int
-	did   int // answers that were altered, or that something followed upon
+	liar  string // the first that answered with something to heal by
+	count int    // answers that list documents or bring some
+	did   int    // those that were altered, or that something followed upon
 }
 
 // spoil puts somebody in front of the messages, or takes it away.
@@ -64,59 +109,139 @@ type interpreter interface {
 }
 
 func (b *spoiler) alter(m simnet.Message) ([]byte, error) {
-	if m.Reply && m.Request.Service == mesh.ServiceRepair && slices.Contains(b.s.Hosts, m.From) {
-		return b.reply(m.Payload)
+	if m.Reply && m.Request.Service == mesh.ServiceRepair && m.To == b.s.Victim && slices.Contains(b.s.Hosts, m.From) {
+		return b.reply(m)
 	}
 	return m.Payload, nil
 }
 
 // reply is what becomes of one answer. Bits that flip on the way are no matter of it: frames have checksums.
-func (b *spoiler) reply(reply []byte) ([]byte, error) {
+func (b *spoiler) reply(m simnet.Message) ([]byte, error) {
 	w := b.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b.count++
-	old := b.last
-	b.last = reply
+	old, large := b.last, antientropy.Substantial(m.Payload)
+	b.last = m.Payload
+	if large {
+		b.count++
+	}
 	switch b.s.Kind {
 	case dying:
-		if b.count == 1 {
-			b.did++
-			w.work.Go(func() { w.crashed(step{Hosts: b.s.Hosts, For: b.s.For}) })
+		if large && b.count == b.s.N {
+			b.follow(func() bool { return w.crashed(step{Hosts: []string{m.From}, For: b.s.For}) })
 		}
-		return reply, nil
+		return m.Payload, nil
 	case deposed:
-		if b.count == 1 {
-			b.did++
-			w.work.Go(func() { w.depose(b.s) })
+		if large && b.count == b.s.N {
+			b.follow(func() bool { return w.depose(m.From, b.s.Victim) })
 		}
-		return reply, nil
+		return m.Payload, nil
 	}
-	if b.rng.IntN(10) >= b.s.N {
-		return reply, nil
+	if b.liar == "" && large {
+		b.liar = m.From
 	}
-	b.did++
-	switch b.rng.IntN(4) {
-	case 0:
-		return reply[:b.rng.IntN(len(reply)+1)], nil
-	case 1:
-		return nil, errors.New("no answer today")
-	case 2:
-		if old != nil {
-			return old, nil // to another question, in truth
-		}
+	if b.liar != m.From { // who lied is left alone for minutes: with none but liars nobody heals in time
+		return m.Payload, nil
 	}
-	return append(reply, byte(b.rng.Uint32())), nil
+	odds := 10
+	if !large {
+		odds = 60 // who lies in a comparison is not asked for more
+	}
+	if b.rng.IntN(odds) >= b.s.N {
+		return m.Payload, nil
+	}
+	payload, err, name := b.lie(m, old)
+	if large {
+		b.did++
+		w.count(name, 1)
+	}
+	return payload, err
 }
 
-// depose moves what a host leads elsewhere.
-func (w *world) depose(s step) {
-	for _, h := range w.plan.Hosts {
-		if !slices.Contains(s.Hosts, h) {
-			w.transfer(step{Hosts: []string{h}, For: s.For})
-			return
+// follow does what an answer is the occasion for.
+func (b *spoiler) follow(do func() bool) {
+	b.follows.Go(func() {
+		if do() {
+			b.w.mu.Lock()
+			b.did++
+			b.w.mu.Unlock()
+		}
+	})
+}
+
+// Names of lies whose form is wrong. Those in good form are antientropy's falsehoods.
+const (
+	lieShort    = "lie: cut short"
+	lieRefused  = "lie: refused"
+	lieRepeated = "lie: of an earlier question"
+	lieLong     = "lie: too long"
+)
+
+// lieNames are all of them.
+func lieNames() []string {
+	list := []string{lieShort, lieRefused, lieRepeated, lieLong}
+	for f := range antientropy.Falsehoods {
+		list = append(list, lieName(f))
+	}
+	return list
+}
+
+func lieName(f antientropy.Falsehood) string { return "lie: " + f.String() }
+
+// lie says something else than an answer, and names what. old is the answer before.
+func (b *spoiler) lie(m simnet.Message, old []byte) ([]byte, error, string) {
+	reply := m.Payload
+	switch b.rng.IntN(12) {
+	case 0:
+		return nil, errors.New("no answer today"), lieRefused
+	case 1:
+		return append(slices.Clone(reply), byte(b.rng.Uint32())), nil, lieLong
+	case 2:
+		if old != nil {
+			return old, nil, lieRepeated // to another question, in truth
+		}
+	case 3:
+	default:
+		for _, f := range b.falsehoods() {
+			if other, ok := antientropy.Falsify(m.Request.Payload, reply, f, b.rng); ok {
+				return other, nil, lieName(f)
+			}
 		}
 	}
+	return reply[:b.rng.IntN(len(reply)+1)], nil, lieShort
+}
+
+// falsehoods are all of them in some order: mostly those first that few answers have an occasion for.
+func (b *spoiler) falsehoods() (list []antientropy.Falsehood) {
+	rare := []antientropy.Falsehood{antientropy.MissingRow, antientropy.InventedRow, antientropy.OtherDocument}
+	always := []antientropy.Falsehood{antientropy.LessCoverage, antientropy.MoreCoverage}
+	b.rng.Shuffle(len(rare), func(i, j int) { rare[i], rare[j] = rare[j], rare[i] })
+	b.rng.Shuffle(len(always), func(i, j int) { always[i], always[j] = always[j], always[i] })
+	if b.rng.IntN(4) == 0 {
+		return append(always, rare...)
+	}
+	return append(rare, always...)
+}
+
+// depose moves leaderships: from a host to another, and to it from others. The victim gets none.
+func (w *world) depose(host, victim string) (moved bool) {
+	for name, h := range w.live() {
+		for _, p := range h.Status().Partitions {
+			to := host
+			for _, m := range p.Members {
+				if name == host && m.Voter && m.Host != host && m.Host != victim {
+					to = m.Host
+				}
+			}
+			if p.Role != adamant.RoleLeader || to == name {
+				continue
+			}
+			ctx, cancel := within(time.Second)
+			moved = h.Transfer(ctx, p.ID, to) == nil || moved
+			cancel()
+		}
+	}
+	return moved
 }
 
 // strange sends a host what another version might, and what nobody would, in the name of a peer that is down meanwhile.

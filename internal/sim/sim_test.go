@@ -117,6 +117,9 @@ func many(t *testing.T, first uint64, n int) {
 	t.Cleanup(func() {
 		t.Logf("%d seeds from %d on: %d operations, %d writes acknowledged, %s simulated, healed within %s", n, first, ops, acked, lasted, healed)
 		t.Logf("what happened: %v", happened.all())
+		if first == 1 && n == ordinarySeeds && !*hours {
+			enough(t, &happened)
+		}
 	})
 	for seed := first; seed < first+uint64(n); seed++ {
 		t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) {
@@ -129,6 +132,21 @@ func many(t *testing.T, first uint64, n int) {
 			happened.add(r.happened)
 			ops, acked, lasted, healed = ops+r.ops, acked+r.acked, lasted+r.lasted, max(healed, r.healed)
 		})
+	}
+}
+
+// enough: every fault of the ordinary run was one some times, and every lie was told in answers that heal.
+func enough(t *testing.T, happened *tally) {
+	t.Helper()
+	for _, w := range weights {
+		if w.kind != slowDisk && happened.of(w.kind) == 0 {
+			t.Errorf("%s never happened", w.kind)
+		}
+	}
+	for _, what := range append(lieNames(), badSource, dying, deposed) {
+		if n := happened.of(what); n < 3 {
+			t.Errorf("%s: %d times only", what, n)
+		}
 	}
 }
 
