@@ -10,7 +10,8 @@ import (
 // Kind is what an operation does.
 type Kind uint8
 
-// The kinds. A Read finds all entries of a document, a Tail its newest ones.
+// The kinds. A Read finds all entries of a document, a Tail its newest ones. The last three are refusals, which say what a document
+// was like when it was looked at; they change nothing.
 const (
 	Create Kind = iota
 	Append
@@ -18,16 +19,19 @@ const (
 	Delete
 	Read
 	Tail
-	end // after everything else: what has not taken effect by now never will
+	Mismatch // an append that was refused because the document is at Head
+	Missing  // something that was refused because there is no document
+	Exists   // a creation that was refused because there is one
+	end      // after everything else: what has not taken effect by now never will
 )
 
 // String is the kind in lower case.
 func (k Kind) String() string {
-	return [...]string{"create", "append", "replace", "delete", "read", "tail", "end"}[k]
+	return [...]string{"create", "append", "replace", "delete", "read", "tail", "mismatch", "missing", "exists", "end"}[k]
 }
 
-// Op is one thing a client did to a document, and what it knows of its outcome. What was refused is not among them: it must
-// not have had any effect.
+// Op is one thing a client did to a document, and what it knows of its outcome. What was refused for another reason than what the
+// document is like is not among them: it must not have had any effect.
 type Op struct {
 	Client int
 	Kind   Kind
@@ -35,6 +39,7 @@ type Op struct {
 	IDs    []string // of the entries written, or read from Seq to the head
 	Known  bool     // the outcome: it was done, or read. An unknown one took effect after Call, or never
 	Found  bool     // of a read
+	Head   int64    // of a mismatch: what it says the document's newest seq is
 	Call   int64    // when it began, in any unit
 	Ret    int64    // when it had ended; ignored unless Known
 }

@@ -71,6 +71,36 @@ func TestOverlap(t *testing.T) {
 	}
 }
 
+// TestRefusals: what a refusal says of a document has to have been so.
+func TestRefusals(t *testing.T) {
+	writes := []Op{
+		{Kind: Create, Seq: 1, IDs: []string{"a"}, Known: true, Call: 10, Ret: 11},
+		{Kind: Append, Seq: 2, IDs: []string{"b", "c"}, Known: true, Call: 20, Ret: 21},
+		{Kind: Delete, Known: true, Call: 30, Ret: 31},
+	}
+	at := func(n int64, o Op) Op { o.Known, o.Call, o.Ret = true, n, n+1; return o }
+	for _, c := range []struct {
+		o    Op
+		want Result
+	}{
+		{at(12, Op{Kind: Mismatch, Seq: 5, Head: 1}), Linearizable},
+		{at(22, Op{Kind: Mismatch, Seq: 2, Head: 3}), Linearizable},
+		{at(22, Op{Kind: Mismatch, Seq: 5, Head: 2}), Illegal},
+		{at(22, Op{Kind: Mismatch, Seq: 4, Head: 3}), Illegal}, // it had to be done
+		{at(18, Op{Kind: Mismatch, Seq: 9, Head: 3}), Illegal},
+		{at(20, Op{Kind: Mismatch, Seq: 9, Head: 3}), Linearizable},
+		{at(40, Op{Kind: Mismatch, Seq: 9, Head: 3}), Illegal},
+		{at(40, Op{Kind: Missing}), Linearizable},
+		{at(22, Op{Kind: Missing}), Illegal},
+		{at(22, Op{Kind: Exists}), Linearizable},
+		{at(5, Op{Kind: Exists}), Illegal},
+	} {
+		if got := Check(append([]Op{c.o}, writes...), time.Minute); got != c.want {
+			t.Errorf("%+v: %s", c.o, got)
+		}
+	}
+}
+
 func TestEntries(t *testing.T) {
 	seq, ids, err := Entries([]byte(`{"7":"a","8":"b"}`), 8)
 	if seq != 7 || len(ids) != 2 || ids[1] != "b" || err != nil {

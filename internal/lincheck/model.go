@@ -94,6 +94,12 @@ func (s state) apply(o Op) (state, bool) {
 			return s, s.last == nil
 		}
 		return s, s.last != nil && s.last.seq == o.Seq+int64(len(o.IDs))-1 && s.last.holds(o.Seq, o.IDs)
+	case Mismatch: // an append that was done before is told from one that was not, unless its entries were compacted away
+		return s, s.last != nil && s.last.seq == o.Head && o.Seq != o.Head+1
+	case Missing:
+		return s, s.last == nil
+	case Exists:
+		return s, s.last != nil
 	default:
 		return state{last: s.last, ended: true}, true
 	}

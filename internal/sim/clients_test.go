@@ -93,6 +93,7 @@ func (c *client) try(o op, do func(context.Context, *adamant.Host) error) (done 
 	heard := now == life
 	switch {
 	case heard && refused(err):
+		c.refusal(o, err)
 		return false, err
 	case heard && err == nil:
 		o.known = true
@@ -104,6 +105,26 @@ func (c *client) try(o op, do func(context.Context, *adamant.Host) error) (done 
 		err = &adamant.AmbiguousError{Key: keyOf(o.doc), Reason: "the host crashed before its answer was heard"}
 	}
 	return o.known, err
+}
+
+// refusal writes down what a refusal says of a document, if that is why.
+func (c *client) refusal(o op, err error) {
+	var mismatch *adamant.SeqMismatchError
+	switch {
+	case c.w.plan.Wild: // it may rest on a lease, as a read of one
+		return
+	case errors.As(err, &mismatch):
+		o.kind, o.head = opMismatch, mismatch.Head
+	case errors.As(err, new(*adamant.NotFoundError)):
+		o.kind = opMissing
+	case errors.As(err, new(*adamant.ExistsError)):
+		o.kind = opExists
+	default:
+		return
+	}
+	o.known, o.ids = true, nil
+	c.w.history.add(o)
+	c.w.count(refusals, 1)
 }
 
 // refused reports whether an error promises that nothing was done.

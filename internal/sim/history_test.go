@@ -17,10 +17,14 @@ const (
 	opReplace = lincheck.Replace
 	opDelete  = lincheck.Delete
 	opRead    = lincheck.Read
+
+	opMismatch = lincheck.Mismatch
+	opMissing  = lincheck.Missing
+	opExists   = lincheck.Exists
 )
 
-// op is one thing a client did to a document, and what it knows of its outcome. What was refused is not among them: it must
-// not have had any effect.
+// op is one thing a client did to a document, and what it knows of its outcome. What was refused for another reason than what the
+// document is like is not among them: it must not have had any effect.
 type op struct {
 	doc    int
 	client int
@@ -29,15 +33,27 @@ type op struct {
 	ids    []string // of the entries written, or read from the first seq on
 	known  bool     // the outcome: it was done, or read
 	found  bool     // of a read
+	head   int64    // of a mismatch: that it was told
 	note   string   // where, and how
 	call   int64    // order of events, not times: simulated time stands still while much happens
 	ret    int64
 	at     time.Duration
 }
 
+// writes reports whether it changes the document.
+func (o op) writes() bool {
+	switch o.kind {
+	case opRead, opMismatch, opMissing, opExists:
+		return false
+	}
+	return true
+}
+
 func (o op) String() string {
 	s := fmt.Sprintf("[%d,%d] %9.3f client %d: %s", o.call, o.ret, o.at.Seconds(), o.client, o.kind)
 	switch {
+	case o.kind == opMismatch:
+		s += fmt.Sprintf(" of an append at %d with head %d", o.seq, o.head)
 	case o.kind == opRead && !o.found:
 		s += " finds nothing"
 	case o.kind == opRead:

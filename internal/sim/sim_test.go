@@ -222,7 +222,7 @@ func simulate(t *testing.T, p plan) result {
 	r.unsure = w.checkHistory(10 * time.Second)
 	for _, o := range w.history.ops {
 		r.ops++
-		if o.known && o.kind != opRead {
+		if o.known && o.writes() {
 			r.acked++
 		}
 	}

@@ -122,9 +122,11 @@ func (w *world) do(s step) bool {
 func (w *world) restart(s step, meanwhile func(*machine)) (any bool) {
 	for m, h := range w.down(s.Hosts...) {
 		any = true
+		w.gather(h)
 		if err := h.Close(); err != nil && w.diskOf(m).Hits() == 0 {
 			w.complain("close %s: %v", m.name, err)
 		}
+		w.letGo(m.name, w.diskOf(m))
 		if w.diskOf(m).Hits() > 0 {
 			w.powerOff(m, 0) // an engine that failed goes on holding its directory
 		}

@@ -3,6 +3,8 @@ package sim
 import (
 	"maps"
 	"sync"
+
+	"github.com/adamantdb/adamant"
 )
 
 // tally counts what has really happened, by name: a step that was planned may find its host down, or its disk idle.
@@ -46,4 +48,14 @@ func (t *tally) add(other map[string]int) {
 const (
 	hostsLost = "hosts that lost power"
 	bitsFlip  = "bits inverted"
+	refusals  = "refusals checked"
+	healedIn  = "entries that repair brought"
+	inVain    = "entries that repair brought in vain"
 )
+
+// gather takes over what a host has counted, before it ends.
+func (w *world) gather(h *adamant.Host) {
+	r := h.Metrics().Repair
+	w.count(healedIn, int(r.EntriesIn))
+	w.count(inVain, int(r.AlreadyHad))
+}

@@ -140,7 +140,7 @@ func (w *world) acknowledgedIsThere(final []op) {
 		}
 		for _, o := range w.history.of(f.doc) {
 			for i, id := range o.ids {
-				if at := o.seq + int64(i) - f.seq; o.known && o.kind != opRead && (at < 0 || at >= int64(len(f.ids)) || f.ids[at] != id) {
+				if at := o.seq + int64(i) - f.seq; o.known && o.writes() && (at < 0 || at >= int64(len(f.ids)) || f.ids[at] != id) {
 					w.complain("document %d has lost the acknowledged %s at seq %d: %s", f.doc, id, o.seq+int64(i), o)
 				}
 			}

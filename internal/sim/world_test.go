@@ -219,16 +219,28 @@ func (w *world) crash(keep int, names ...string) []*machine {
 	taken := w.down(names...)
 	for _, n := range names {
 		if m := w.machines[n]; taken[m] != nil {
+			w.gather(taken[m])
 			w.net.Crash(n)
 			list = append(list, m)
 		}
 	}
 	w.count(hostsLost, len(list))
 	for _, m := range list {
+		d := w.diskOf(m)
 		w.powerOff(m, keep)
-		w.work.Go(func() { _ = taken[m].Kill() }) // nobody is left to hear what became of it
+		w.work.Go(func() {
+			_ = taken[m].Kill() // nobody is left to hear what became of it
+			w.letGo(m.name, d)
+		})
 	}
 	return list
+}
+
+// letGo: a host that has ended has no file open any more, unless its storage failed, which is then never closed.
+func (w *world) letGo(name string, d *simdisk.Disk) {
+	if list := d.Handles(); len(list) > 0 && d.Hits() == 0 {
+		w.complain("%s has ended and left open: %s", name, strings.Join(list, " "))
+	}
 }
 
 // replaceFailed is the operator who starts a host anew that its disk has stopped.
@@ -346,8 +358,10 @@ func (w *world) close() {
 	w.work.Wait()
 	var wg sync.WaitGroup
 	for i, n := range w.plan.Hosts {
-		for _, h := range w.down(n) {
+		for m, h := range w.down(n) {
+			w.gather(h)
 			wg.Go(func() {
+				defer w.letGo(n, w.diskOf(m))
 				if (w.plan.Seed+uint64(i))%2 == 0 {
 					_ = h.Kill()
 				} else if err := h.Close(); err != nil {
