@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/internal/simdisk"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -18,7 +19,7 @@ import (
 // salvageRun is a host with three partitions, small enough for one table, and a healthy peer of each.
 type salvageRun struct {
 	t      *testing.T
-	mem    *vfs.MemFS
+	mem    *simdisk.Disk
 	files  vfs.FS // mem, perhaps with somebody between; nil: mem
 	e      *DocEngine
 	mine   map[uint32]*docsMember
@@ -32,7 +33,7 @@ var salvaged = []uint32{7, 8, 9}
 
 func newSalvageRun(t *testing.T) *salvageRun {
 	t.Helper()
-	r := &salvageRun{t: t, mem: vfs.NewCrashableMem(), peers: map[uint32]*docsMember{}, script: newScript()}
+	r := &salvageRun{t: t, mem: simdisk.New(), peers: map[uint32]*docsMember{}, script: newScript()}
 	for i, bucket := range []uint8{0, 1, 2, 100, 200, 254, 255} {
 		key := keyInBucket(FullRange(), bucket, i)
 		r.script.create(key, 10)
@@ -181,10 +182,29 @@ func TestEveryBlockHeals(t *testing.T) {
 	for i := range int64(12) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			r := newSalvageRun(t)
-			defer func() { _ = r.e.Close() }()
 			r.flip(min(i*size/11, size-1))
 			r.mustHeal()
+			r.leavesNothingOpen()
 		})
+	}
+}
+
+// TestDamagedTableIsClosed: a table that can not be opened is closed again, each time that a scrub looks at it.
+func TestDamagedTableIsClosed(t *testing.T) {
+	r := newSalvageRun(t)
+	r.flip(r.size - 3) // the footer
+	if found := r.scrub(); len(found) == 0 {
+		t.Fatal("nothing was found")
+	}
+	r.leavesNothingOpen()
+}
+
+// leavesNothingOpen closes the engine.
+func (r *salvageRun) leavesNothingOpen() {
+	r.t.Helper()
+	must(r.t, r.e.Close())
+	if list := r.mem.Handles(); len(list) > 0 {
+		r.t.Errorf("still open: %s", list)
 	}
 }
 
@@ -249,7 +269,7 @@ func TestSalvageOutlivesACrash(t *testing.T) {
 	r.flip(r.size - 3)
 	_, err := r.mine[8].Reclaim(100, func(uint32) error { return nil })
 	must(t, err)
-	r.mem = r.mem.CrashClone(vfs.CrashCloneCfg{})
+	r.mem = r.mem.Image(0, nil)
 	must(t, r.e.Close())
 	r.open()
 	defer func() { _ = r.e.Close() }()
@@ -279,7 +299,7 @@ func TestCrashDuringSalvage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rec := newCrashRecorder(90)
 			r := newSalvageRun(t)
-			rec.mem = r.mem
+			rec.mem = r.mem.MemFS
 			r.files = rec.fs()
 			r.reopen()
 			r.flip(at(r.size))
@@ -292,7 +312,7 @@ func TestCrashDuringSalvage(t *testing.T) {
 			must(t, r.e.Close())
 			damaged, healed := 0, 0
 			for i, image := range rec.images {
-				one := &salvageRun{t: t, mem: image.fs, peers: r.peers, script: r.script, table: r.table, size: r.size}
+				one := &salvageRun{t: t, mem: &simdisk.Disk{MemFS: image.fs}, peers: r.peers, script: r.script, table: r.table, size: r.size}
 				var corrupt *CorruptionError
 				if err := one.tryOpen(); errors.As(err, &corrupt) && image.durable == 0 {
 					damaged++
@@ -342,7 +362,7 @@ func (r *salvageRun) nothingIsMissing(where string) {
 
 // TestVainCompactionsPause: Pebble tries again at once to compact what it cannot read in level 0. That must not keep a processor busy.
 func TestVainCompactionsPause(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := simdisk.New()
 	o := testOptions(mem)
 	o.CacheBytes = 1
 	var failures atomic.Int64

@@ -31,7 +31,7 @@ func (e *DocEngine) withTable(t *pebble.SSTableInfo, use func(*sstable.Reader) e
 	options.EnsureDefaults()
 	table, err := sstable.NewReader(context.Background(), source, options.MakeReaderOptions())
 	if err != nil {
-		return err // it has closed the source
+		return errors.Join(err, source.Close())
 	}
 	return errors.Join(use(table), table.Close())
 }

@@ -138,6 +138,9 @@ func many(t *testing.T, first uint64, n int) {
 // enough: every fault of the ordinary run was one some times, and every lie was told in answers that heal.
 func enough(t *testing.T, happened *tally) {
 	t.Helper()
+	if vain, healed := happened.of(inVain), happened.of(healedIn); vain > healed/50 {
+		t.Errorf("repair brought %d entries in vain, and %d that were missing", vain, healed)
+	}
 	for _, w := range weights {
 		if w.kind != slowDisk && happened.of(w.kind) == 0 {
 			t.Errorf("%s never happened", w.kind)
@@ -228,6 +231,9 @@ func simulate(t *testing.T, p plan) result {
 	}
 	if r.acked == 0 {
 		w.wrong = append(w.wrong, "no write was acknowledged")
+	}
+	if vain, healed := w.tally.of(inVain), w.tally.of(healedIn); vain > 40+healed/10 { // Raft, or another peer, may be faster now and then
+		w.wrong = append(w.wrong, fmt.Sprintf("repair brought %d entries in vain, and %d that were missing", vain, healed))
 	}
 	r.happened = w.tally.all()
 	r.wrong, r.timeline, r.took = w.wrongs(), w.String(), time.Since(begun)
