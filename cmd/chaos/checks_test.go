@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"testing"
 
 	"github.com/adamantdb/adamant"
 	"github.com/adamantdb/adamant/config"
 	"github.com/adamantdb/adamant/internal/httpapi"
+	"github.com/adamantdb/adamant/internal/lincheck"
 )
 
 func testField(t *testing.T) *field {
@@ -177,6 +179,38 @@ func TestBadTexts(t *testing.T) {
 		a.judgeBadFile(&host{name: "h2"}, good, "mark", what, inForce{version: good.Version, zones: map[string]string{"h2": "mark"}})
 		if !f.failed() {
 			t.Errorf("nobody sees that %s was taken", what)
+		}
+	}
+}
+
+// TestContestsAreJudgedAgain: what is lost of a contest's document after it was judged, or comes back, is seen; what had an unknown
+// outcome may come late.
+func TestContestsAreJudgedAgain(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	read := func(ids ...string) lincheck.Op {
+		return lincheck.Op{Kind: lincheck.Read, Known: true, Found: ids != nil, Seq: 1, IDs: ids}
+	}
+	late := lincheck.Op{Kind: lincheck.Append, Seq: 3, IDs: []string{"c"}}
+	for _, c := range []struct {
+		name              string
+		then, now         lincheck.Op
+		unknown           []lincheck.Op
+		lost, resurrected int64
+	}{
+		{"the same", read("a", "b"), read("a", "b"), nil, 0, 0},
+		{"deleted, and still", read(), read(), nil, 0, 0},
+		{"late", read("a", "b"), read("a", "b", "c"), []lincheck.Op{late}, 0, 0},
+		{"never", read("a", "b"), read("a", "b"), []lincheck.Op{late}, 0, 0},
+		{"shorter", read("a", "b"), read("a"), []lincheck.Op{late}, 1, 0},
+		{"gone", read("a", "b"), read(), nil, 1, 0},
+		{"back", read(), read("a", "b"), nil, 0, 1},
+		{"longer", read("a", "b"), read("a", "b", "c"), nil, 0, 1},
+	} {
+		f := testField(t)
+		f.remember(adamant.Key{Space: contestSpace, Key: "1-1"}, c.unknown, c.then, r)
+		f.judgeAgain(f.judged[0], c.now)
+		if f.lost.Load() != c.lost || f.resurrected.Load() != c.resurrected || f.failed() != (c.lost+c.resurrected > 0) {
+			t.Errorf("%s: %d lost, %d back, %v", c.name, f.lost.Load(), f.resurrected.Load(), f.failures)
 		}
 	}
 }

@@ -86,22 +86,109 @@ func (c *contest) judge(ctx context.Context) {
 		switch lincheck.Check(c.ops[doc], checkPatience) {
 		case lincheck.Illegal:
 			c.stale.Add(1)
-			var b strings.Builder
-			for _, o := range c.ops[doc] {
-				fmt.Fprintf(&b, "%+v\n", o)
-			}
-			c.fail("what clients saw of %s has no order that explains it:\n%s", c.key(doc), &b)
+			c.fail("what clients saw of %s has no order that explains it:\n%s", c.key(doc), lines(c.ops[doc]))
 		case lincheck.Unknown:
 			c.Undecided.Add(1)
+			c.remember(c.key(doc), c.ops[doc], o, r)
+		default:
+			c.remember(c.key(doc), c.ops[doc], o, r)
 		}
+	}
+}
+
+func lines(ops []lincheck.Op) *strings.Builder {
+	var b strings.Builder
+	for _, o := range ops {
+		fmt.Fprintf(&b, "%+v\n", o)
+	}
+	return &b
+}
+
+// judged is what is left of a contest's document: what it was like in the end, and what may yet become of it.
+type judged struct {
+	key adamant.Key
+	ops []lincheck.Op // one that makes it what it was, and those of unknown outcome
+}
+
+// maxJudged bounds how many documents of contests are looked at again in the end.
+const maxJudged = 3000
+
+// remember keeps what is needed to look at a document again at the end of the run.
+func (f *field) remember(key adamant.Key, ops []lincheck.Op, last lincheck.Op, r *rand.Rand) {
+	j := judged{key: key}
+	if last.Found {
+		j.ops = append(j.ops, lincheck.Op{Kind: lincheck.Create, Seq: last.Seq, IDs: last.IDs, Known: true, Call: 1, Ret: 2})
+	}
+	for _, o := range ops {
+		if !o.Known {
+			o.Call, o.Ret = 3, 3
+			j.ops = append(j.ops, o)
+		}
+	}
+	f.judgedMu.Lock()
+	defer f.judgedMu.Unlock()
+	if len(f.judged) < maxJudged {
+		f.judged = append(f.judged, j)
+	} else {
+		f.judged[r.IntN(len(f.judged))] = j
+	}
+}
+
+// contestsStay reads the documents of contests again, at the end of the run: each is what it was, but for what had an unknown outcome.
+func (f *field) contestsStay(ctx context.Context) {
+	f.judgedMu.Lock()
+	list := slices.Clone(f.judged)
+	f.judgedMu.Unlock()
+	ctx, cancel := f.patience(ctx, endPatience)
+	defer cancel()
+	r := rand.New(rand.NewPCG(f.o.Seed, 5))
+	for _, j := range list {
+		o := lincheck.Op{}
+		_, err := f.docs.persist(ctx, j.key, r, func(ctx context.Context, h *host) (err error) {
+			o, err = f.readEntries(ctx, h, j.key, "quorum")
+			return err
+		})
+		if err != nil {
+			f.fail("%s can not be read in the end: %v", j.key, err)
+			continue
+		}
+		f.Rechecked.Add(1)
+		f.judgeAgain(j, o)
+	}
+	if few := max(3, f.Contested.Load()/10); f.Undecided.Load() > few {
+		f.fail("%d histories of contests were too hard to check, of %d", f.Undecided.Load(), f.Contested.Load())
+	}
+}
+
+// judgeAgain compares a document with what it was when its contest had ended.
+func (f *field) judgeAgain(j judged, now lincheck.Op) {
+	now.Call, now.Ret = 4, 5
+	switch ops := append(slices.Clone(j.ops), now); lincheck.Check(ops, checkPatience) {
+	case lincheck.Illegal:
+		before := len(j.ops) > 0 && j.ops[0].Known
+		if before && (!now.Found || len(now.IDs) < len(j.ops[0].IDs)) {
+			f.lost.Add(1)
+		} else {
+			f.resurrected.Add(1)
+		}
+		f.fail("%s is not what it was when its contest had ended:\n%s", j.key, lines(ops))
+	case lincheck.Unknown:
+		f.Undecided.Add(1)
 	}
 }
 
 // read reads a document at a host. That there is none is an answer, too.
 func (c *contest) read(ctx context.Context, h *host, doc int, level string) (lincheck.Op, error) {
-	o := lincheck.Op{Client: contestClients, Kind: lincheck.Read, Known: true, Call: c.now()}
-	d, err := h.client.Get(ctx, c.key(doc), level)
-	o.Ret = c.now()
+	call := c.now()
+	o, err := c.readEntries(ctx, h, c.key(doc), level)
+	o.Call, o.Ret = call, c.now()
+	return o, err
+}
+
+// readEntries reads a document that shows its entries. That there is none is an answer, too.
+func (f *field) readEntries(ctx context.Context, h *host, key adamant.Key, level string) (lincheck.Op, error) {
+	o := lincheck.Op{Client: contestClients, Kind: lincheck.Read, Known: true}
+	d, err := h.client.Get(ctx, key, level)
 	if errors.As(err, new(*adamant.NotFoundError)) {
 		return o, nil
 	}
@@ -110,7 +197,7 @@ func (c *contest) read(ctx context.Context, h *host, doc int, level string) (lin
 	}
 	o.Found = true
 	if o.Seq, o.IDs, err = lincheck.Entries(d.JSON, d.Head); err != nil {
-		c.fail("%s shows %s as nobody wrote it: %v", h.name, c.key(doc), err)
+		f.fail("%s shows %s as nobody wrote it: %v", h.name, key, err)
 	}
 	return o, nil
 }
@@ -187,10 +274,28 @@ func (c *contender) try(doc int, o lincheck.Op, do func(context.Context, *host) 
 		c.Refused.Add(1)
 		return err
 	default:
+		c.refusal(doc, o, err)
 		return err
 	}
 	c.add(doc, o)
 	return err
+}
+
+// refusal writes down what an answer says of the document.
+func (c *contender) refusal(doc int, o lincheck.Op, err error) {
+	var mismatch *adamant.SeqMismatchError
+	switch {
+	case errors.As(err, &mismatch):
+		o.Kind, o.Head = lincheck.Mismatch, mismatch.Head
+	case errors.As(err, new(*adamant.NotFoundError)):
+		o.Kind = lincheck.Missing
+	case errors.As(err, new(*adamant.ExistsError)):
+		o.Kind = lincheck.Exists
+	default:
+		return
+	}
+	o.Known, o.IDs = true, nil
+	c.add(doc, o)
 }
 
 // write creates or appends, and repeats what has an unknown outcome, sometimes.

@@ -38,6 +38,9 @@ type field struct {
 	cluster atomic.Pointer[config.Cluster]
 
 	verified atomic.Int64
+
+	judgedMu sync.Mutex
+	judged   []judged // documents of contests that have ended, guarded by judgedMu
 }
 
 // operate runs the cluster, breaks it, and checks it. Without a network it makes one of proxies.

@@ -33,7 +33,8 @@ type counts struct {
 	Documents   atomic.Int64 // made
 	Deleted     atomic.Int64
 	Contested   atomic.Int64 // documents that several clients wrote, checked to be linearizable
-	Undecided   atomic.Int64 // of them, those whose check took too long
+	Undecided   atomic.Int64 // checks of them that took too long
+	Rechecked   atomic.Int64 // of them, those that were read again in the end
 }
 
 // operations are all that clients were answered.
@@ -150,7 +151,7 @@ func (r *record) summarize(f *field, interrupted bool) summary {
 			"writes": r.Writes.Load(), "deltas": r.Deltas.Load(), "bytes": r.Bytes.Load(), "lease reads": r.LeaseReads.Load(),
 			"quorum reads": r.QuorumReads.Load(), "stale reads": r.StaleReads.Load(), "ambiguous": r.Ambiguous.Load(),
 			"refused": r.Refused.Load(), "documents": r.Documents.Load(), "deleted": r.Deleted.Load(),
-			"contested": r.Contested.Load(), "undecided": r.Undecided.Load(),
+			"contested": r.Contested.Load(), "undecided": r.Undecided.Load(), "contested, read again": r.Rechecked.Load(),
 		}}
 	if r.more > 0 {
 		s.Failures = append(s.Failures, fmt.Sprintf("and %d more", r.more))

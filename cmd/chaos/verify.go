@@ -47,6 +47,7 @@ func (f *field) verify(ctx context.Context) {
 	close(partitions)
 	readers.Wait()
 	f.deletedStayAway(ctx)
+	f.contestsStay(ctx)
 	f.note("read %d copies back", f.verified.Load())
 }
 

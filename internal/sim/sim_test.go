@@ -111,12 +111,15 @@ func readPlan(t *testing.T, file string) (p plan) {
 // many runs seeds, some at a time.
 func many(t *testing.T, first uint64, n int) {
 	var mu sync.Mutex
-	var ops, acked int
+	var ops, acked, unsure int
 	var lasted, healed time.Duration
 	var happened tally
 	t.Cleanup(func() {
 		t.Logf("%d seeds from %d on: %d operations, %d writes acknowledged, %s simulated, healed within %s", n, first, ops, acked, lasted, healed)
 		t.Logf("what happened: %v", happened.all())
+		if unsure > max(3, n/20) { // of four to seven documents each
+			t.Errorf("%d histories were too hard to check", unsure)
+		}
 		if first == 1 && n == ordinarySeeds && !*hours {
 			enough(t, &happened)
 		}
@@ -130,6 +133,7 @@ func many(t *testing.T, first uint64, n int) {
 			defer mu.Unlock()
 			r.record(t)
 			happened.add(r.happened)
+			unsure += r.unsure
 			ops, acked, lasted, healed = ops+r.ops, acked+r.acked, lasted+r.lasted, max(healed, r.healed)
 		})
 	}
