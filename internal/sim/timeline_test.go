@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -14,6 +15,7 @@ type timeline struct {
 	lock  sync.Mutex // guards the rest
 	lines []string
 	wrong []string
+	most  int // lines; 0 means mostLines
 }
 
 // mostLines bounds a timeline.
@@ -22,7 +24,7 @@ const mostLines = 4000
 func (l *timeline) note(format string, args ...any) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	if len(l.lines) < mostLines {
+	if most := cmp.Or(l.most, mostLines); len(l.lines) < most {
 		l.lines = append(l.lines, fmt.Sprintf("%9.3f  ", time.Since(l.begun).Seconds())+fmt.Sprintf(format, args...))
 	}
 }
