@@ -141,12 +141,16 @@ func (c *client) write(doc int) {
 		o.kind = opCreate
 	}
 	var deltas []adamant.Delta
-	for i := range 1 + int64(c.r.IntN(3)) {
-		if i > 0 && o.kind == opCreate {
-			break
-		}
+	n, long := 1+int64(c.r.IntN(3)), c.r.IntN(4) == 0
+	if o.kind == opCreate && !long {
+		n = 1
+	}
+	for i := range n {
 		o.ids = append(o.ids, c.newID())
 		deltas = append(deltas, adamant.Delta{SeqBegin: seq + i, SeqEnd: seq + i, Redo: lincheck.Redo(seq+i, o.ids[i]), Undo: []byte(`{}`)})
+	}
+	if long { // one delta of several seqs
+		deltas = []adamant.Delta{{SeqBegin: seq, SeqEnd: seq + n - 1, Redo: lincheck.Redo(seq, o.ids...), Undo: []byte(`{}`)}}
 	}
 	for range 1 + c.r.IntN(4) {
 		done, err := c.try(o, func(ctx context.Context, h *adamant.Host) error {
@@ -157,7 +161,7 @@ func (c *client) write(doc int) {
 			return err
 		})
 		if done {
-			c.head[doc] = seq + int64(len(deltas)) - 1
+			c.head[doc] = seq + n - 1
 			return
 		}
 		if c.learn(doc, err) {

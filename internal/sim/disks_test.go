@@ -214,9 +214,7 @@ func (w *world) breakDisk(s step) bool {
 	if !up {
 		return false // a Pebble that fails to open may panic on a goroutine of its own
 	}
-	// Only what Pebble writes ahead: what fails on a goroutine of its own blocks that for ever with a lock held (package store,
-	// failStop), and time would stand still.
-	where := []string{"/log/*.log", "/documents/*.log", "*.log"}[s.N%3]
+	where := places[s.N%len(places)]
 	fault, waits := diskFaults[s.Kind], d.Waits()
 	before := d.Struck(fault)
 	switch {
@@ -233,6 +231,38 @@ func (w *world) breakDisk(s step) bool {
 		hit = *slowDisks && d.Waits() > waits
 	}
 	w.mend(d)
+	return hit
+}
+
+// places are whose files fail while a host runs. The list of tables (MANIFEST) is not among them: when it can not be written, Pebble's own
+// goroutine blocks for ever with a lock held (package store, failStop), and time would stand still.
+var places = []string{"/log/*.log", "/documents/*.log", "*.log", "/documents/*.sst", "/log/*.sst"}
+
+// failOpen restarts a host with a fault in its way, once: of what it reads, or of what it writes. Its operator tries again. What the fault
+// stopped is left as a crash would leave it. Engines write while they open, too; one that can not leaves a goroutine of Pebble's
+// waiting for a lock, so that this needs simulated time that goes on meanwhile, as slow disks do.
+func (w *world) failOpen(s step) (hit bool) {
+	var d *simdisk.Disk
+	faults := []simdisk.Fault{simdisk.FailRead, simdisk.FailWrite, simdisk.FailSync, simdisk.Full}
+	fault, where := faults[s.N%4], []string{"", "/documents/", "/log/", "MANIFEST"}[s.N/4%4]
+	if fault != simdisk.FailRead && !*slowDisks {
+		fault = simdisk.FailRead
+	}
+	w.restart(s, func(m *machine) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		m.opening = func(now *simdisk.Disk) {
+			d = now
+			d.Arm(fault, where)
+		}
+	})
+	if d == nil {
+		return false
+	}
+	if hit = d.Struck(fault) > 0; hit && fault != simdisk.FailRead {
+		w.engines.Add(1) // which was never open
+	}
+	d.Mend()
 	return hit
 }
 

@@ -24,7 +24,8 @@ type plan struct {
 	Rates     map[string]float64 `json:"rates"` // of the hosts' clocks
 	Wild      bool               `json:"wild"`  // clocks differ by more than Timing.ClockDrift: lease reads prove nothing
 	Delay     time.Duration      `json:"delay"`
-	Fsync     time.Duration      `json:"fsync"` // how long each takes; only with -slow
+	Fsync     time.Duration      `json:"fsync"`           // how long each takes; only with -slow
+	Files     bool               `json:"files,omitempty"` // hosts follow cluster files, and are not given configurations
 	Steps     []step             `json:"steps"`
 
 	Beyond bool `json:"beyond,omitempty"` // more is lost than is survived: safe mode is what is expected
@@ -78,7 +79,8 @@ const (
 	failSync = "fail-sync"
 	failIO   = "fail-write"
 	full     = "full"
-	jump     = "jump" // the host's clock goes forward by N ms
+	failOpen = "fail-open" // the host is restarted, and a read, a write, an fsync or everything written fails while it opens (N)
+	jump     = "jump"      // the host's clock goes forward by N ms
 
 	failRead  = "fail-read"   // one read of stored data fails
 	slowDisk  = "slow-disk"   // each fsync takes N ms; only with -slow
@@ -97,8 +99,8 @@ var weights = []struct {
 	kind string
 	n    int
 }{{crash, 6}, {restart, 3}, {split, 6}, {oneWay, 4}, {flap, 2}, {slow, 2}, {lossy, 3}, {freeze, 4}, {wipe, 2}, {transfer, 4},
-	{members, 6}, {badFile, 1}, {failSync, 1}, {failIO, 1}, {full, 1}, {jump, 3},
-	{failRead, 1}, {slowDisk, 4}, {flip, 2}, {restore, 1}, {badSource, 5}, {dying, 2}, {deposed, 2}, {stranger, 1}, {staleFile, 1}, {version, 2}}
+	{members, 6}, {badFile, 1}, {failSync, 2}, {failIO, 2}, {full, 2}, {failOpen, 2}, {jump, 3},
+	{failRead, 3}, {slowDisk, 4}, {flip, 2}, {restore, 1}, {badSource, 5}, {dying, 2}, {deposed, 2}, {stranger, 1}, {staleFile, 1}, {version, 2}}
 
 // newPlan is the plan of a seed.
 func newPlan(seed uint64) plan {
@@ -116,6 +118,7 @@ func newPlan(seed uint64) plan {
 func newBase(seed uint64, r *rand.Rand, hosts []int) plan {
 	p := plan{Seed: seed, Clients: 3 + r.IntN(3), Documents: 4 + r.IntN(4), Lasts: time.Duration(6+r.IntN(10)) * time.Second,
 		Busy: r.IntN(2) == 0, Rates: map[string]float64{}, Delay: time.Duration(1+r.IntN(8)) * time.Millisecond}
+	p.Files = r.IntN(4) == 0
 	p.Fsync = time.Duration(r.IntN(4000)) * time.Microsecond
 	p.shape(r, hosts[r.IntN(len(hosts))])
 	for _, h := range p.Hosts {
@@ -215,8 +218,11 @@ func (p *plan) newStep(r *rand.Rand, kind string, at time.Duration) step {
 		pick(r.IntN(len(p.Hosts)))
 	case badFile:
 		pick(1 + r.IntN(len(p.Hosts)))
+	case failOpen:
+		s.N = r.IntN(16) // which fault, and whose file
+		pick(1)
 	case failSync, failIO, full:
-		s.N = r.IntN(3) // of the log, of the documents, of either
+		s.N = r.IntN(5) // see places
 		pick(1)
 	case slowDisk:
 		s.N = 5 << r.IntN(8)

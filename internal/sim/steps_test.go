@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -95,6 +97,8 @@ func (w *world) do(s step) bool {
 		return w.moveMember(s)
 	case badFile:
 		return w.badFiles(s)
+	case failOpen:
+		return w.failOpen(s)
 	case failSync, failIO, full, failRead, slowDisk:
 		return w.breakDisk(s)
 	case flip:
@@ -233,7 +237,14 @@ func (w *world) give(name string, c *config.Cluster) {
 	}
 	h := m.host
 	w.mu.Unlock()
-	if h == nil || stale {
+	if stale {
+		return
+	}
+	if w.plan.Files {
+		w.write(m, c.Marshal())
+		return
+	}
+	if h == nil {
 		return
 	}
 	if err := h.SetCluster(c); err != nil && h.Status().ConfigVersion < c.Version {
@@ -251,6 +262,10 @@ func (w *world) badFiles(s step) (judged bool) {
 		old := w.plan.cluster()
 		old.Partitions[0].Voters = old.Partitions[0].Voters[:1]
 		empty := &config.Cluster{Name: "sim", Version: 1 << 30}
+		if w.plan.Files {
+			judged = w.badFile(w.machines[name], h, old, empty) || judged
+			continue
+		}
 		for _, bad := range []*config.Cluster{old, empty} {
 			if err := h.SetCluster(bad); err == nil {
 				w.complain("%s takes a bad configuration of version %d", name, bad.Version)
@@ -260,6 +275,47 @@ func (w *world) badFiles(s step) (judged bool) {
 	}
 	return judged
 }
+
+// badFile does the same with the file that a host follows. A file that is not judged in time, say for a crash, proves nothing.
+func (w *world) badFile(m *machine, h *adamant.Host, list ...*config.Cluster) (judged bool) {
+	for _, bad := range list {
+		before := h.Status()
+		w.write(m, bad.Marshal())
+		for range 20 {
+			time.Sleep(pollEvery)
+			now := h.Status()
+			if now.ConfigVersion < before.ConfigVersion || now.ConfigVersion == bad.Version && bad.Version > 1 {
+				w.complain("%s takes a bad configuration of version %d", m.name, bad.Version)
+			}
+			if now.ConfigRejected > before.ConfigRejected {
+				judged = true
+				break
+			}
+		}
+		w.mu.Lock()
+		held := m.held
+		w.mu.Unlock()
+		w.write(m, held.Marshal())
+	}
+	return judged
+}
+
+// pollEvery is how often hosts look at their cluster files.
+const pollEvery = 100 * time.Millisecond
+
+// write replaces a machine's cluster file, which is a real one.
+func (w *world) write(m *machine, text []byte) {
+	path := w.fileOf(m)
+	err := os.WriteFile(path+".new", text, 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		w.complain("cluster file: %v", err)
+	}
+}
+
+func (w *world) fileOf(m *machine) string { return filepath.Join(w.dir, m.name+".json") }
 
 // staleFile restarts a host with a cluster file of long ago, as an operator who has put back an old copy: what the cluster has
 // decided since must not be undone by it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ type world struct {
 	plan    plan
 	net     *simnet.Net
 	history history
+	dir     string         // of cluster files, with plan.Files
 	wiping  chan struct{}  // holds a token while a disk is being replaced
 	work    sync.WaitGroup // steps, and hosts on their way in and out
 
@@ -59,6 +61,8 @@ type machine struct {
 
 	incarnation string // of the disk, once a host has run on it
 	damaged     bool   // the disk is: it may be refused
+
+	opening func(*simdisk.Disk) // what happens to the disk when the next process opens; nil: nothing
 }
 
 func newWorld(p plan, pulse *atomic.Int64) *world {
@@ -67,6 +71,12 @@ func newWorld(p plan, pulse *atomic.Int64) *world {
 		backups: map[string]backup{}, lostDisks: map[string]bool{}}
 	for _, n := range p.Hosts {
 		w.machines[n] = &machine{name: n, clock: newClock(p.Rates[n]), disk: simdisk.New(), busy: true, held: w.latest}
+	}
+	if p.Files {
+		var err error
+		if w.dir, err = os.MkdirTemp("", "sim-"); err != nil {
+			panic(err)
+		}
 	}
 	w.shapeNet()
 	for _, n := range p.Hosts {
@@ -93,13 +103,18 @@ func (w *world) repair() (r adamant.Repair) {
 
 // options keep logs so short that a member which is away for a moment gets a hole.
 func (w *world) options(m *machine, life int) adamant.Options {
-	return adamant.Options{Dir: "/data", Host: m.name, Cluster: m.held, FS: w.diskOf(m), Clock: m.clock.now,
+	o := adamant.Options{Dir: "/data", Host: m.name, Cluster: m.held, FS: w.diskOf(m), Clock: m.clock.now,
 		Network:    func(id mesh.Identity) mesh.Network { return w.net.Host(id) },
 		CacheBytes: 1 << 20, LogMemoryBytes: 1 << 20, HeadCache: 4,
 		Limits: adamant.Limits{InFlight: 8, TrailingLogs: 12, MarkerEvery: 8},
 		Repair: w.repair(),
 		Timing: w.timing(),
 		Events: w.events(m, life), Logger: w.logger(m)}
+	if w.plan.Files {
+		w.write(m, m.held.Marshal())
+		o.Cluster, o.ClusterFile, o.Timing.Poll = nil, w.fileOf(m), pollEvery
+	}
+	return o
 }
 
 // timing is shorter than usual where much has to happen in little time.
@@ -160,6 +175,13 @@ func (w *world) open(m *machine) {
 	w.mu.Unlock()
 	for {
 		w.mend(w.diskOf(m))
+		w.mu.Lock()
+		opening := m.opening
+		m.opening = nil
+		w.mu.Unlock()
+		if opening != nil {
+			opening(w.diskOf(m))
+		}
 		h, err := adamant.Open(w.options(m, life))
 		if err == nil {
 			w.note("%s is up", m.name)
@@ -167,6 +189,10 @@ func (w *world) open(m *machine) {
 			m.host, m.busy, m.incarnation = h, false, h.Status().Incarnation
 			held := m.held
 			w.mu.Unlock()
+			if w.plan.Files {
+				w.write(m, held.Marshal())
+				return
+			}
 			_ = h.SetCluster(held) // it may have changed meanwhile; refused when it has not
 			return
 		}
@@ -372,6 +398,9 @@ func (w *world) close() {
 	}
 	wg.Wait()
 	w.net.Close()
+	if w.dir != "" {
+		_ = os.RemoveAll(w.dir) // what stays is no harm
+	}
 }
 
 func within(d time.Duration) (context.Context, context.CancelFunc) {
