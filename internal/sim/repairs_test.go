@@ -150,7 +150,7 @@ func (b *spoiler) reply(m simnet.Message) ([]byte, error) {
 	if b.rng.IntN(odds) >= b.s.N {
 		return m.Payload, nil
 	}
-	payload, err, name := b.lie(m, old)
+	payload, name, err := b.lie(m, old)
 	if large {
 		b.did++
 		w.count(name, 1)
@@ -189,26 +189,26 @@ func lieNames() []string {
 func lieName(f antientropy.Falsehood) string { return "lie: " + f.String() }
 
 // lie says something else than an answer, and names what. old is the answer before.
-func (b *spoiler) lie(m simnet.Message, old []byte) ([]byte, error, string) {
+func (b *spoiler) lie(m simnet.Message, old []byte) (_ []byte, name string, _ error) {
 	reply := m.Payload
 	switch b.rng.IntN(12) {
 	case 0:
-		return nil, errors.New("no answer today"), lieRefused
+		return nil, lieRefused, errors.New("no answer today")
 	case 1:
-		return append(slices.Clone(reply), byte(b.rng.Uint32())), nil, lieLong
+		return append(slices.Clone(reply), byte(b.rng.Uint32())), lieLong, nil
 	case 2:
 		if old != nil {
-			return old, nil, lieRepeated // to another question, in truth
+			return old, lieRepeated, nil // to another question, in truth
 		}
 	case 3:
 	default:
 		for _, f := range b.falsehoods() {
 			if other, ok := antientropy.Falsify(m.Request.Payload, reply, f, b.rng); ok {
-				return other, nil, lieName(f)
+				return other, lieName(f), nil
 			}
 		}
 	}
-	return reply[:b.rng.IntN(len(reply)+1)], nil, lieShort
+	return reply[:b.rng.IntN(len(reply)+1)], lieShort, nil
 }
 
 // falsehoods are all of them in some order: mostly those first that few answers have an occasion for.

@@ -282,7 +282,7 @@ func (w *world) badFile(m *machine, h *adamant.Host, list ...*config.Cluster) (j
 		before := h.Status()
 		w.write(m, bad.Marshal())
 		for range 20 {
-			time.Sleep(pollEvery)
+			time.Sleep(w.pollEvery())
 			now := h.Status()
 			if now.ConfigVersion < before.ConfigVersion || now.ConfigVersion == bad.Version && bad.Version > 1 {
 				w.complain("%s takes a bad configuration of version %d", m.name, bad.Version)
@@ -300,8 +300,13 @@ func (w *world) badFile(m *machine, h *adamant.Host, list ...*config.Cluster) (j
 	return judged
 }
 
-// pollEvery is how often hosts look at their cluster files.
-const pollEvery = 100 * time.Millisecond
+// pollEvery is how often hosts look at their cluster files: as usual where time is long.
+func (w *world) pollEvery() time.Duration {
+	if w.plan.Bursts != nil {
+		return config.DefaultInterval
+	}
+	return 100 * time.Millisecond
+}
 
 // write replaces a machine's cluster file, which is a real one.
 func (w *world) write(m *machine, text []byte) {

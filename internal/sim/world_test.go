@@ -112,7 +112,7 @@ func (w *world) options(m *machine, life int) adamant.Options {
 		Events: w.events(m, life), Logger: w.logger(m)}
 	if w.plan.Files {
 		w.write(m, m.held.Marshal())
-		o.Cluster, o.ClusterFile, o.Timing.Poll = nil, w.fileOf(m), pollEvery
+		o.Cluster, o.ClusterFile, o.Timing.Poll = nil, w.fileOf(m), w.pollEvery()
 	}
 	return o
 }
