@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +87,7 @@ func (b *beyond) hurt() {
 	if b.p.Cut && len(b.p.Away) > 0 {
 		away := func(h string) bool { return slices.Contains(b.p.Away, h) }
 		b.work.Go(func() {
-			b.link(cmpOr(b.p.Late, time.Minute), cutting(func(from, to string) bool { return away(from) != away(to) }))
+			b.link(cmp.Or(b.p.Late, time.Minute), cutting(func(from, to string) bool { return away(from) != away(to) }))
 			b.note("the witnesses are connected")
 		})
 	}
@@ -134,13 +135,6 @@ func (b *beyond) hurt() {
 		busy.Wait()
 	}
 	time.Sleep(stopsWithin)
-}
-
-func cmpOr(a, b time.Duration) time.Duration {
-	if a > 0 {
-		return a
-	}
-	return b
 }
 
 // crashSome lets a host crash, or all of them, that are up.
