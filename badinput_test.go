@@ -101,6 +101,19 @@ func TestBadClusterFileChangesNothing(t *testing.T) {
 		}
 		return nil
 	})
+	// So does one beside a file that has become newer meanwhile.
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next.Version++
+	delete(next.Hosts, "h9")
+	write(next.Marshal())
+	if h, err = Open(o); err != nil {
+		t.Fatalf("restart beside a newer file: %v", err)
+	}
+	if v := h.Status().ConfigVersion; v != next.Version {
+		t.Errorf("version %d in force, the file has %d", v, next.Version)
+	}
 }
 
 // TestGarbageOnThePort: what is not the protocol is turned away and counted where operators look, whoever sends it and however

@@ -83,7 +83,9 @@ func singleCluster(partitions int) *config.Cluster {
 
 // adopt takes over a configuration that the watcher or SetCluster found to be a valid successor.
 func (h *Host) adopt(next *config.Cluster) {
-	h.admission.follow(h.cluster(), next, time.Now()) // before they are strangers
+	if old := h.cluster(); old != nil { // else the file is newer than the copy of it that was kept, and nobody is served yet
+		h.admission.follow(old, next, time.Now()) // before they are strangers
+	}
 	h.config.Store(next)
 	h.unrests.Add(1)
 	h.keepLastGood(next)
