@@ -35,6 +35,13 @@ func bench(t *testing.T, args ...string) (status int, out, errs string) {
 func measured(t *testing.T, args ...string) map[string]any {
 	t.Helper()
 	status, out, errs := bench(t, append(args, "--json", "--rounds", "1", "--dir", t.TempDir())...)
+	for range 4 { // on a busy machine a log may not be cut yet by then
+		if !strings.Contains(errs, "which is no repair") {
+			break
+		}
+		t.Logf("once more: %s", errs)
+		status, out, errs = bench(t, append(args, "--json", "--rounds", "1", "--dir", t.TempDir())...)
+	}
 	if status != exitOK {
 		t.Fatalf("status %d: %s", status, errs)
 	}

@@ -121,16 +121,44 @@ func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*p
 	// What is flushed is merged into the next level soon, and compressed there.
 	o.Levels[0].Compression = uncompressed
 	o.Levels[1].Compression = compressed
-	var db *pebble.DB
-	err = stop.recovered(func() (err error) {
-		db, err = pebble.Open(dir, o)
-		return err
-	})
+	db, err := openOrGiveUp(dir, stop, o)
 	if err != nil {
 		return nil, openError(dir, err)
 	}
 	stop.armed.Store(true)
 	return db, nil
+}
+
+// giveUpAfter is how long an engine that has failed may take to say that it can not be opened.
+const giveUpAfter = time.Second
+
+// openOrGiveUp opens a Pebble. One that can not write its manifest, because the disk is full, stops a goroutine of its own (Fatalf) that holds
+// what opening waits for, for ever; that goroutine and the lock of the directory are left to the end of the process.
+func openOrGiveUp(dir string, stop *failStop, o *pebble.Options) (*pebble.DB, error) {
+	type result struct {
+		db  *pebble.DB
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		var r result
+		r.err = stop.recovered(func() (err error) {
+			r.db, err = pebble.Open(dir, o)
+			return err
+		})
+		opened <- r
+	}()
+	select {
+	case r := <-opened:
+		return r.db, r.err
+	case <-stop.failed:
+	}
+	select {
+	case r := <-opened:
+		return r.db, r.err
+	case <-time.After(giveUpAfter):
+		return nil, stop.check()
+	}
 }
 
 func uncompressed() *block.CompressionProfile { return block.NoCompression }

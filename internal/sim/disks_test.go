@@ -248,14 +248,19 @@ func (w *world) failOpen(s step) (hit bool) {
 	if fault != simdisk.FailRead && !*slowDisks {
 		fault = simdisk.FailRead
 	}
+	var room *time.Timer
 	w.restart(s, func(m *machine) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		m.opening = func(now *simdisk.Disk) {
 			d = now
 			d.Arm(fault, where)
+			room = time.AfterFunc(fullFor, d.Mend) // an engine that has to write before it is open waits until there is room
 		}
 	})
+	if room != nil {
+		room.Stop()
+	}
 	if d == nil {
 		return false
 	}
@@ -265,6 +270,9 @@ func (w *world) failOpen(s step) (hit bool) {
 	d.Mend()
 	return hit
 }
+
+// fullFor is how long a disk is full at the most while a host opens.
+const fullFor = 5 * time.Second
 
 var diskFaults = map[string]simdisk.Fault{failSync: simdisk.FailSync, failIO: simdisk.FailWrite, full: simdisk.Full, failRead: simdisk.FailRead}
 
