@@ -409,24 +409,16 @@ func readHead(r pebble.Reader, partition uint32, p place) (Head, bool, error) {
 
 // readError tells damaged files from other failures of a read.
 func readError(partition uint32, key Key, kind recordKind, err error) error {
-	if pebble.IsCorruptionError(err) {
-		return &CorruptionError{Partition: partition, Key: key, Kind: kind.String(), Err: err}
-	}
-	return &ReadError{Partition: partition, Key: key, Kind: kind.String(), Err: err}
+	return unread(partition, key, kind.String(), err)
 }
 
-// logReadError is readError for a partition's log.
-func logReadError(partition uint32, err error) error {
-	if pebble.IsCorruptionError(err) {
-		return &CorruptionError{Partition: partition, Kind: "log", Err: err}
-	}
-	return &ReadError{Partition: partition, Kind: "log", Err: err}
-}
+// metaError is readError for a partition's own records, or the host's; logReadError, for a partition's log.
+func metaError(partition uint32, err error) error    { return unread(partition, Key{}, "meta", err) }
+func logReadError(partition uint32, err error) error { return unread(partition, Key{}, "log", err) }
 
-// metaError is readError for a partition's own records, or the host's.
-func metaError(partition uint32, err error) error {
+func unread(partition uint32, key Key, kind string, err error) error {
 	if pebble.IsCorruptionError(err) {
-		return &CorruptionError{Partition: partition, Kind: "meta", Err: err}
+		return &CorruptionError{Partition: partition, Key: key, Kind: kind, Err: err}
 	}
-	return &ReadError{Partition: partition, Kind: "meta", Err: err}
+	return &ReadError{Partition: partition, Key: key, Kind: kind, Err: err}
 }
