@@ -148,7 +148,7 @@ func TestCrashDuringRepair(t *testing.T) {
 		rec := newCrashRecorder(80 + seed)
 		l := newRepairLife(t, rec)
 		states := []repairState{repairStateOf(t, l.x.e, l.x.Documents)}
-		rec.on = true
+		rec.start()
 		for i, step := range repairCrashSteps {
 			rec.writing(i + 1)
 			step.run(l)

@@ -45,6 +45,19 @@ func (c *crashRecorder) operation(op errorfs.Op) error {
 	return nil
 }
 
+// start begins to take images. Engines that are open may be at work on the disk.
+func (c *crashRecorder) start() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.on = true
+}
+
+func (c *crashRecorder) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.on = false
+}
+
 func (c *crashRecorder) take() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +92,8 @@ func wholeClone(fs *vfs.MemFS) *vfs.MemFS {
 // again is true.
 func crashAgain(fs *vfs.MemFS, seed uint64, open func(fs vfs.FS, again bool)) (images int) {
 	rec := newCrashRecorder(seed)
-	rec.mem, rec.on = wholeClone(fs), true
+	rec.mem = wholeClone(fs)
+	rec.start()
 	open(rec.fs(), false)
 	for _, image := range rec.images {
 		open(image.fs, true)
@@ -109,9 +123,7 @@ func newCrashRun(t *testing.T, seed uint64) *crashRun {
 	r.m.e, r.m.d = openMember(t, r.m.opts)
 	must(t, r.m.e.Sync())
 	r.states = []*modelMember{r.m.model.clone()}
-	rec.mu.Lock()
-	rec.on = true
-	rec.mu.Unlock()
+	rec.start()
 	return r
 }
 
@@ -264,7 +276,7 @@ func TestCrashKeepsAPrefixAcrossMembers(t *testing.T) {
 		must(t, err)
 	}
 	must(t, e.Sync())
-	rec.on = true
+	rec.start()
 	const writes = 60
 	for i := 1; i <= writes; i++ {
 		rec.writing(i)
@@ -335,7 +347,7 @@ func TestCrashDuringDrop(t *testing.T) {
 	}
 	must(t, e.db.Flush())
 	must(t, e.Sync())
-	rec.on = true
+	rec.start()
 	rec.writing(1)
 	must(t, e.Drop(2))
 	rec.acknowledged(1)
@@ -374,7 +386,7 @@ func TestCrashDuringSetMeta(t *testing.T) {
 	e, err := OpenDocs(testOptions(rec.fs()))
 	must(t, err)
 	must(t, e.SetMeta("version", []byte{0}))
-	rec.on = true
+	rec.start()
 	value := func(i int) []byte {
 		if i%2 > 0 {
 			return nil
@@ -404,7 +416,7 @@ func TestCrashDuringSetMeta(t *testing.T) {
 // A directory whose creation was cut short is either empty, and is stamped by the next opening, or ours.
 func TestCrashDuringCreation(t *testing.T) {
 	rec := newCrashRecorder(8)
-	rec.on = true
+	rec.start()
 	e, err := OpenDocs(testOptions(rec.fs()))
 	must(t, err)
 	rec.acknowledged(1)

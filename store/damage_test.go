@@ -134,9 +134,7 @@ func TestCrashDuringRunRemoval(t *testing.T) {
 	last := r.m.Applied()
 	must(t, r.m.e.Sync())
 	whole := r.m.Status().Documents
-	rec.mu.Lock()
-	rec.on = true
-	rec.mu.Unlock()
+	rec.start()
 	rec.writing(1)
 	done, err := r.m.Damage(lost[1], Damaged{Whole: true})
 	must(t, err)

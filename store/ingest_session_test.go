@@ -170,10 +170,10 @@ func TestLostSessionKeepsAnnouncement(t *testing.T) {
 		inside = true
 		lost.Abandon()
 		must(t, e.Sync()) // of the host's tick
-		rec.on = true
+		rec.start()
 	}
 	must(t, session.flushBulk())
-	rec.on = false
+	rec.stop()
 	if !inside || len(x.meta.ingests) > 0 || x.ingesting != nil {
 		t.Errorf("met: %v; announced at the end: %v, %v", inside, x.meta.ingests, x.ingesting)
 	}

@@ -323,7 +323,7 @@ func TestCrashDuringIngest(t *testing.T) {
 		x.e.bulk.limits = smallBulk
 		x.e.bulk.limits.table = 6000
 		must(t, x.RecordHole(1, s.last()))
-		rec.on = true
+		rec.start()
 		x.pullBucket(t, y, 9, 1500)
 		must(t, x.e.Sync())
 		rec.take()

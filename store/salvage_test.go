@@ -303,7 +303,7 @@ func TestCrashDuringSalvage(t *testing.T) {
 			r.files = rec.fs()
 			r.reopen()
 			r.flip(at(r.size))
-			rec.on = true
+			rec.start()
 			if found := r.scrub(); len(found) == 0 {
 				t.Fatal("nothing was found")
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,10 @@ type Thread struct {
 	done     chan struct{} // closed when nobody looks any more
 	listener int           // where the kernel says what waits
 	stop     [2]int        // a pipe, closed to end the watch
+
+	// looking is held by who looks at a call. What it sees then is ordered by the kernel, which the memory model does not know: whoever
+	// calls Do comes by here as well.
+	looking sync.Mutex
 }
 
 // Start makes a thread. before is called, one at a time and on another goroutine, while each call waits.
@@ -45,11 +50,19 @@ func Start(before func(Call)) (*Thread, error) {
 	return t, nil
 }
 
-// Do runs a function on the thread and waits for it.
+// Do runs a function on the thread and waits for it. What the caller did before is seen by who looks at the calls, and what that one did
+// by the caller afterwards.
 func (t *Thread) Do(f func()) {
 	done := make(chan struct{})
+	t.handOver()
 	t.work <- func() { defer close(done); f() }
 	<-done
+	t.handOver()
+}
+
+func (t *Thread) handOver() {
+	t.looking.Lock()
+	defer t.looking.Unlock()
 }
 
 // Close ends the thread. Nothing may be running on it.
@@ -134,7 +147,9 @@ func (t *Thread) watch(before func(Call)) {
 		if err := t.control(unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)); err != nil {
 			continue // a signal took it back; it comes again
 		}
+		t.looking.Lock()
 		before(Call{Op: watched[n.nr], FD: int(n.args[0])})
+		t.looking.Unlock()
 		// An error means that a signal took the call back meanwhile: it comes again.
 		_ = t.control(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&response{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}))
 	}
