@@ -63,6 +63,7 @@ type guard struct {
 	committed    func() committed                                // what this member knows of the log of the group
 	reached      func() uint64                                   // how far that goes, about
 	contradicted func(Contradiction)                             // a leader lacks what was committed
+	replicates   func(peer raft.ServerID, term uint64) bool      // this member leads in that term, and the peer is a member
 	consumer     chan raft.RPC
 	door         door
 	direct       bool           // the transport is a DirectTransport
@@ -437,17 +438,14 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 		return err
 	}
 	g.hold(args)
-	sent := g.now()
-	if g.beats(id, args, sent) {
+	switch {
+	case !isHeartbeat(args):
+		return g.replicate(id, target, args, resp)
+	case g.beats(id, args.Term, g.now()):
 		*resp = raft.AppendEntriesResponse{RPCHeader: args.RPCHeader, Term: args.Term, Success: true}
 		return nil
 	}
-	if err := g.inner.AppendEntries(id, target, args, resp); err != nil {
-		return err
-	}
-	g.noteAck(id, args, resp, sent)
-	g.newer(args.Term, resp.Term)
-	return nil
+	return g.exchange(id, target, args, resp)
 }
 
 // hold keeps the commit index that a leader tells to what is durable here too: Raft counts the leader's own entries as
@@ -496,13 +494,6 @@ func (g *guard) mayCampaign(inEarnest bool) error {
 		return errPromised
 	}
 	return nil
-}
-
-func (g *guard) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	if err := g.mayReplicate(args.Term); err != nil {
-		return err
-	}
-	return g.inner.InstallSnapshot(id, target, args, resp, data)
 }
 
 // TimeoutNow is not for Raft: it would name no term (offer).

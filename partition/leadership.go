@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -302,6 +303,16 @@ func (p *Partition) voters() []raft.ServerID {
 		}
 	}
 	return ids
+}
+
+// replicates reports whether this member leads in a term, and has a peer to replicate to.
+func (p *Partition) replicates(peer raft.ServerID, term uint64) bool {
+	r := p.raft.Load()
+	if r == nil || r.State() != raft.Leader || r.CurrentTerm() != term {
+		return false
+	}
+	f := r.GetConfiguration()
+	return f.Error() == nil && slices.ContainsFunc(f.Configuration().Servers, func(s raft.Server) bool { return s.ID == peer })
 }
 
 // lookLeader reports who leads when that changed, "" when nobody is known to: who is missed leads no more.

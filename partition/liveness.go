@@ -194,15 +194,20 @@ func (g *guard) demand(since time.Time) {
 	g.wire = since
 }
 
+// isHeartbeat tells Raft's heartbeats from requests that say something about the log.
+func isHeartbeat(args *raft.AppendEntriesRequest) bool {
+	return len(args.Entries) == 0 && args.PrevLogEntry == 0 && args.PrevLogTerm == 0 && args.LeaderCommitIndex == 0
+}
+
 // beats reports whether a heartbeat of Raft need not be sent, because the hosts' beats have said as much lately.
-func (g *guard) beats(peer raft.ServerID, args *raft.AppendEntriesRequest, now time.Time) bool {
-	if g.live == nil || len(args.Entries) > 0 || args.PrevLogEntry > 0 || args.PrevLogTerm > 0 || args.LeaderCommitIndex > 0 {
+func (g *guard) beats(peer raft.ServerID, term uint64, now time.Time) bool {
+	if g.live == nil {
 		return false
 	}
 	g.mu.Lock()
 	wire := g.wire
 	g.mu.Unlock()
-	at := g.beatAcked(peer, args.Term)
+	at := g.beatAcked(peer, term)
 	return at.After(wire) && now.Sub(at) < g.leaseFor
 }
 
@@ -214,15 +219,7 @@ func (g *guard) reassure(peer raft.ServerID, term uint64) error {
 	if err := g.mayReplicate(term); err != nil {
 		return err
 	}
-	sent := g.now()
-	req := &raft.AppendEntriesRequest{RPCHeader: g.header(), Term: term}
-	resp := new(raft.AppendEntriesResponse)
-	if err := g.inner.AppendEntries(peer, raft.ServerAddress(peer), req, resp); err != nil {
-		return err
-	}
-	g.noteAck(peer, req, resp, sent)
-	g.newer(term, resp.Term)
-	return nil
+	return g.exchange(peer, raft.ServerAddress(peer), &raft.AppendEntriesRequest{RPCHeader: g.header(), Term: term}, new(raft.AppendEntriesResponse))
 }
 
 // newer makes this leader step down when a follower answers with a later term. Raft does not look at the answers to

@@ -85,6 +85,11 @@ func (p *plan) prolong(r *rand.Rand, s *step) {
 	}
 }
 
+// crawls reports whether a link is slow for minutes. What is asked over it is late, and asked of another peer as well (package antientropy).
+func (p plan) crawls() bool {
+	return slices.ContainsFunc(p.Steps, func(s step) bool { return s.Kind == slow && s.For >= 20*time.Second })
+}
+
 // liveliness is for how long things are looked at closely after something has happened.
 const liveliness = 5 * time.Second
 

@@ -236,7 +236,7 @@ func simulate(t *testing.T, p plan) result {
 	if r.acked == 0 {
 		w.wrong = append(w.wrong, "no write was acknowledged")
 	}
-	if vain, healed := w.tally.of(inVain), w.tally.of(healedIn); vain > 40+healed/10 { // Raft, or another peer, may be faster now and then
+	if vain, healed := w.tally.of(inVain), w.tally.of(healedIn); vain > 40+healed/10 && !w.plan.crawls() { // Raft, or another peer, may be faster now and then
 		w.wrong = append(w.wrong, fmt.Sprintf("repair brought %d entries in vain, and %d that were missing", vain, healed))
 	}
 	r.happened = w.tally.all()

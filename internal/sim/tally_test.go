@@ -51,11 +51,16 @@ const (
 	refusals  = "refusals checked"
 	healedIn  = "entries that repair brought"
 	inVain    = "entries that repair brought in vain"
+	slowlyIn  = "entries that repair brought in vain beside slow links"
 )
 
 // gather takes over what a host has counted, before it ends.
 func (w *world) gather(h *adamant.Host) {
 	r := h.Metrics().Repair
 	w.count(healedIn, int(r.EntriesIn))
-	w.count(inVain, int(r.AlreadyHad))
+	vain := inVain
+	if w.plan.crawls() {
+		vain = slowlyIn
+	}
+	w.count(vain, int(r.AlreadyHad))
 }

@@ -199,13 +199,13 @@ func (w *world) open(m *machine) {
 		w.note("%s does not open: %v", m.name, err)
 		time.Sleep(500 * time.Millisecond)
 		switch d := w.diskOf(m); {
+		case d.Hits() > 0: // what was made to fail does not fail again
+			w.powerOff(m, 0)
 		case w.mayBeRefused(m):
 			w.replaceDisk(m)
-		case d.Hits() == 0:
+		default:
 			w.complain("%s does not open: %v", m.name, err)
 			return
-		default:
-			w.powerOff(m, 0)
 		}
 	}
 }
