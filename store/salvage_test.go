@@ -10,10 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/internal/simdisk"
-	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // salvageRun is a host with three partitions, small enough for one table, and a healthy peer of each.
@@ -178,15 +181,70 @@ func (r *salvageRun) pull() {
 // TestEveryBlockHeals: wherever a bit of a table is wrong, in blocks of several partitions, in their own records or the host's, in
 // indexes and filters, one scrub finds it and gets rid of it, and everything heals.
 func TestEveryBlockHeals(t *testing.T) {
-	size := newSalvageRun(t).size
+	r := newSalvageRun(t)
+	places := r.frame()
 	for i := range int64(12) {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
+		places[fmt.Sprint(i)] = min(i*r.size/11, r.size-1)
+	}
+	must(t, r.e.Close())
+	for name, at := range places {
+		t.Run(name, func(t *testing.T) {
 			r := newSalvageRun(t)
-			r.flip(min(i*size/11, size-1))
+			r.flip(at)
 			r.mustHeal()
 			r.leavesNothingOpen()
 		})
 	}
+}
+
+// TestFramesAreScrubbed: the scrub of any bucket looks at all of its tables but other buckets' records; not only that of the first one, whose
+// tables may be others.
+func TestFramesAreScrubbed(t *testing.T) {
+	r := newSalvageRun(t)
+	places := r.frame()
+	places["footer"] = r.size - 3
+	must(t, r.e.Close())
+	for name, at := range places {
+		t.Run(name, func(t *testing.T) {
+			r := newSalvageRun(t)
+			defer func() { _ = r.e.Close() }()
+			r.flip(at)
+			if report, err := r.mine[8].ScrubBucket(context.Background(), 100, nil); err != nil || report.Found == 0 {
+				t.Errorf("%+v, %v", report, err)
+			}
+		})
+	}
+}
+
+// frame is where the table's blocks are that hold no records.
+func (r *salvageRun) frame() map[string]int64 {
+	r.t.Helper()
+	places := map[string]int64{}
+	levels, err := r.e.db.SSTables()
+	must(r.t, err)
+	for _, tables := range levels {
+		for i := range tables {
+			if !strings.HasSuffix(r.table, fmt.Sprintf("%06d.sst", uint64(tables[i].BackingSSTNum))) {
+				continue
+			}
+			must(r.t, r.e.withTable(&tables[i], func(table *sstable.Reader) error {
+				layout, err := table.Layout()
+				must(r.t, err)
+				blocks := map[string]block.Handle{"index": layout.Index[0], "properties": layout.Properties, "list of blocks": layout.MetaIndex}
+				for n, f := range layout.Filter {
+					blocks[fmt.Sprint("filter ", n)] = f.Handle
+				}
+				for name, b := range blocks {
+					places[name] = int64(b.Offset + b.Length/2)
+				}
+				return nil
+			}))
+		}
+	}
+	if len(places) < 4 {
+		r.t.Fatalf("the table has only %v", places)
+	}
+	return places
 }
 
 // TestDamagedTableIsClosed: a table that can not be opened is closed again, each time that a scrub looks at it.

@@ -82,7 +82,7 @@ var storeMutants = []mutant{
 		pkg: "store", test: "TestSalvageOutlivesACrash"},
 	{name: "frames of tables", guards: "damage in a filter or an index stops a member for ever",
 		file: "store/scrub.go", old: "	err := s.frames()\n", new: "	err := error(nil)\n",
-		pkg: "store", test: "TestEveryBlockHeals"},
+		pkg: "store", test: "TestFramesAreScrubbed"},
 	{name: "sums of a healed member", guards: "a healed member is reported different",
 		file: "store/commit.go", old: "		d.forgetPast()\n", new: "",
 		pkg: "store", test: "TestHealedMemberForgetsItsPast"},
