@@ -93,7 +93,6 @@ func (m *member) open() error {
 			Contradicted: func(c partition.Contradiction) { h.find(m.id, lostFrom(h.name, &c, time.Now())) },
 			Failed:       func(err error) { h.memberFailed(m, err) },
 			Stuck:        func() { h.stuck(m, time.Now()) },
-			Damaged:      func(index uint64, err error) { h.damaged(m, index, err) },
 			Roused:       func() { h.roused.add(m) },
 		},
 	})

@@ -346,12 +346,6 @@ func (h *Host) stuck(m *member, now time.Time) {
 	poke(h.reportPoke)
 }
 
-// damaged is told of an entry of the log that can not be read, and need not be.
-func (h *Host) damaged(m *member, index uint64, err error) {
-	h.note(&m.id, "damage", fmt.Sprintf("entry %d of the log can not be read; the documents hold what it said: %v", index, err))
-	h.log.Warn("damaged log entry", "partition", m.id, "index", index, "error", err)
-}
-
 func (h *Host) reportMember(m *member, marks reportFlags) memberReport {
 	row := memberReport{Partition: m.id}
 	status := m.docs.Status()

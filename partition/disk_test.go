@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -143,9 +142,6 @@ func (l faultyLog) GetLog(i uint64, out *raft.Log) error {
 	if l.fails("GetLog") {
 		return errDisk
 	}
-	if l.fails("corrupt") {
-		return &store.CorruptionError{Kind: "log", Err: errDisk}
-	}
 	return l.memLog.GetLog(i, out)
 }
 
@@ -156,54 +152,6 @@ func TestFailedDurableStepStopsTheMember(t *testing.T) {
 		for _, victim := range []string{"leader", "follower"} {
 			t.Run(call+" of a "+victim, simulated(func(t *testing.T) { failingMember(t, call, victim == "leader") }))
 		}
-	}
-}
-
-// TestDamagedEntryThatWasApplied: a leader sends a marker to a follower that needs entries which its disk does not give back any more, goes
-// on, and cuts its log behind them, so that it can be opened again. Where an entry was not applied yet, it stops.
-func TestDamagedEntryThatWasApplied(t *testing.T) {
-	synctest.Test(t, testDamagedEntryThatWasApplied)
-}
-
-func testDamagedEntryThatWasApplied(t *testing.T) {
-	var failing [3]atomic.Value
-	var damaged [3]atomic.Uint64
-	i := 0
-	g := newGroup(t, 3, func(o *Options) {
-		n := i
-		i++
-		o.Log = faultyLog{o.Log.(*memLog), &failing[n], &stall{}}
-		o.Events.Damaged = func(index uint64, _ error) { damaged[n].Store(index) }
-		o.Events.Failed = func(err error) { t.Errorf("a member stopped: %v", err) }
-	})
-	l := g.serving()
-	n := slices.Index(g.nodes, l)
-	behind := g.other(l)
-	must(t, l.create("a"))
-	g.applied("a", 1)
-	g.isolate(behind)
-	must(t, l.create("b"))
-	failing[n].Store("corrupt")
-	g.connect()
-	g.wait("the damage", func() bool { return damaged[n].Load() > 0 })
-	must(t, l.part.Truncate(t.Context()))
-	if m, ok, err := l.log.Marker(); err != nil || !ok || m.Index < damaged[n].Load() {
-		t.Errorf("marker %+v, %t, %v; entry %d is damaged", m, ok, err, damaged[n].Load())
-	}
-	if first, err := l.log.FirstIndex(); err != nil || first > 0 && first <= damaged[n].Load() {
-		t.Errorf("the log begins at %d, %v; entry %d is damaged", first, err, damaged[n].Load())
-	}
-	g.wait("a hole", func() bool { return !behind.docs.Status().Complete })
-	failing[n].Store("") // the next blocks are good
-	must(t, l.create("c"))
-	g.wait("the next entry", func() bool { return behind.head("c") == 1 })
-
-	failing[n].Store("corrupt")
-	log := &watchedLog{now: time.Now, LogGroup: faultyLog{l.log, &failing[n], &stall{}}, applied: func() uint64 { return 1 }}
-	var failure error
-	log.failed = func(err error) { failure = err }
-	if err := log.GetLog(2, new(raft.Log)); err != nil || !errors.As(failure, new(*store.CorruptionError)) {
-		t.Errorf("an entry that was not applied: %v, stopped with %v", err, failure)
 	}
 }
 

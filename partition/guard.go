@@ -149,7 +149,7 @@ func (g *guard) deliver(in inbound) {
 		in.refuseOrAnswer(resp, err)
 		return
 	}
-	r, ok := g.ask(rpc)
+	r, ok := g.ask(shown(rpc))
 	if !ok {
 		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
 		return
@@ -174,6 +174,26 @@ func (g *guard) deliver(in inbound) {
 		g.stir()
 	}
 	in.answer(r)
+}
+
+// shown keeps the commit index that a request tells to what it shows of the leader's log (§5.3 of the Raft paper: the index of the last new
+// entry). Raft itself takes the end of this member's log, whatever that is: it relies on a leader that shows its log without a gap, in
+// requests that nobody cuts.
+func shown(rpc raft.RPC) raft.RPC {
+	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	if !ok {
+		return rpc
+	}
+	last := req.PrevLogEntry
+	if n := len(req.Entries); n > 0 {
+		last = req.Entries[n-1].Index
+	}
+	if req.LeaderCommitIndex > last {
+		less := *req
+		less.LeaderCommitIndex = last
+		rpc.Command = &less
+	}
+	return rpc
 }
 
 // ask hands a request to Raft and waits for what it says; false when the guard is closing.

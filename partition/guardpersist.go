@@ -73,10 +73,10 @@ func (g *guard) persist(id raft.ServerID, term uint64, ask func() error) (asked 
 	}
 }
 
-// exchange sends one request and notes the answer.
+// exchange sends one request, of which a transport may keep what it is given, and notes the answer.
 func (g *guard) exchange(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	sent := g.now()
-	if err := g.inner.AppendEntries(id, target, args, resp); err != nil {
+	sent, request := g.now(), *args
+	if err := g.inner.AppendEntries(id, target, &request, resp); err != nil {
 		return err
 	}
 	g.noteAck(id, args, resp, sent)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,5 +175,40 @@ func TestNobodyIsAskedForNothing(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// persisting is how many goroutines of this process ask a follower again and again.
+func persisting() int {
+	b := make([]byte, 4<<20)
+	return strings.Count(string(b[:runtime.Stack(b, true)]), "partition.(*guard).persist(")
+}
+
+// TestAttemptsEndWithTheOffice: members do not ask those who were removed, nor in the name of a leader that is none any more.
+func TestAttemptsEndWithTheOffice(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, g *group, l, f *node){
+		"removed": func(t *testing.T, _ *group, l, f *node) {
+			must(t, l.part.raft.Load().RemoveServer(f.id, 0, time.Second).Error())
+		},
+		"deposed": func(t *testing.T, g *group, l, f *node) {
+			g.isolate(l)
+			must(t, g.other(l, f).part.Close())
+			must(t, f.part.Close())
+		},
+	} {
+		t.Run(name, simulated(func(t *testing.T) {
+			g := newGroup(t, 3, nil)
+			l := g.serving()
+			must(t, l.create("a"))
+			f := g.other(l)
+			g.isolate(f)
+			must(t, l.create("b"))
+			g.wait("attempts", func() bool { return persisting() > 0 })
+			end(t, g, l, f)
+			time.Sleep(5 * time.Second)
+			if n := persisting(); n > 0 {
+				t.Errorf("%d goroutines go on", n)
+			}
+		}))
 	}
 }

@@ -340,8 +340,11 @@ func (p *Partition) lastEntry() (index, term uint64, err error) {
 		return index, term, nil
 	}
 	var l raft.Log
-	if err := p.o.Log.GetLog(index, &l); err != nil {
+	if err := p.log.GetLog(index, &l); err != nil {
 		return 0, 0, fmt.Errorf("last entry: %w", err)
+	}
+	if p.guard.dead.Load() { // perhaps for want of this entry
+		return 0, 0, errStopped
 	}
 	return index, l.Term, nil
 }

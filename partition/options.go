@@ -52,7 +52,6 @@ type Documents interface {
 	Stage(batch []store.Mutation, last uint64) error
 	Flush() error
 	Applied() uint64
-	Shown() uint64 // Applied, and what was applied and is not written yet
 	RecordHole(first, last uint64) error
 	Sync() error
 	Status() store.DocStatus
@@ -84,8 +83,6 @@ type Events struct {
 	Failed func(error)
 	// Stuck is called by Tick when this member, a leader, gives up because its log's disk keeps it waiting; once until that has gone on.
 	Stuck func()
-	// Damaged is called for an entry of the log that was applied and can not be read any more.
-	Damaged func(index uint64, err error)
 	// Roused is called when Awake turns true, also with locks held, from any goroutine.
 	Roused func()
 }
@@ -201,9 +198,6 @@ func none(e *Events) {
 	}
 	if e.Stuck == nil {
 		e.Stuck = func() {}
-	}
-	if e.Damaged == nil {
-		e.Damaged = func(uint64, error) {}
 	}
 	if e.Roused == nil {
 		e.Roused = func() {}

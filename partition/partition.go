@@ -75,7 +75,7 @@ func Open(options Options) (*Partition, error) {
 		closing: make(chan struct{}), slots: make(chan struct{}, o.Limits.InFlight), bytes: NewBudget(o.Limits.InFlightBytes), safeMode: o.SafeMode, serves: NotLeader, awake: alertness{roused: o.Events.Roused}}
 	p.awake.wake() // nobody is known to lead
 	// What a member before this one staged is durable before Raft starts: starting stores the term, which waits.
-	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock, coming: o.Documents.ReadAhead, applied: o.Documents.Shown, damaged: o.Events.Damaged}
+	p.log = &watchedLog{LogGroup: o.Log, failed: p.fail, now: o.Clock, coming: o.Documents.ReadAhead}
 	p.outbox.apply = func(entry []byte) { p.raft.Load().Apply(entry, 0) }
 	p.fsm = &stateMachine{docs: o.Documents, awaitLog: p.log.await, complete: p.complete, onConfig: o.Events.Configuration, failed: p.fail}
 	if err := p.recoverHole(); err != nil {
@@ -346,8 +346,7 @@ func (p *Partition) Installing() (bool, error) {
 	return applied > max(m.Index, last), err
 }
 
-// Truncate makes a marker and truncates the log when enough entries, commands or bytes were applied since the last one, or when one of
-// them can not be read any more.
+// Truncate makes a marker and truncates the log when enough entries, commands or bytes were applied since the last one.
 // The host calls it for all partitions at once, so that their syncs of the document engine share one fsync (design §4).
 func (p *Partition) Truncate(ctx context.Context) error {
 	m, _, err := p.o.Log.Marker()
@@ -361,32 +360,13 @@ func (p *Partition) Truncate(ctx context.Context) error {
 	applied := p.o.Documents.Applied()
 	commands, bytes := p.fsm.since(m.Index)
 	enough := applied >= m.Index+p.o.Threshold || commands >= p.o.Threshold || bytes >= p.o.ThresholdBytes
-	if applied > m.Index && (enough || p.log.rotten.Load() > m.Index) {
-		if err := p.fitTrail(applied-m.Index, commands, bytes); err != nil {
-			return err
-		}
-		if err := p.Mark(ctx); err != nil {
-			return err
-		}
-	}
-	return p.cutDamage()
-}
-
-// cutDamage takes what is damaged out of the log, and with it all that the marker covers: a log with damage is not opened.
-func (p *Partition) cutDamage() error {
-	rotten := p.log.rotten.Load()
-	if rotten == 0 {
+	if !enough || applied <= m.Index {
 		return nil
 	}
-	m, _, err := p.o.Log.Marker()
-	if err != nil {
+	if err := p.fitTrail(applied-m.Index, commands, bytes); err != nil {
 		return err
 	}
-	first, err := p.o.Log.FirstIndex()
-	if err != nil || first == 0 || first > rotten || rotten > m.Index {
-		return err
-	}
-	return p.log.DeleteRange(first, m.Index)
+	return p.Mark(ctx)
 }
 
 // fitTrail chooses how many entries stay behind the marker, given how much was applied lately, so that large ones do not fill the

@@ -302,14 +302,15 @@ func (s *stateMachine) harvest(t terms, marker uint64, log store.LogGroup) error
 
 // replay applies what the log holds beyond what is applied, up to k. The caller holds mu.
 func (s *stateMachine) replay(k uint64, log store.LogGroup) error {
-	for from := s.docs.Applied() + 1; from <= k; from += harvestBatch {
+	for next := s.docs.Applied() + 1; next <= k; {
 		var logs []*raft.Log
-		for i := from; i <= min(k, from+harvestBatch-1); i++ {
+		ends := false // with a command: what is applied last always is one (committed.refutesHistory)
+		for ; next <= k && (len(logs) < harvestBatch || !ends); next++ {
 			l := new(raft.Log)
-			if err := log.GetLog(i, l); err != nil {
-				return fmt.Errorf("harvest entry %d: %w", i, err)
+			if err := log.GetLog(next, l); err != nil {
+				return fmt.Errorf("harvest entry %d: %w", next, err)
 			}
-			logs = append(logs, l)
+			logs, ends = append(logs, l), l.Type == raft.LogCommand
 		}
 		if _, err := s.apply(logs); err != nil {
 			return err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -21,10 +20,6 @@ type watchedLog struct {
 	now    clock.Clock
 	failed func(error)        // stops the member before it returns: nothing enters or leaves Raft any more
 	coming func(store.Coming) // is told of commands that were stored; nil: nobody is
-
-	applied func() uint64       // up to where documents hold what the entries said, though it may not be durable yet
-	damaged func(uint64, error) // is told of an entry up to there that can not be read
-	rotten  atomic.Uint64       // the newest such entry
 
 	mu        sync.Mutex
 	underWay  int
@@ -111,19 +106,12 @@ func (l *watchedLog) SaveMarker(m store.Marker, keep bool) error {
 }
 
 // GetLog reads an entry. Where one can not be read that must be there Raft would panic; it gets an empty one in its place,
-// after the member was stopped: the state machine applies nothing any more. A damaged entry that was applied is as good as
-// truncated, for the documents hold what it said: who needs it is sent a marker, and Truncate makes one behind it.
+// after the member was stopped: the state machine applies nothing any more. One that was applied is needed no less: to say that it was
+// truncated would have Raft send and take what is behind it without looking at what is before.
 func (l *watchedLog) GetLog(index uint64, out *raft.Log) error {
 	err := l.LogGroup.GetLog(index, out)
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) && !l.holds(index) {
 		return err
-	}
-	unreadable := errors.As(err, new(*store.CorruptionError)) || errors.As(err, new(*store.ReadError))
-	if unreadable && l.applied != nil && index <= l.applied() {
-		if old := l.rotten.Load(); index > old && l.rotten.CompareAndSwap(old, index) {
-			l.damaged(index, err)
-		}
-		return raft.ErrLogNotFound
 	}
 	l.failed(fmt.Errorf("read entry %d: %w", index, err))
 	*out = raft.Log{Index: index, Type: raft.LogNoop}
