@@ -351,7 +351,8 @@ func (t *reportTable) eachPeer(id uint32, now time.Time, visit func(partition.Pe
 			continue
 		}
 		visit(partition.Peer{ID: h.id, Alive: now.Sub(h.received) < freshFor, Ready: m.Flags&flagReady != 0,
-			Complete: m.Flags&flagComplete != 0, Draining: m.Flags&flagDraining != 0, Unsteady: now.Before(h.steady) || m.Flags&flagStrained != 0, Applied: m.Applied, Founding: m.Founding})
+			Complete: m.Flags&flagComplete != 0, Draining: m.Flags&flagDraining != 0, Unsteady: now.Before(h.steady) || m.Flags&flagStrained != 0,
+			Version: h.version, Applied: m.Applied, Founding: m.Founding})
 	}
 }
 

@@ -131,7 +131,8 @@ func lists(d partition.Desired, host string) bool {
 func (h *Host) peersOf(m *member) map[raft.ServerID]partition.Peer {
 	peers := h.reports.peers(m.id, time.Now())
 	status := m.docs.Status()
-	peers[h.serverID] = partition.Peer{ID: h.serverID, Alive: true, Ready: true, Complete: status.Complete, Applied: status.Applied}
+	peers[h.serverID] = partition.Peer{ID: h.serverID, Alive: true, Ready: true, Complete: status.Complete, Applied: status.Applied,
+		Version: h.cluster().Version}
 	return peers
 }
 

@@ -67,7 +67,7 @@ type Stats struct {
 	ImportedDocuments      int64
 	ImportedEntries        int64
 	ImportedBytes          int64 // of stored deltas and bases
-	// AlreadyHad counts entries that a peer sent and that were here already, or were not taken. It stays 0 but for entries that
+	// AlreadyHad counts entries that a peer sent and that were here already. It stays 0 but for entries that
 	// Raft, or another peer in the place of a slow one, brought while they were on their way.
 	AlreadyHad   int64
 	Sessions     int64

@@ -374,7 +374,7 @@ func (t *transfer) takeChunk(i item, c *store.Chunk) error {
 	}
 	t.coverage = c.Coverage
 	report, err := t.buckets[i.bucket].Import(c)
-	t.count(c, &report)
+	t.count(&report)
 	if err != nil {
 		var bad *store.ChunkError
 		if errors.As(err, &bad) {
@@ -383,6 +383,7 @@ func (t *transfer) takeChunk(i item, c *store.Chunk) error {
 		t.failHere(i.bucket, err)
 		return nil
 	}
+	t.counts.alreadyHad += sentEntries(c) - report.Entries
 	t.diverged(i.bucket, report.Divergent)
 	rest, _ := slices.BinarySearch(i.hashes, i.asked+1)
 	switch {
@@ -401,11 +402,10 @@ func (t *transfer) takeChunk(i item, c *store.Chunk) error {
 	return nil
 }
 
-func (t *transfer) count(c *store.Chunk, r *store.ImportReport) {
+func (t *transfer) count(r *store.ImportReport) {
 	t.counts.documents += r.Documents
 	t.counts.entries += r.Entries
 	t.counts.bytes += r.Bytes
-	t.counts.alreadyHad += sentEntries(c) - r.Entries
 }
 
 func sentEntries(c *store.Chunk) int {

@@ -572,6 +572,36 @@ func TestAddTakesItsOwnOnly(t *testing.T) {
 	}
 }
 
+// TestOutdatedLeaderPrefersNobody: hosts that follow different cluster files must not hand leadership to and fro.
+func TestOutdatedLeaderPrefersNobody(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(v *View)
+		want   StepKind
+	}{
+		"the same file":                    {func(*View) {}, StepTransfer},
+		"the preferred host has a newer":   {func(v *View) { v.Peers["b@0"] = newer(v.Peers["b@0"]) }, StepNone},
+		"a third host has a newer":         {func(v *View) { v.Peers["c@0"] = newer(v.Peers["c@0"]) }, StepNone},
+		"this host has it, too":            {func(v *View) { v.Peers["c@0"], v.Peers["a@0"] = newer(v.Peers["c@0"]), newer(v.Peers["a@0"]) }, StepTransfer},
+		"only this host has the newer one": {func(v *View) { v.Peers["a@0"] = newer(v.Peers["a@0"]) }, StepTransfer},
+		"who has it is dead": {func(v *View) {
+			p := newer(v.Peers["c@0"])
+			p.Alive = false
+			v.Peers["c@0"] = p
+		}, StepTransfer},
+	} {
+		v := parseGroup(t, "a*V b.V c.V")
+		v.Desired = Desired{Voters: []string{"a", "b", "c"}, Prefer: "b"}
+		if c.change(&v); nextStep(v).Kind != c.want {
+			t.Errorf("%s: %s", name, nextStep(v))
+		}
+	}
+}
+
+func newer(p Peer) Peer {
+	p.Version++
+	return p
+}
+
 func noBeats(raft.ServerID, uint64) time.Time { return time.Time{} }
 
 // A leader is left alone only when nothing but news can make a step necessary.

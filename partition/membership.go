@@ -23,6 +23,7 @@ type Peer struct {
 	Complete bool
 	Draining bool   // its host gives leadership away
 	Unsteady bool   // its host was gone a short time ago: it is not given leadership for its preference
+	Version  uint64 // of the cluster file that its host follows
 	Applied  uint64 // or, for nextStep, held in the log by now
 	Founding uint64 // the founding of the group it belongs to (Partition.Founding); 0 unknown
 }
@@ -223,12 +224,23 @@ func (v View) settled() bool {
 	return true
 }
 
-// prefer hands leadership to the preferred host once the configuration matches the file.
+// prefer hands leadership to the preferred host once the configuration matches the file. A file that is not the newest one prefers nobody:
+// who follows the newest one would hand back what it is given, again and again until this host has read that, too.
 func (v View) prefer() Step {
-	if v.Desired.Prefer == "" || HostOf(v.Self) == v.Desired.Prefer {
+	if v.Desired.Prefer == "" || HostOf(v.Self) == v.Desired.Prefer || v.outdated() {
 		return Step{}
 	}
 	return v.transfer(func(id raft.ServerID) bool { return HostOf(id) == v.Desired.Prefer && !v.Peers[id].Unsteady }, "preferred leader")
+}
+
+// outdated reports whether another member's host follows a newer cluster file than this one.
+func (v View) outdated() bool {
+	for _, p := range v.Peers {
+		if p.Alive && p.Version > v.Peers[v.Self].Version {
+			return true
+		}
+	}
+	return false
 }
 
 // transfer picks the most caught-up live, complete voter that `fits`.

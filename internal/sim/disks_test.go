@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/adamantdb/adamant"
@@ -26,19 +27,27 @@ func (w *world) aside(s step) (m *machine, done func()) {
 		done()
 		return nil, nil
 	}
+	if m := w.stop(s); m != nil {
+		return m, done
+	}
+	done()
+	return nil, nil
+}
+
+// stop stops a host of a step that the others can do without; nil when there is none.
+func (w *world) stop(s step) *machine {
 	for _, m := range w.crash(0, s.Hosts...) {
 		err := w.othersHold(m)
 		for end := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(end); err = w.othersHold(m) {
 			time.Sleep(50 * time.Millisecond)
 		}
 		if err == nil {
-			return m, done
+			return m
 		}
 		w.note("no %s: %v", s, err)
 		w.open(m)
 	}
-	done()
-	return nil, nil
+	return nil
 }
 
 // mayBeDamaged names another machine than those given whose disk was damaged so lately that not all of it was read since: what
@@ -106,32 +115,48 @@ func (w *world) replaceDisk(m *machine) {
 	w.note("%s has an empty disk", m.name)
 }
 
-// flip inverts bits of a host's files. A host that can not be opened any more gets an empty disk: its operator sees the error.
+// refuse replaces a disk that was damaged, and is not opened for it. That was lost when it was damaged, while the others held everything; by
+// now one of them may have fallen behind.
+func (w *world) refuse(m *machine) {
+	w.mu.Lock()
+	w.refused[m.incarnation] = true
+	w.mu.Unlock()
+	w.replaceDisk(m)
+}
+
+// flip inverts bits of a host's files. A host that can not be opened any more gets an empty disk: its operator sees the error. So does one
+// whose log was hit, in the end: nobody reads a log before it is needed, and it may be needed when another disk is lost.
 func (w *world) flip(s step) bool {
 	m, done := w.aside(s)
 	if m == nil {
 		return false
 	}
 	defer done()
-	bits := 0
+	bits, log := 0, false
 	if s.N > 0 {
-		bits = w.invert(m, s.N, "")
+		bits, log = w.invert(m, s.N, "")
 		time.Sleep(s.For / 4)
 	}
 	w.open(m)
 	if s.N < 0 { // tables only: what is written ahead is read by nobody before the next start
-		bits = w.invert(m, -s.N, ".sst")
+		bits, log = w.invert(m, -s.N, ".sst")
 		time.Sleep(s.For)
 	}
 	w.count(bitsFlip, bits)
-	if w.healed(15*time.Second) || !w.hasNone(m) {
-		return bits > 0
+	switch healed := w.healed(15 * time.Second); {
+	case !healed && w.hasNone(m):
+		for _, m := range w.crash(0, m.name) { // its operator sees that a member can not be opened
+			w.replaceDisk(m)
+			w.open(m)
+		}
+		w.healed(15 * time.Second)
+	case log && w.mayBeRefused(m):
+		if m := w.stop(s); m != nil {
+			w.replaceDisk(m)
+			w.open(m)
+			w.healed(15 * time.Second)
+		}
 	}
-	for _, m := range w.crash(0, m.name) { // its operator sees that a member can not be opened
-		w.replaceDisk(m)
-		w.open(m)
-	}
-	w.healed(15 * time.Second)
 	return bits > 0
 }
 
@@ -141,8 +166,8 @@ func (w *world) hasNone(m *machine) bool {
 	return h != nil && slices.ContainsFunc(h.Status().Partitions, func(p adamant.PartitionStatus) bool { return p.Role == adamant.RoleNone })
 }
 
-// invert returns how many bits it found to invert.
-func (w *world) invert(m *machine, bits int, in string) (n int) {
+// invert returns how many bits it found to invert, and whether some are of the log.
+func (w *world) invert(m *machine, bits int, in string) (n int, log bool) {
 	w.mu.Lock()
 	rng, d := rand.New(rand.NewPCG(w.rng.Uint64(), 4)), m.disk
 	m.damaged, w.flipped = true, time.Now()
@@ -155,9 +180,10 @@ func (w *world) invert(m *machine, bits int, in string) (n int) {
 		if where != "" {
 			n++
 		}
+		log = log || strings.Contains(where, "/log/")
 		w.note("%s: %s", m.name, where)
 	}
-	return n
+	return n, log
 }
 
 // healed waits until the cluster has nothing to heal any more, for some time; the end of the run says whether it took too long.

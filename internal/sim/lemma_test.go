@@ -86,7 +86,8 @@ func (w *world) lemma(id uint32, committed uint64, voters map[string]string, sta
 	lack := map[string]interval.Set{}
 	for host, incarnation := range voters {
 		w.mu.Lock()
-		lost, damaged := w.lostDisks[incarnation], w.machines[host].damaged
+		damaged := w.refused[incarnation] || w.machines[host].incarnation == incarnation && w.machines[host].damaged
+		lost := w.lostDisks[incarnation] && !damaged
 		w.mu.Unlock()
 		p, known := states[host+"@"+incarnation][id]
 		switch {

@@ -46,6 +46,7 @@ type world struct {
 	interpreters []interpreter
 	backups      map[string]backup
 	lostDisks    map[string]bool // by incarnation
+	refused      map[string]bool // of these, those that were replaced because they were not opened any more
 	flipped      time.Time       // when a disk was damaged last
 }
 
@@ -68,7 +69,7 @@ type machine struct {
 func newWorld(p plan, pulse *atomic.Int64) *world {
 	w := &world{plan: p, pulse: pulse, net: simnet.New(p.Seed), wiping: make(chan struct{}, 1), timeline: timeline{begun: time.Now()},
 		rng: rand.New(rand.NewPCG(p.Seed, 2)), machines: map[string]*machine{}, latest: p.cluster(), faults: map[*linkFault]bool{},
-		backups: map[string]backup{}, lostDisks: map[string]bool{}}
+		backups: map[string]backup{}, lostDisks: map[string]bool{}, refused: map[string]bool{}}
 	for _, n := range p.Hosts {
 		w.machines[n] = &machine{name: n, clock: newClock(p.Rates[n]), disk: simdisk.New(), busy: true, held: w.latest}
 	}
@@ -202,7 +203,7 @@ func (w *world) open(m *machine) {
 		case d.Hits() > 0: // what was made to fail does not fail again
 			w.powerOff(m, 0)
 		case w.mayBeRefused(m):
-			w.replaceDisk(m)
+			w.refuse(m)
 		default:
 			w.complain("%s does not open: %v", m.name, err)
 			return
