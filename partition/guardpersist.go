@@ -16,17 +16,17 @@ const (
 	mostRetry  = time.Second
 )
 
-// replicate sends entries, or what precedes none, and marker the marker in place of what the log has no more. Left to itself, Raft waits
-// longer and longer before each attempt to reach a follower that does not answer, and ten seconds in the end; it waits as long once the
-// follower is back, though its acknowledgement may be needed by then; and while nobody writes it does not try at all, so that the wait is
-// still ahead when somebody does. Followers that answer late are left to it.
+// replicate sends a request for Raft, and goes on until the follower answers. Left to itself, Raft waits longer and longer before each
+// attempt to reach a follower that does not answer, and ten seconds in the end; it waits as long once the follower is back, though its
+// acknowledgement may be needed by then; and while nobody writes it does not try at all, so that the wait is still ahead when somebody
+// does. Followers that answer late are left to it.
 func (g *guard) replicate(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	err := g.exchange(id, target, args, resp)
 	if err == nil {
 		return nil
 	}
 	// What did not arrive is not kept for as long as the follower does not answer: an answer to the same request without it has Raft read it
-	// again. Raft commits up to where its log ends whatever a request has shown of it: one that shows less must not tell more.
+	// again. A request that shows less must not tell more (shown), also to hosts of an earlier version.
 	args.Entries, args.LeaderCommitIndex = nil, min(args.LeaderCommitIndex, args.PrevLogEntry)
 	if g.persist(id, args.Term, func() error { return g.exchange(id, target, args, resp) }) > 1 {
 		return nil
@@ -34,7 +34,7 @@ func (g *guard) replicate(id raft.ServerID, target raft.ServerAddress, args *raf
 	return err
 }
 
-// InstallSnapshot sends a marker.
+// InstallSnapshot sends a marker, until it arrives.
 func (g *guard) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	if err := g.mayReplicate(args.Term); err != nil {
 		return err
