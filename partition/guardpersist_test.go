@@ -6,6 +6,8 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,14 +55,24 @@ func TestReturnedFollowerIsReachedAtOnce(t *testing.T) {
 // askedTransport is one that records requests and fails the first of them.
 type askedTransport struct {
 	Transport
-	fail    int
+	fail int
+
+	mu      sync.Mutex
 	appends []raft.AppendEntriesRequest
 	markers [][]byte
 }
 
 var errAway = errors.New("away")
 
+func (a *askedTransport) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.appends) + len(a.markers)
+}
+
 func (a *askedTransport) AppendEntries(_ raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.appends = append(a.appends, *args)
 	if len(a.appends) <= a.fail {
 		return errAway
@@ -71,6 +83,8 @@ func (a *askedTransport) AppendEntries(_ raft.ServerID, _ raft.ServerAddress, ar
 
 func (a *askedTransport) InstallSnapshot(_ raft.ServerID, _ raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	b, err := io.ReadAll(data)
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.markers = append(a.markers, b)
 	if err != nil || len(a.markers) <= a.fail {
 		return errAway
@@ -144,16 +158,17 @@ func TestMarkersAreSentUntilTheyArrive(t *testing.T) {
 
 // TestNobodyIsAskedForNothing: attempts end with the leadership, with the peer's membership, with a leader that is muted, and with the member.
 func TestNobodyIsAskedForNothing(t *testing.T) {
-	for name, end := range map[string]func(g *guard, leads *bool){
-		"the leadership": func(_ *guard, leads *bool) { *leads = false },
-		"muted":          func(g *guard, _ *bool) { g.mute(3) },
-		"failed":         func(g *guard, _ *bool) { g.dead.Store(true) },
-		"closed":         func(g *guard, _ *bool) { close(g.stop) },
+	for name, end := range map[string]func(g *guard, leads *atomic.Bool){
+		"the leadership": func(_ *guard, leads *atomic.Bool) { leads.Store(false) },
+		"muted":          func(g *guard, _ *atomic.Bool) { g.mute(3) },
+		"failed":         func(g *guard, _ *atomic.Bool) { g.dead.Store(true) },
+		"closed":         func(g *guard, _ *atomic.Bool) { close(g.stop) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				leads := true
-				g, a := persistent(1<<30, func() bool { return leads })
+				var leads atomic.Bool
+				leads.Store(true)
+				g, a := persistent(1<<30, leads.Load)
 				done := make(chan error, 2)
 				go func() {
 					done <- g.AppendEntries("f", "f", &raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 10, PrevLogTerm: 2}, new(raft.AppendEntriesResponse))
@@ -164,13 +179,13 @@ func TestNobodyIsAskedForNothing(t *testing.T) {
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				end(g, &leads)
-				before := len(a.appends) + len(a.markers)
+				before := a.count()
 				for range 2 {
 					if err := <-done; !errors.Is(err, errAway) {
 						t.Error(err)
 					}
 				}
-				if after := len(a.appends) + len(a.markers); after > before {
+				if after := a.count(); after > before {
 					t.Errorf("%d more requests", after-before)
 				}
 			})
