@@ -34,13 +34,14 @@ func bench(t *testing.T, args ...string) (status int, out, errs string) {
 // measured runs a verb with --json and returns the object.
 func measured(t *testing.T, args ...string) map[string]any {
 	t.Helper()
-	status, out, errs := bench(t, append(args, "--json", "--rounds", "1", "--dir", t.TempDir())...)
-	for range 4 { // on a busy machine a log may not be cut yet by then
+	var status int
+	var out, errs string
+	for range 5 { // on a busy machine a log may not be cut yet when a member comes back
+		status, out, errs = bench(t, append(args, "--json", "--rounds", "1", "--dir", t.TempDir())...)
 		if !strings.Contains(errs, "which is no repair") {
 			break
 		}
 		t.Logf("once more: %s", errs)
-		status, out, errs = bench(t, append(args, "--json", "--rounds", "1", "--dir", t.TempDir())...)
 	}
 	if status != exitOK {
 		t.Fatalf("status %d: %s", status, errs)

@@ -50,16 +50,15 @@ func TestMembersTakeWhatIsShown(t *testing.T) {
 		g.isolate(f)
 		stale := (&command{EvalTerm: entry.Term, Barrier: true, Founding: f.part.Founding()}).encode()
 		must(t, f.log.StoreLog(&raft.Log{Index: last + 1, Term: entry.Term, Type: raft.LogCommand, Data: stale}))
-		nd := f
-		must(t, nd.part.Close())
-		nd.open(nil)
+		must(t, f.part.Close())
+		f.open(nil)
 		answered := make(chan raft.RPCResponse, 1)
 		req := &raft.AppendEntriesRequest{RPCHeader: headerOf(l.id), Term: entry.Term + 1, PrevLogEntry: last, PrevLogTerm: entry.Term, LeaderCommitIndex: last + 1}
-		nd.part.guard.deliver(inbound{rpc: raft.RPC{Command: req}, answer: func(r raft.RPCResponse) { answered <- r }})
+		f.part.guard.deliver(inbound{rpc: raft.RPC{Command: req}, answer: func(r raft.RPCResponse) { answered <- r }})
 		if r := <-answered; r.Error != nil || !r.Response.(*raft.AppendEntriesResponse).Success {
 			t.Fatalf("%+v", r)
 		}
-		if c := nd.part.raft.Load().CommitIndex(); c != last {
+		if c := f.part.raft.Load().CommitIndex(); c != last {
 			t.Errorf("committed up to %d, shown up to %d", c, last)
 		}
 	})(t)

@@ -156,7 +156,7 @@ func TestMarkersAreSentUntilTheyArrive(t *testing.T) {
 	})
 }
 
-// TestNobodyIsAskedForNothing: attempts end with the leadership, with the peer's membership, with a leader that is muted, and with the member.
+// TestNobodyIsAskedForNothing: attempts end when Raft has no use for an answer, with a leader that is muted, and with the member.
 func TestNobodyIsAskedForNothing(t *testing.T) {
 	for name, end := range map[string]func(g *guard, leads *atomic.Bool){
 		"the leadership": func(_ *guard, leads *atomic.Bool) { leads.Store(false) },

@@ -311,8 +311,8 @@ func (p *Partition) replicates(peer raft.ServerID, term uint64) bool {
 	if r == nil || r.State() != raft.Leader || r.CurrentTerm() != term {
 		return false
 	}
-	f := r.GetConfiguration()
-	return f.Error() == nil && slices.ContainsFunc(f.Configuration().Servers, func(s raft.Server) bool { return s.ID == peer })
+	servers, err := p.Configured()
+	return err == nil && slices.ContainsFunc(servers, func(s raft.Server) bool { return s.ID == peer })
 }
 
 // lookLeader reports who leads when that changed, "" when nobody is known to: who is missed leads no more.

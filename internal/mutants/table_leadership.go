@@ -150,7 +150,7 @@ var leadershipMutants = []mutant{
 		file: "partition/statemachine.go", old: "(len(logs) < harvestBatch || !ends)", new: "len(logs) < harvestBatch+0*len(fmt.Sprint(ends))",
 		pkg: "partition", test: "TestHarvestEndsAtACommand"},
 	{name: "leader that still leads", guards: "members ask in the name of a leader that is none any more, or whom was removed",
-		file: "partition/leadership.go", old: "	if r == nil || r.State() != raft.Leader || r.CurrentTerm() != term {\n		return false\n	}\n	f := r.GetConfiguration()\n", new: "	f := r.GetConfiguration()\n	if r != nil {\n		return term > 0 || peer != \"\"\n	}\n",
+		file: "partition/leadership.go", old: "	if r == nil || r.State() != raft.Leader || r.CurrentTerm() != term {\n		return false\n	}\n	servers, err := p.Configured()\n", new: "	servers, err := p.Configured()\n	if r != nil {\n		return term > 0 || peer != \"\"\n	}\n",
 		pkg: "partition", test: "TestAttemptsEndWithTheOffice"},
 	{name: "followers that are asked again", guards: "a follower that was away is no use to a majority for ten seconds after its return",
 		file: "partition/guardpersist.go", old: "		if asked++; ask() == nil {\n			return asked\n		}\n", new: "		if asked++; ask() == nil || asked < 0 || asked > 1 {\n			return 0\n		}\n",
