@@ -192,7 +192,9 @@ func (m *ChunkDecoder) Decode(b []byte) (*Chunk, error) {
 		}
 		d.docs = append(d.docs, doc)
 	}
-	c.Docs = d.docs[:len(d.docs):len(d.docs)]
+	if len(d.docs) > 0 { // nil otherwise, whatever was decoded before
+		c.Docs = d.docs[:len(d.docs):len(d.docs)]
+	}
 	if err := d.end(); err != nil {
 		return nil, &ChunkError{Bucket: c.Bucket, Reason: "decode", Err: err}
 	}
