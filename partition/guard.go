@@ -149,7 +149,7 @@ func (g *guard) deliver(in inbound) {
 		in.refuseOrAnswer(resp, err)
 		return
 	}
-	r, ok := g.ask(shown(rpc))
+	r, ok := g.ask(g.unnamed(shown(rpc)))
 	if !ok {
 		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
 		return
@@ -192,6 +192,24 @@ func shown(rpc raft.RPC) raft.RPC {
 		less := *req
 		less.LeaderCommitIndex = last
 		rpc.Command = &less
+	}
+	return rpc
+}
+
+// unnamed leaves out who a candidate is: Raft then judges it by its log and its term alone. Raft refuses a candidate that is no voter in
+// the newest configuration here, which may be older than the candidate's own: where those with the newer one lack this vote,
+// and this one is too far behind to be elected, nobody would lead ever again. §6 of the Raft paper has servers vote whoever asks; who
+// was taken out has a log that is too short for those who know of it, and needs their pre-votes first.
+func (g *guard) unnamed(rpc raft.RPC) raft.RPC {
+	switch req := rpc.Command.(type) {
+	case *raft.RequestVoteRequest:
+		anybody := *req
+		anybody.ID = nil
+		rpc.Command = &anybody
+	case *raft.RequestPreVoteRequest: // here Raft insists on a name
+		somebody := *req
+		somebody.ID = []byte(g.self)
+		rpc.Command = &somebody
 	}
 	return rpc
 }

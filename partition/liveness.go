@@ -3,7 +3,6 @@ package partition
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -312,13 +311,10 @@ func (g *guard) giveBack(candidate raft.ServerID) {
 }
 
 // vouches says why Raft here would not vote for a candidate of a later term, as far as the rules of Raft go (§5.2, 5.4.1 of
-// the Raft paper).
+// the Raft paper). Whether the candidate is a voter is for its own configuration to say (unnamed).
 func (p *Partition) vouches(req *raft.RequestPreVoteRequest) error {
 	if p.raft.Load() == nil {
 		return ErrClosed
-	}
-	if voters := p.voters(); len(voters) > 0 && !slices.Contains(voters, raft.ServerID(req.ID)) {
-		return fmt.Errorf("pre-vote of %s, which is no voter", req.ID)
 	}
 	index, term, err := p.lastEntry()
 	if err != nil {
