@@ -136,8 +136,9 @@ func TestOwnListingIsBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if s := m.docs.Status(); s.Documents > 0 || len(tr.finished) != 1 || len(tr.failed) > 0 {
-			t.Errorf("%d documents left, finished %v, failed %v", s.Documents, tr.finished, tr.failed)
+		finishAll(tr.ended)
+		if s := m.docs.Status(); s.Documents > 0 || len(tr.ended) != 1 || tr.ended[0].err != nil || len(tr.failed) > 0 {
+			t.Errorf("%d documents left, finished %v, failed %v", s.Documents, tr.ended, tr.failed)
 		}
 	})
 }

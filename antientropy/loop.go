@@ -3,6 +3,7 @@ package antientropy
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -121,6 +122,21 @@ type transferState struct {
 	busy    bool
 	dropped bool
 	given   []uint8
+	ended   []ended // to be finished
+}
+
+// free takes a transfer back from a worker, and returns the buckets of which everything has been answered.
+func (s *transferState) free() (buckets []uint8) {
+	s.busy = false
+	for _, e := range s.t.ended {
+		buckets = append(buckets, e.bucket)
+	}
+	s.ended, s.t.ended = append(s.ended, s.t.ended...), nil
+	if s.dropped {
+		s.abandon()
+	}
+	s.give()
+	return buckets
 }
 
 func (s *transferState) give() {
@@ -128,6 +144,27 @@ func (s *transferState) give() {
 		s.t.giveUp(b)
 	}
 	s.given = nil
+}
+
+// abandon ends what is unfinished without healing anything.
+func (s *transferState) abandon() {
+	s.t.abandon()
+	for i := range s.ended {
+		s.ended[i].session.Abandon()
+	}
+	s.ended = nil
+}
+
+// take returns those of the buckets that are to be finished now.
+func (s *transferState) take(buckets []uint8) (list []ended) {
+	s.ended = slices.DeleteFunc(s.ended, func(e ended) bool {
+		now := slices.Contains(buckets, e.bucket)
+		if now {
+			list = append(list, e)
+		}
+		return now
+	})
+	return list
 }
 
 // delivery is what a worker comes back with.
@@ -162,21 +199,19 @@ func (r *runner) run() {
 func (r *runner) end() {
 	r.workers.Wait()
 	for _, t := range r.transfers {
-		t.t.abandon()
+		t.abandon()
 	}
 }
 
 func (r *runner) deliver(d delivery) {
+	var ended []uint8
 	if d.transfer != nil {
-		d.transfer.busy = false
-		if d.transfer.dropped {
-			d.transfer.t.abandon()
-		}
-		d.transfer.give()
+		ended = d.transfer.free()
 	}
 	switch e := d.event.(type) {
 	case answered: // what is left, without what was given up
 		e.Lists, e.Pulls = len(d.transfer.t.pages), len(d.transfer.t.items)
+		e.Ended = ended
 		d.event = e
 	case marked:
 		if r.members[e.Partition].docs != d.docs {
@@ -189,8 +224,8 @@ func (r *runner) deliver(d delivery) {
 		return
 	}
 	r.step(d.event)
-	if e, ok := d.event.(answered); ok && len(e.Finished) > 0 {
-		r.secure(d.transfer.t.docs)
+	if e, ok := d.event.(settled); ok && len(e.Finished) > 0 {
+		r.secure(d.docs)
 	}
 }
 
@@ -268,6 +303,8 @@ func (r *runner) do(o output) {
 	case pull:
 		t := r.transfers[o.Session]
 		r.work(t, func() event { e := l.pull(ctx, t.t, o.Limit); e.Call = o.Call; return e })
+	case finish:
+		r.finish(o)
 	case fetch:
 		r.fetch(o)
 	case diagnose:
@@ -277,7 +314,7 @@ func (r *runner) do(o output) {
 		if t := r.transfers[o.Session]; t != nil {
 			delete(r.transfers, o.Session)
 			if t.dropped = true; !t.busy {
-				t.t.abandon()
+				t.abandon()
 			}
 		}
 	case giveUp:

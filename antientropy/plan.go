@@ -21,7 +21,7 @@ import (
 //	close     when every bucket has healed something of the holes, it becomes durable and the holes shrink
 //
 // Owned by the loop's goroutine. Invariants, after every Step:
-//   - a host never has more than perPeer calls in flight, nor more than perPeer sessions;
+//   - a host never has more than perPeer calls in flight, nor more than perPeer sessions that have something to ask;
 //   - the bytes reserved for pulls in flight stay within the memory bound, unless one single pull needs more;
 //   - a bucket is busy for at most one of: a session, a fetch, a mark. Only one of them may write to it at a time
 //     (store.Session);
@@ -42,8 +42,10 @@ type plan struct {
 
 	calls    map[uint64]*call
 	lastCall uint64
-	ready    []*session // with a next request to send, first come first served
-	last     uint64     // session
+	ready    []*session          // with a next request to send, first come first served
+	ended    []*session          // with buckets to finish, first come first served
+	finishes map[uint64]*session // under way
+	last     uint64              // session
 
 	reserved int64   // bytes of memory, for pulls in flight
 	tokens   float64 // bytes that may be pulled now; negative after more came than expected
@@ -88,6 +90,7 @@ const (
 	mostSuspects   = 8   // buckets whose documents are named
 	nameTries      = 8   // for the documents of one
 	uniformShare   = 0.1 // of choices that ignore latency
+	mostFinishes   = 4   // side by side; while others wait for their turn nothing more is pulled
 )
 
 // patience is how long the pull that is next in line gives way to readers when it lacks memory.
@@ -186,7 +189,10 @@ type session struct {
 	id      uint64
 	part    *part
 	host    *host
-	buckets []uint8   // not yet finished
+	buckets []uint8   // with something to ask
+	ended   []uint8   // with nothing to ask any more, and to be finished
+	ending  []uint8   // that are being finished
+	vacated bool      // it has nothing to ask, and holds no place at the peer
 	busy    bool      // a request is in flight
 	listing bool      // which is, or was last, one to list
 	since   time.Time // when it was sent
@@ -218,7 +224,7 @@ type suspect struct {
 
 func newPlan(o planOptions, now time.Time) *plan {
 	return &plan{o: o, now: now, refilled: now, tokens: float64(o.rate) / 10, rate: o.rate, hosts: map[string]*host{},
-		calls: map[uint64]*call{}}
+		calls: map[uint64]*call{}, finishes: map[uint64]*session{}}
 }
 
 // step takes an event and returns what is to be done, in this order. The last output is always a sleep.

@@ -110,14 +110,9 @@ func (e gone) apply(p *plan) {
 	p.parts, pt.removed = slices.Delete(p.parts, i, i+1), true
 	p.activate(pt)
 	p.enlist(pt)
-	for _, s := range slices.Clone(p.ready) {
+	for _, s := range slices.Concat(p.ready, p.callingSessions()) {
 		if s.part == pt {
 			p.drop(s)
-		}
-	}
-	for _, c := range p.calls {
-		if c.session != nil && c.session.part == pt && !c.session.gone {
-			p.drop(c.session)
 		}
 	}
 }
@@ -348,21 +343,8 @@ func (e answered) apply(p *plan) {
 	s := c.session
 	s.busy = false
 	pt := s.part
-	for _, f := range e.Finished {
-		b := &pt.buckets[f.Bucket]
-		b.missing = b.missing.Minus(f.Healed)
-		b.failures, b.avoid, b.urgent = 0, "", false
-		if !f.Healed.Empty() {
-			pt.stuck = 0
-		}
-		s.release(f.Bucket)
-	}
-	for _, f := range e.Failed {
-		if slices.Contains(s.buckets, f.Bucket) { // else it is another session's by now, see stalls
-			p.punish(&pt.buckets[f.Bucket], s.host.name)
-			s.release(f.Bucket)
-		}
-	}
+	p.end(s, e.Ended)
+	p.fail(s, e.Failed)
 	if e.Failure == none {
 		p.heard(pt, s.host.name, e.Coverage)
 	}
@@ -382,11 +364,62 @@ func (e answered) apply(p *plan) {
 		}
 		p.drop(s)
 	case len(s.buckets) == 0:
-		p.end(s)
+		p.vacate(s)
 	case s.lists+s.pulls == 0: // cannot be: but then nothing would ever free the buckets
 		p.drop(s)
 	default:
 		p.ready = append(p.ready, s)
+	}
+}
+
+// end has buckets of a session finished.
+func (p *plan) end(s *session, buckets []uint8) {
+	if s.gone {
+		return
+	}
+	before := len(s.ended)
+	for _, bucket := range buckets {
+		if i := slices.Index(s.buckets, bucket); i >= 0 { // else it is another session's by now, see stalls
+			s.buckets = slices.Delete(s.buckets, i, i+1)
+			s.ended = append(s.ended, bucket)
+		}
+	}
+	if before == 0 && len(s.ended) > 0 {
+		p.ended = append(p.ended, s)
+	}
+}
+
+// fail takes buckets from a session that went wrong with it.
+func (p *plan) fail(s *session, failed []failedBucket) {
+	for _, f := range failed {
+		if s.has(f.Bucket) { // else it is another session's by now, see stalls
+			p.punish(&s.part.buckets[f.Bucket], s.host.name)
+			s.release(f.Bucket)
+		}
+	}
+}
+
+func (e settled) apply(p *plan) {
+	s := p.finishes[e.Session]
+	delete(p.finishes, e.Session)
+	pt := s.part
+	for _, f := range e.Finished {
+		b := &pt.buckets[f.Bucket]
+		b.missing = b.missing.Minus(f.Healed)
+		b.failures, b.avoid, b.urgent = 0, "", false
+		if !f.Healed.Empty() {
+			pt.stuck = 0
+		}
+		s.release(f.Bucket)
+	}
+	p.fail(s, e.Failed)
+	s.ending = nil
+	if e.Text != "" {
+		pt.progress.LastError = e.Text
+	}
+	pt.count()
+	if s.vacated {
+		p.vacate(s)
 	}
 }
 
@@ -433,25 +466,43 @@ func (e fetched) apply(p *plan) {
 	}
 }
 
-// release makes a bucket free for others.
-func (s *session) release(bucket uint8) {
-	if i := slices.Index(s.buckets, bucket); i >= 0 {
-		s.buckets = slices.Delete(s.buckets, i, i+1)
-		b := &s.part.buckets[bucket]
-		b.busy, b.session = false, nil
-	}
+// has reports whether a bucket is the session's.
+func (s *session) has(bucket uint8) bool {
+	return slices.Contains(s.buckets, bucket) || slices.Contains(s.ended, bucket) || slices.Contains(s.ending, bucket)
 }
 
-// end forgets a session that has no buckets left.
-func (p *plan) end(s *session) {
+// release makes a bucket free for others.
+func (s *session) release(bucket uint8) {
+	if !s.has(bucket) {
+		return
+	}
+	for _, list := range []*[]uint8{&s.buckets, &s.ended, &s.ending} {
+		*list = slices.DeleteFunc(*list, func(i uint8) bool { return i == bucket })
+	}
+	b := &s.part.buckets[bucket]
+	b.busy, b.session = false, nil
+}
+
+// vacate is for a session that has nothing to ask any more: its place at the peer is another's. It is forgotten once nothing of it is
+// to be finished.
+func (p *plan) vacate(s *session) {
 	if s.gone {
 		return
 	}
+	if !s.vacated {
+		s.vacated = true
+		s.host.sessions--
+		p.unready(s)
+	}
+	if len(s.ended) == 0 && len(s.ending) == 0 {
+		p.forget(s)
+	}
+}
+
+func (p *plan) forget(s *session) {
 	s.gone = true
-	s.host.sessions--
 	s.part.sessions--
 	s.part.source(s.host.name, -1)
-	p.ready = slices.DeleteFunc(p.ready, func(r *session) bool { return r == s })
 	p.emit(drop{Session: s.id})
 }
 
@@ -465,12 +516,25 @@ func (pt *part) source(host string, n int) {
 	}
 }
 
-// drop ends a session whose buckets are not finished.
+// drop ends a session that still had something to ask. What was answered is finished.
 func (p *plan) drop(s *session) {
-	for len(s.buckets) > 0 {
-		s.release(s.buckets[0])
+	if s.gone {
+		return
 	}
-	p.end(s)
+	p.leave(s, slices.Clone(s.buckets))
+}
+
+// leave takes buckets from a session that has not begun with them, or got no further.
+func (p *plan) leave(s *session, buckets []uint8) {
+	for _, bucket := range buckets {
+		s.release(bucket)
+	}
+	if len(s.buckets) == 0 {
+		p.vacate(s)
+	}
+	if !s.gone && len(buckets) > 0 {
+		p.emit(giveUp{Session: s.id, Buckets: buckets})
+	}
 }
 
 // interval is a pause between two comparisons.

@@ -89,7 +89,7 @@ type compared struct {
 // answered ends a list or a pull of a session.
 type answered struct {
 	result
-	Finished []finishedBucket
+	Ended    []uint8 // everything of these was answered: they are to be finished
 	Failed   []failedBucket
 	Lists    int // pages left to list
 	Pulls    int // items left to pull
@@ -108,6 +108,14 @@ type finishedBucket struct {
 type failedBucket struct {
 	Bucket  uint8
 	Failure failure
+}
+
+// settled ends a finish of a session.
+type settled struct {
+	Session  uint64
+	Finished []finishedBucket
+	Failed   []failedBucket
+	Text     string // of a failure, for operators
 }
 
 // fetched ends a fetch.
@@ -159,6 +167,12 @@ type pull struct {
 	Call    uint64
 	Session uint64
 	Limit   int
+}
+
+// finish makes durable what a session has pulled of some buckets, and has it count as healed.
+type finish struct {
+	Session uint64
+	Buckets []uint8
 }
 
 // fetch pulls one document: within the session that is under way for its bucket, or on its own (Session 0).
@@ -213,6 +227,7 @@ type sleep struct{ Until time.Time }
 func (compare) output()    {}
 func (list) output()       {}
 func (pull) output()       {}
+func (finish) output()     {}
 func (fetch) output()      {}
 func (diagnose) output()   {}
 func (drop) output()       {}

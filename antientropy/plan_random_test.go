@@ -49,6 +49,7 @@ type planSession struct {
 	m       *planMember
 	applied uint64
 	buckets []uint8
+	healed  map[uint8]interval.Set // what finishing heals a bucket of
 }
 
 func newPlanWorld(seed uint64) *planWorld {
@@ -136,11 +137,15 @@ func (w *planWorld) step(e event) error {
 		case list:
 			if o.Buckets != nil {
 				m := w.members[o.Partition]
-				w.sessions[o.Session] = &planSession{m: m, applied: m.applied, buckets: o.Buckets}
+				w.sessions[o.Session] = &planSession{m: m, applied: m.applied, buckets: o.Buckets, healed: map[uint8]interval.Set{}}
 			}
 			w.pending = append(w.pending, o)
 		case drop:
 			delete(w.sessions, o.Session)
+		case giveUp:
+			if s := w.sessions[o.Session]; s != nil {
+				s.buckets = slices.DeleteFunc(s.buckets, func(b uint8) bool { return slices.Contains(o.Buckets, b) })
+			}
 		case report:
 		default:
 			w.pending = append(w.pending, o)
@@ -176,6 +181,8 @@ func (w *planWorld) answer(o output) error {
 		return w.answerSession(o.Call, o.Session)
 	case pull:
 		return w.answerSession(o.Call, o.Session)
+	case finish:
+		return w.step(w.finish(o))
 	case fetch:
 		return w.step(fetched{w.result(o.Call)})
 	case diagnose:
@@ -224,8 +231,7 @@ func (w *planWorld) answerSession(call, id uint64) error {
 			a.Failed = append(a.Failed, failedBucket{b, refused})
 			continue
 		}
-		a.Finished = append(a.Finished, finishedBucket{b, coverage})
-		s.m.healed[b] = s.m.healed[b].Union(coverage.Intersect(s.m.holes))
+		a.Ended, s.healed[b] = append(a.Ended, b), coverage
 	}
 	if len(s.buckets) > 0 {
 		a.Pulls = w.r.IntN(len(s.buckets) + 1)
@@ -235,4 +241,19 @@ func (w *planWorld) answerSession(call, id uint64) error {
 		}
 	}
 	return w.step(a)
+}
+
+// finish ends what a session has pulled; now and then that fails here.
+func (w *planWorld) finish(o finish) settled {
+	e := settled{Session: o.Session}
+	s := w.sessions[o.Session]
+	for _, b := range o.Buckets {
+		if !w.honest && w.r.IntN(8) == 0 {
+			e.Failed = append(e.Failed, failedBucket{b, local})
+			continue
+		}
+		e.Finished = append(e.Finished, finishedBucket{b, s.healed[b]})
+		s.m.healed[b] = s.m.healed[b].Union(s.healed[b].Intersect(s.m.holes))
+	}
+	return e
 }

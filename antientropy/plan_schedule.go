@@ -17,6 +17,7 @@ func (p *plan) schedule() {
 	}
 	due := p.agenda.due(p.now)
 	p.overdue(due)
+	p.finish()
 	p.sessions()
 	p.stalls()
 	p.newSessions()
@@ -59,7 +60,7 @@ func (p *plan) starving() bool {
 func (p *plan) fetch(pt *part, w want) (sent bool) {
 	b := &pt.buckets[w.bucket]
 	s := b.session
-	if b.busy && (s == nil || s.busy) || !p.afford(p.o.limit) {
+	if b.busy && (s == nil || s.busy || !slices.Contains(s.buckets, w.bucket)) || !p.afford(p.o.limit) {
 		return false
 	}
 	var h *host
@@ -134,11 +135,28 @@ func (p *plan) compare(pt *part, c choice) (sent bool, why obstacle) {
 	return true, why
 }
 
+// finish begins to finish what sessions have pulled. A session's next request does not wait for that, unless so much is being finished
+// that this host's disk is what everything waits for.
+func (p *plan) finish() {
+	waiting := p.ended[:0]
+	for _, s := range p.ended {
+		if len(p.finishes) >= mostFinishes || len(s.ending) > 0 {
+			waiting = append(waiting, s)
+			continue
+		}
+		s.ending, s.ended = s.ended, nil
+		p.finishes[s.id] = s
+		p.emit(finish{Session: s.id, Buckets: slices.Clone(s.ending)})
+	}
+	clear(p.ended[len(waiting):])
+	p.ended = waiting
+}
+
 // sessions sends the next requests of sessions, in the order in which they became ready. One that needs more memory
 // than is left holds up those behind it, or it would never get its turn.
 func (p *plan) sessions() {
 	waiting := p.ready[:0]
-	blocked := false
+	blocked := len(p.ended) > 0
 	for _, s := range p.ready {
 		if s.host.inFlight >= p.o.perPeer || s.pulls > 0 && blocked {
 			waiting = append(waiting, s)

@@ -74,12 +74,13 @@ type story struct {
 	o      planOptions
 	start  time.Time
 	now    time.Time
-	random []float64 // to be used up; then 0.5
-	sleeps bool      // show when the plan wants to be woken
+	random []float64              // to be used up; then 0.5
+	sleeps bool                   // show when the plan wants to be woken
+	healed map[uint8]interval.Set // by buckets that are finished as soon as the plan wants it
 }
 
 func newStory() *story {
-	s := &story{start: time.Unix(1000, 0)}
+	s := &story{start: time.Unix(1000, 0), healed: map[uint8]interval.Set{}}
 	s.now = s.start
 	s.o = planOptions{interval: 10 * time.Second, quiet: 10 * time.Minute, perPeer: 2, limit: 1 << 20, memory: 64 << 20, random: s.draw}
 	return s
@@ -105,7 +106,9 @@ func (s *story) draw() float64 {
 //	observe p= applied= holes= peers=b,c:sick,d:dead healed=0-127:[1,5] replica
 //	gone p=     want p= bucket= hash=     forgive p=
 //	compared call= took= fail= outcome=same|other|elsewhere|unavailable index= truth=both|mine|theirs|none unable differ= docs= missing= coverage=
-//	answered call= took= bytes= fail= finished=0-31:[1,100] failed=7:refused lists= pulls= large= coverage=
+//	answered call= took= bytes= fail= ended=0-31 failed=7:refused lists= pulls= large= coverage=
+//	answered ... finished=0-31:[1,100]                   the same as ended=, and settled as soon as the plan wants it
+//	settled session= finished=0-31:[1,100] failed=7:local
 //	fetched call= fail=     diagnosed call= keys=a,b undecided fail=     marked p= buckets= lost= healed= err     closed p= holes= healed= err
 func (s *story) play(line string) ([]string, error) {
 	verb, rest, _ := strings.Cut(line, " ")
@@ -178,11 +181,15 @@ func (s *story) event(verb string, w *words) (event, error) {
 		w.int("lists", &a.Lists)
 		w.int("pulls", &a.Pulls)
 		w.int("large", &a.Large)
-		for b, set := range w.healed("finished") {
-			a.Finished = append(a.Finished, finishedBucket{b, set})
+		a.Ended = w.buckets("ended")
+		for _, f := range w.finished() {
+			a.Ended, s.healed[f.Bucket] = append(a.Ended, f.Bucket), f.Healed
 		}
-		slices.SortFunc(a.Finished, func(a, b finishedBucket) int { return int(a.Bucket) - int(b.Bucket) })
 		e = a
+	case "settled":
+		d := settled{Finished: w.finished(), Failed: w.failed()}
+		w.uint64("session", &d.Session)
+		e = d
 	case "fetched":
 		e = fetched{w.result()}
 	case "diagnosed":
@@ -217,6 +224,7 @@ func (s *story) step(e event) []string {
 		s.p = newPlan(s.o, s.now)
 	}
 	var lines []string
+	var settle []settled
 	for _, o := range s.p.step(e, s.now) {
 		if z, ok := o.(sleep); ok {
 			if s.sleeps {
@@ -224,12 +232,29 @@ func (s *story) step(e event) []string {
 			}
 			continue
 		}
+		if f, ok := o.(finish); ok && s.settles(f) {
+			var list []finishedBucket
+			for _, b := range f.Buckets {
+				list = append(list, finishedBucket{b, s.healed[b]})
+				delete(s.healed, b)
+			}
+			settle = append(settle, settled{Session: f.Session, Finished: list})
+			continue
+		}
 		lines = append(lines, describe(o))
+	}
+	for _, e := range settle {
+		lines = append(lines, s.step(e)...)
 	}
 	if err := checkPlan(s.p); err != nil {
 		lines = append(lines, "BROKEN: "+err.Error())
 	}
 	return lines
+}
+
+// settles reports whether the story has told what becomes of the buckets.
+func (s *story) settles(f finish) bool {
+	return !slices.ContainsFunc(f.Buckets, func(b uint8) bool { return s.healed[b] == nil })
 }
 
 func (s *story) describeSleep(z sleep) string {
@@ -262,6 +287,8 @@ func describe(o output) string {
 		return fmt.Sprintf("call %d: fetch p%d document %x of %s%s", o.Call, o.Partition, o.Hash, o.Peer, within)
 	case diagnose:
 		return fmt.Sprintf("call %d: diagnose p%d bucket %d of %s, different at %d", o.Call, o.Partition, o.Bucket, o.Peer, o.Index)
+	case finish:
+		return fmt.Sprintf("session %d finishes buckets %s", o.Session, ranges(o.Buckets))
 	case drop:
 		return fmt.Sprintf("end session %d", o.Session)
 	case giveUp:
@@ -320,15 +347,17 @@ func checkPlan(p *plan) error {
 			if b.session == nil {
 				continue
 			}
-			if !b.busy || !slices.Contains(b.session.buckets, uint8(i)) || b.session.gone {
+			if !b.busy || !b.session.has(uint8(i)) || b.session.gone {
 				return fmt.Errorf("p%d bucket %d and its session disagree", pt.id, i)
 			}
 			if sessions[b.session.host] == nil {
 				sessions[b.session.host] = map[*session]bool{}
 			}
-			sessions[b.session.host][b.session] = true
-			if !b.session.busy && !slices.Contains(p.ready, b.session) {
-				return fmt.Errorf("session %d waits for nothing", b.session.id)
+			if !b.session.vacated {
+				sessions[b.session.host][b.session] = true
+			}
+			if err := checkSession(p, b.session); err != nil {
+				return err
 			}
 		}
 		if !pt.holes.Covers(pt.buckets[0].missing) {
@@ -342,6 +371,19 @@ func checkPlan(p *plan) error {
 		if len(sessions[h]) != h.sessions || h.sessions > p.o.perPeer {
 			return fmt.Errorf("%d sessions with %s, counted %d", len(sessions[h]), h.name, h.sessions)
 		}
+	}
+	return nil
+}
+
+// checkSession verifies that a session waits for something.
+func checkSession(p *plan, s *session) error {
+	switch {
+	case s.vacated && len(s.buckets) > 0:
+		return fmt.Errorf("session %d has something to ask, and no place", s.id)
+	case !s.vacated && !s.busy && !slices.Contains(p.ready, s), s.vacated && len(s.ended)+len(s.ending) == 0:
+		return fmt.Errorf("session %d waits for nothing", s.id)
+	case (len(s.ended) > 0) != slices.Contains(p.ended, s), (len(s.ending) > 0) != (p.finishes[s.id] == s):
+		return fmt.Errorf("session %d, finishing %d and %d buckets, is not where it belongs", s.id, len(s.ending), len(s.ended))
 	}
 	return nil
 }

@@ -31,14 +31,9 @@ func (p *plan) stalls() {
 		}
 		rest = slices.Clone(rest)
 		for _, i := range rest {
-			s.release(i)
 			s.part.buckets[i].avoid = s.host.name
 		}
-		if len(s.buckets) == 0 {
-			p.end(s)
-		} else {
-			p.emit(giveUp{Session: s.id, Buckets: rest})
-		}
+		p.leave(s, rest)
 	}
 }
 
@@ -46,7 +41,7 @@ func (p *plan) stalls() {
 func (p *plan) callingSessions() []*session {
 	var list []*session
 	for _, c := range p.calls {
-		if s := c.session; s != nil && !s.gone && !s.part.removed && len(s.buckets) > 0 {
+		if s := c.session; s != nil && len(s.buckets) > 0 {
 			list = append(list, s)
 		}
 	}

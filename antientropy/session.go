@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/store"
@@ -33,10 +31,9 @@ type transfer struct {
 
 	pages []page  // to list
 	items []item  // to pull
-	ended []ended // finish ends them before a request comes back
+	ended []ended // of which everything has been answered; taken by transferState.free
 
 	// What one request came to; collected by the handlers of replies, taken by report.
-	finished []finishedBucket
 	failed   []failedBucket
 	coverage interval.Set
 	counts   counts
@@ -122,57 +119,6 @@ func (t *transfer) close(bucket uint8) {
 	}
 }
 
-// ended is a bucket of which everything has been answered.
-type ended struct {
-	bucket  uint8
-	session *store.Session
-	healed  interval.Set
-	err     error
-}
-
-// atOnce is how many buckets of one reply are finished side by side. To finish one is to wait for several fsyncs, which those
-// that are side by side share in part; each takes a megabyte to write with.
-const atOnce = 4
-
-// finish ends the sessions of the buckets that have ended.
-func (t *transfer) finish() {
-	list := t.ended
-	t.ended = nil
-	if len(list) == 1 {
-		list[0].healed, list[0].err = list[0].session.Finish()
-	} else {
-		var workers sync.WaitGroup
-		var next atomic.Int32
-		for range min(len(list), atOnce) {
-			workers.Go(func() {
-				for n := int(next.Add(1)) - 1; n < len(list); n = int(next.Add(1)) - 1 {
-					list[n].healed, list[n].err = list[n].session.Finish()
-				}
-			})
-		}
-		workers.Wait()
-	}
-	for i := range list {
-		t.take(&list[i])
-	}
-}
-
-// take notes what became of a bucket.
-func (t *transfer) take(e *ended) {
-	t.diverged(e.bucket, e.session.Diverged())
-	switch {
-	case e.err == nil:
-		t.finished = append(t.finished, finishedBucket{e.bucket, e.healed})
-	case errors.Is(e.err, store.ErrSessionDiverged):
-		t.failed = append(t.failed, failedBucket{e.bucket, diverged})
-	case errors.As(e.err, new(*store.ChunkError)): // what was gathered of the peer's chunks contradicts what it covers
-		t.failed = append(t.failed, failedBucket{e.bucket, refused})
-	default:
-		t.meet(e.bucket, e.err)
-		t.failed = append(t.failed, failedBucket{e.bucket, local})
-	}
-}
-
 // failHere gives a bucket up because of this member.
 func (t *transfer) failHere(bucket uint8, err error) {
 	t.meet(bucket, err)
@@ -225,7 +171,6 @@ func (t *transfer) takeListings(r *listReply) error {
 	if len(r.listings) == 0 || len(r.listings) > len(t.pages) {
 		return lies("%d listings for %d pages", len(r.listings), len(t.pages))
 	}
-	defer t.finish()
 	asked := slices.Clone(t.pages[:len(r.listings)])
 	t.pages = slices.Clone(t.pages[len(r.listings):])
 	for i, p := range asked {
@@ -296,7 +241,6 @@ func documentsOf(l *store.Listing) []uint64 {
 // pullRequest asks for as many items as fit into a request. Those that need nothing more are closed on the way, so the
 // request may be empty.
 func (t *transfer) pullRequest(limit int) *pullRequest {
-	defer t.finish()
 	r := &pullRequest{limit: limit}
 	size, wants := 0, 0
 	for n := 0; n < len(t.items) && len(r.items) < maxItems && size < pullRequests && wants < pullWants; {
@@ -330,7 +274,6 @@ func (t *transfer) takeChunks(r *pullReply, asked int) error {
 	if len(r.chunks) == 0 || len(r.chunks) > asked {
 		return lies("%d chunks for %d items", len(r.chunks), asked)
 	}
-	defer t.finish()
 	answered := slices.Clone(t.items[:len(r.chunks)])
 	t.items = slices.Clone(t.items[len(r.chunks):])
 	decoder := t.docs.ChunkDecoder()
@@ -357,9 +300,14 @@ func (t *transfer) takeChunks(r *pullReply, asked int) error {
 // diverged tells of documents that contradict the peer's, if there are any.
 func (t *transfer) diverged(bucket uint8, list []store.Divergence) {
 	if len(list) > 0 {
-		t.note = fmt.Sprintf("diverged from %s: %s", t.peer, &list[0])
-		t.member.Diverged(divergenceOf(t.member.ID(), t.peer, bucket, list))
+		t.note = tellDiverged(t.member, t.peer, bucket, list)
 	}
+}
+
+// tellDiverged tells a member of documents that contradict a peer's, and returns what operators are told.
+func tellDiverged(m Member, peer string, bucket uint8, list []store.Divergence) string {
+	m.Diverged(divergenceOf(m.ID(), peer, bucket, list))
+	return fmt.Sprintf("diverged from %s: %s", peer, &list[0])
 }
 
 func (t *transfer) takeChunk(i item, c *store.Chunk) error {
@@ -418,12 +366,12 @@ func sentEntries(c *store.Chunk) int {
 
 // report tells the plan what a request came to, and begins the next account.
 func (t *transfer) report(r result) answered {
-	a := answered{result: r, Finished: t.finished, Failed: t.failed, Lists: len(t.pages), Pulls: len(t.items), Coverage: t.coverage,
+	a := answered{result: r, Failed: t.failed, Lists: len(t.pages), Pulls: len(t.items), Coverage: t.coverage,
 		Documents: t.counts.documents, Entries: t.counts.entries, Imported: t.counts.bytes}
 	if a.Text == "" {
 		a.Text = t.note
 	}
-	t.finished, t.failed, t.counts, t.note = nil, nil, counts{}, ""
+	t.failed, t.counts, t.note = nil, counts{}, ""
 	return a
 }
 

@@ -192,6 +192,15 @@ func (w *words) result() result {
 	return r
 }
 
+// finished reads buckets, in order, and what they are healed of.
+func (w *words) finished() (list []finishedBucket) {
+	for b, set := range w.healed("finished") {
+		list = append(list, finishedBucket{b, set})
+	}
+	slices.SortFunc(list, func(a, b finishedBucket) int { return int(a.Bucket) - int(b.Bucket) })
+	return list
+}
+
 func (w *words) failed() []failedBucket {
 	var list []failedBucket
 	for _, part := range strings.FieldsFunc(w.take("failed"), func(r rune) bool { return r == ';' }) {
