@@ -19,7 +19,8 @@ type ended struct {
 }
 
 // atOnce is how many buckets of one reply are finished side by side. To finish one is to wait for several fsyncs, which those
-// that are side by side share in part; each takes a megabyte to write with.
+// that are side by side share in part; each takes a megabyte to write with. There are
+// mostFinishes times as many in all.
 const atOnce = 4
 
 // finishAll ends the sessions of buckets.

@@ -143,6 +143,9 @@ func (s *transferState) give() {
 	for _, b := range s.given {
 		s.t.giveUp(b)
 	}
+	for _, e := range s.take(s.given) { // answered too late
+		e.session.Abandon()
+	}
 	s.given = nil
 }
 

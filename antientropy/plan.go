@@ -26,7 +26,7 @@ import (
 //   - a bucket is busy for at most one of: a session, a fetch, a mark. Only one of them may write to it at a time
 //     (store.Session);
 //   - a healthy member that is not being compared waits in exactly one place, the agenda or the late ones;
-//   - whatever waits for a time is in the sleep output; whatever waits for an event has a call in flight somewhere.
+//   - whatever waits for a time is in the sleep output; whatever waits for an event has a call in flight, or a finish under way, somewhere.
 type plan struct {
 	o   planOptions
 	now time.Time

@@ -446,6 +446,8 @@ func (e fetched) apply(p *plan) {
 		s.busy = false
 		switch {
 		case s.gone:
+		case len(s.buckets) == 0: // the member went meanwhile
+			p.vacate(s)
 		case e.Failure != none:
 			p.drop(s)
 		default:
@@ -489,10 +491,10 @@ func (p *plan) vacate(s *session) {
 	if s.gone {
 		return
 	}
+	p.unready(s)
 	if !s.vacated {
 		s.vacated = true
 		s.host.sessions--
-		p.unready(s)
 	}
 	if len(s.ended) == 0 && len(s.ending) == 0 {
 		p.forget(s)

@@ -156,9 +156,13 @@ func (p *plan) finish() {
 // than is left holds up those behind it, or it would never get its turn.
 func (p *plan) sessions() {
 	waiting := p.ready[:0]
-	blocked := len(p.ended) > 0
+	full := len(p.ended) > 0 && len(p.finishes) >= mostFinishes
+	blocked := full
 	for _, s := range p.ready {
 		if s.host.inFlight >= p.o.perPeer || s.pulls > 0 && blocked {
+			if full { // it is not memory that it lacks
+				s.starved = time.Time{}
+			}
 			waiting = append(waiting, s)
 			continue
 		}

@@ -364,6 +364,14 @@ func checkPlan(p *plan) error {
 			return fmt.Errorf("p%d misses more than its holes", pt.id)
 		}
 	}
+	for _, s := range p.ready {
+		if s.gone || s.vacated || s.busy {
+			return fmt.Errorf("session %d is to send a request, and has none", s.id)
+		}
+	}
+	if len(p.finishes) > mostFinishes {
+		return fmt.Errorf("%d finishes", len(p.finishes))
+	}
 	for _, h := range p.hosts {
 		if flights[h] != h.inFlight || h.inFlight > p.o.perPeer {
 			return fmt.Errorf("%d calls to %s, counted %d", flights[h], h.name, h.inFlight)

@@ -159,6 +159,10 @@ func (t *transfer) abandon() {
 		s.Abandon()
 		delete(t.buckets, b)
 	}
+	for i := range t.ended {
+		t.ended[i].session.Abandon()
+	}
+	t.ended = nil
 }
 
 // listRequest asks for all pages that are left; the peer answers as many as fit.

@@ -60,6 +60,7 @@ type guard struct {
 	returned     func() bool                                     // this member has forgotten what it voted for; see Options.Returned
 	inOffice     func(now time.Time) bool                        // this member leads, and its lease holds
 	vouches      func(*raft.RequestPreVoteRequest) error         // Raft here would vote for it; only with live
+	voters       func() []raft.ServerID                          // of the newest configuration here
 	committed    func() committed                                // what this member knows of the log of the group
 	reached      func() uint64                                   // how far that goes, about
 	contradicted func(Contradiction)                             // a leader lacks what was committed
@@ -199,7 +200,7 @@ func shown(rpc raft.RPC) raft.RPC {
 // unnamed leaves out who a candidate is: Raft then judges it by its log and its term alone. Raft refuses a candidate that is no voter in
 // the newest configuration here, which may be older than the candidate's own: where those with the newer one lack this vote,
 // and this one is too far behind to be elected, nobody would lead ever again. §6 of the Raft paper has servers vote whoever asks; who
-// was taken out has a log that is too short for those who know of it, and needs their pre-votes first.
+// was taken out has a log that is too short for those who know of it, or knows of it itself and does not stand.
 func (g *guard) unnamed(rpc raft.RPC) raft.RPC {
 	switch req := rpc.Command.(type) {
 	case *raft.RequestVoteRequest:
@@ -207,9 +208,11 @@ func (g *guard) unnamed(rpc raft.RPC) raft.RPC {
 		anybody.ID = nil
 		rpc.Command = &anybody
 	case *raft.RequestPreVoteRequest: // here Raft insists on a name
-		somebody := *req
-		somebody.ID = []byte(g.self)
-		rpc.Command = &somebody
+		if voters := g.voters(); len(voters) > 0 {
+			somebody := *req
+			somebody.ID = []byte(voters[0])
+			rpc.Command = &somebody
+		}
 	}
 	return rpc
 }

@@ -51,3 +51,46 @@ func testVoteForNonvoter(t *testing.T, g *group, down, up func(*node)) {
 		t.Errorf("%s leads, and its log was shorter", l.id)
 	}
 }
+
+// TestVoteOfWhoIsNoVoterYet: the other voter knows that a member was made a voter, and the member itself does not yet: its vote is needed.
+func TestVoteOfWhoIsNoVoterYet(t *testing.T) {
+	t.Run("Raft's timers", simulated(func(t *testing.T) {
+		g := newGroup(t, 3, nil)
+		testVoteOfNonvoter(t, g, func(n *node) { must(t, n.part.Close()) }, func(n *node) { n.open(nil); g.connect() })
+	}))
+	t.Run("liveness", simulated(func(t *testing.T) {
+		g, h := newLiveGroup(t, 3, steady, nil)
+		h.byID["gone@1"] = &liveHost{id: "gone@1"}
+		testVoteOfNonvoter(t, g, h.down, func(n *node) { h.reopen(g, n, steady) })
+	}))
+}
+
+func testVoteOfNonvoter(t *testing.T, g *group, down, up func(*node)) {
+	l := g.serving()
+	must(t, l.create("a"))
+	g.applied("a", 1)
+	behind := g.other(l)
+	ahead := g.other(l, behind)
+	joining := raft.Configuration{Servers: []raft.Server{
+		{ID: l.id, Address: raft.ServerAddress(l.id)}, {ID: ahead.id, Address: raft.ServerAddress(ahead.id)}, {ID: "gone@1", Address: "gone@1"},
+		{ID: behind.id, Address: raft.ServerAddress(behind.id), Suffrage: raft.Nonvoter}}}
+	joined := joining.Clone()
+	joined.Servers[3].Suffrage = raft.Voter
+	term := l.part.Term()
+	for _, n := range g.nodes {
+		down(n)
+	}
+	for _, n := range g.nodes {
+		for _, c := range []raft.Configuration{joining, joined, joined}[:map[*node]int{behind: 1, l: 2, ahead: 3}[n]] {
+			last, err := n.log.LastIndex()
+			must(t, err)
+			must(t, n.log.StoreLog(&raft.Log{Index: last + 1, Term: term, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)}))
+		}
+	}
+	for _, n := range g.nodes {
+		up(n)
+	}
+	if l := g.serving(); l != ahead {
+		t.Errorf("%s leads, and its log was shorter", l.id)
+	}
+}

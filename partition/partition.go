@@ -87,7 +87,7 @@ func Open(options Options) (*Partition, error) {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
 	p.guard = &guard{partition: o.ID, inner: o.Transport, now: o.Clock, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
-		covered: p.covered, term: p.Term, log: p.log, stuck: p.stuck, returned: p.returned, origin: &p.fsm.lineage, founding: p.Founding, inOffice: p.inOffice, vouches: p.vouches, joined: func() { p.joined.Store(true); p.awake.wake() },
+		covered: p.covered, term: p.Term, log: p.log, stuck: p.stuck, returned: p.returned, origin: &p.fsm.lineage, founding: p.Founding, inOffice: p.inOffice, vouches: p.vouches, voters: p.voters, joined: func() { p.joined.Store(true); p.awake.wake() },
 		stir: func() { p.awake.wake() }, again: p.again,
 		committed: func() committed { return p.fsm.committedTerms(p.log) }, reached: p.fsm.reached.Load, contradicted: p.o.Events.Contradicted, replicates: p.replicates}
 	p.guard.start(term)
