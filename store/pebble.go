@@ -104,6 +104,9 @@ func openPebble(dir string, files vfs.FS, stop *failStop, o *pebble.Options) (*p
 	if err != nil {
 		return nil, lockError(dir, err)
 	}
+	if err := checkManifest(disk, dir); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	if err := lock.Close(); err != nil { // Open takes it again: keeping it would be ours to release after every crash
 		return nil, openError(dir, err)
 	}

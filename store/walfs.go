@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+	"os"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -37,9 +39,22 @@ func (f *walFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 				return nil, err
 			}
 		}
+		if category == manifestCategory && strings.HasPrefix(f.PathBase(name), manifestPrefix) {
+			return createManifest(f.FS, name, category)
+		}
 		return f.FS.Create(name, category)
 	}
 	return f.open(func() (vfs.File, error) { return f.FS.Create(name, category) })
+}
+
+// Remove removes a manifest's witness before the manifest.
+func (f *walFS) Remove(name string) error {
+	if strings.HasPrefix(f.PathBase(name), manifestPrefix) {
+		if err := f.FS.Remove(witnessOf(f.FS, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return f.FS.Remove(name)
 }
 
 // ReuseForWrite does the same with an old log.
