@@ -292,7 +292,11 @@ func (p *Partition) inOffice(now time.Time) bool {
 
 // voters are those of Raft's latest configuration, committed or not.
 func (p *Partition) voters() []raft.ServerID {
-	f := p.raft.Load().GetConfiguration()
+	r := p.raft.Load()
+	if r == nil { // a request came before Raft was there
+		return nil
+	}
+	f := r.GetConfiguration()
 	if f.Error() != nil { // answered at once, from memory
 		return nil
 	}
