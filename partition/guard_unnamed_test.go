@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -16,7 +17,7 @@ func TestVoteForWhoIsNoVoterYet(t *testing.T) {
 	}))
 	t.Run("liveness", simulated(func(t *testing.T) {
 		g, h := newLiveGroup(t, 3, steady, nil)
-		h.byID["gone@1"] = &liveHost{id: "gone@1"}
+		h.absent("gone@1")
 		testVoteForNonvoter(t, g, h.down, func(n *node) { h.reopen(g, n, steady) })
 	}))
 }
@@ -60,7 +61,7 @@ func TestVoteOfWhoIsNoVoterYet(t *testing.T) {
 	}))
 	t.Run("liveness", simulated(func(t *testing.T) {
 		g, h := newLiveGroup(t, 3, steady, nil)
-		h.byID["gone@1"] = &liveHost{id: "gone@1"}
+		h.absent("gone@1")
 		testVoteOfNonvoter(t, g, h.down, func(n *node) { h.reopen(g, n, steady) })
 	}))
 }
@@ -93,4 +94,11 @@ func testVoteOfNonvoter(t *testing.T, g *group, down, up func(*node)) {
 	if l := g.serving(); l != ahead {
 		t.Errorf("%s leads, and its log was shorter", l.id)
 	}
+}
+
+// absent is a host that is only named.
+func (h *hosts) absent(id raft.ServerID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.byID[id] = &liveHost{id: id, ahead: new(atomic.Int64)}
 }
