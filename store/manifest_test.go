@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -124,16 +125,12 @@ func readAll(t *testing.T, fs vfs.FS, path string) []byte {
 
 func overwrite(t *testing.T, fs vfs.FS, path string, b []byte) {
 	t.Helper()
-	if err := writeAll(fs, path, b); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func writeAll(fs vfs.FS, path string, b []byte) error {
 	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Close())
+	_, err = f.Write(bytes.Clone(b)) // under -race a MemFS scribbles over what it was given
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
