@@ -478,6 +478,9 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 	if err := g.mayReplicate(args.Term); err != nil {
 		return err
 	}
+	if err := g.keepVote(id, args.Entries); err != nil {
+		return err
+	}
 	g.hold(args)
 	switch {
 	case !isHeartbeat(args):

@@ -78,6 +78,9 @@ func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *r
 	if err := p.g.mayReplicate(args.Term); err != nil {
 		return nil, err
 	}
+	if err := p.g.keepVote(p.id, args.Entries); err != nil {
+		return nil, err
+	}
 	p.g.hold(args)
 	p.used.Store(true)
 	if p.g.direct {
