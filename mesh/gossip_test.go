@@ -250,7 +250,7 @@ func TestDuplicateDiallers(t *testing.T) {
 	if heard.first() != nil {
 		t.Fatal("a restart was called a conflict")
 	}
-	hello := append([]byte{prefaceLink}, encodeFrame(header{typ: frameHello, class: Urgent}, one.append(nil))...)
+	hello := firstBytes(one)
 	for i := range strikesForConflict {
 		if heard.first() != nil {
 			t.Fatal("what a dead process left behind was called a conflict")

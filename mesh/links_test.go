@@ -114,8 +114,7 @@ func rawDial(t *testing.T, m *Mesh, b []byte) net.Conn {
 // rawLink does a dialler's handshake by hand and returns a stream.
 func rawLink(t *testing.T, m *Mesh, h hello) net.Conn {
 	t.Helper()
-	b := append([]byte{prefaceLink}, encodeFrame(header{typ: frameHello, class: Urgent}, h.append(nil))...)
-	c := rawDial(t, m, b)
+	c := rawDial(t, m, firstBytes(h))
 	typ, payload := rawRead(t, c)
 	if typ != frameWelcome {
 		t.Fatalf("hello was answered with %s: %q", typ, payload)
@@ -123,21 +122,52 @@ func rawLink(t *testing.T, m *Mesh, h hello) net.Conn {
 	return c
 }
 
+// roomyLink is rawLink to a mesh that has hardly any room: it takes some itself for a moment when it looks who answers at its own address.
+func roomyLink(t *testing.T, m *Mesh, h hello) (c net.Conn) {
+	t.Helper()
+	soon(t, "there is room", func() bool {
+		var err error
+		if c, err = net.Dial("tcp", m.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, _ = c.Write(firstBytes(h)) // what it comes to is read
+		typ, _, err := rawFrame(c)
+		if err != nil || typ != frameWelcome {
+			_ = c.Close()
+			return false
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return true
+	})
+	return c
+}
+
+func firstBytes(h hello) []byte {
+	return append([]byte{prefaceLink}, encodeFrame(header{typ: frameHello, class: Urgent}, h.append(nil))...)
+}
+
 func rawRead(t *testing.T, c net.Conn) (frameType, []byte) {
 	t.Helper()
-	var head [headerBytes]byte
-	if _, err := io.ReadFull(c, head[:]); err != nil {
-		t.Fatal(err)
-	}
-	h, n, err := parseHeader(head[:], frameLimits{1 << 20, 1 << 20})
+	typ, payload, err := rawFrame(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload := make([]byte, n)
-	if _, err := io.ReadFull(c, payload); err != nil {
-		t.Fatal(err)
+	return typ, payload
+}
+
+func rawFrame(c net.Conn) (frameType, []byte, error) {
+	var head [headerBytes]byte
+	if _, err := io.ReadFull(c, head[:]); err != nil {
+		return 0, nil, err
 	}
-	return h.typ, payload
+	h, n, err := parseHeader(head[:], frameLimits{1 << 20, 1 << 20})
+	if err != nil {
+		return 0, nil, err
+	}
+	payload := make([]byte, n)
+	_, err = io.ReadFull(c, payload)
+	return h.typ, payload, err
 }
 
 func strangerHello() hello {
@@ -335,7 +365,7 @@ func TestHandshakeRefusals(t *testing.T) {
 		t.Helper()
 		h := h
 		change(&h)
-		typ, payload := rawRead(t, rawDial(t, b, append([]byte{prefaceLink}, encodeFrame(header{typ: frameHello, class: Urgent}, h.append(nil))...)))
+		typ, payload := rawRead(t, rawDial(t, b, firstBytes(h)))
 		r, err := decodeRefusal(payload)
 		if typ != frameRefusal || err != nil || r.code != code || r.id != b.Self() {
 			t.Errorf("%s %+v %v, expected a refusal for reason %d", typ, r, err, code)
