@@ -25,8 +25,9 @@ type clients struct {
 	unanswered sync.WaitGroup // attempts, those that were given up included
 
 	mu      sync.Mutex
-	gone    string // the host that was taken away, "" so far
-	back    string // the host that was taken away and is back since backAt
+	loss    chan struct{} // writers wait until it is closed; nil: they do not
+	gone    string        // the host that was taken away, "" so far
+	back    string        // the host that was taken away and is back since backAt
 	backAt  time.Time
 	unknown map[string]map[adamant.Key]bool // see unsure
 }
@@ -101,7 +102,7 @@ func (all *clients) create(ctx context.Context) error {
 // may be acknowledged. Think is what each of them waits after a write. The first that fails stops the others.
 func (all *clients) run(until context.Context, stop func(), think time.Duration) error {
 	return each(all.list, func(_ int, c *client) error {
-		for until.Err() == nil {
+		for c.due(until) {
 			if err := c.write(context.WithoutCancel(until), askAppend); err != nil {
 				stop()
 				return err
@@ -113,6 +114,28 @@ func (all *clients) run(until context.Context, stop func(), think time.Duration)
 		return nil
 	})
 }
+
+// due says whether the client writes again. One that waits for the loss has nothing to do with what another host leads.
+func (c *client) due(until context.Context) bool {
+	if c.all.loss == nil {
+		return until.Err() == nil
+	}
+	select {
+	case <-c.all.loss:
+	case <-until.Done():
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cut.led && until.Err() == nil
+}
+
+// touch has every client write once, so that each knows who leads its partition.
+func (all *clients) touch(ctx context.Context) error {
+	return eachOf(touchAtOnce, all.list, func(c *client) error { return c.write(ctx, askAppend) })
+}
+
+const touchAtOnce = 64
 
 // write makes the document's next delta durable, or fails after patience.
 func (c *client) write(ctx context.Context, do requestKind) error {
@@ -228,7 +251,13 @@ func (all *clients) lose(host string) {
 	for _, c := range all.list {
 		c.mu.Lock()
 		c.cut = cut{led: c.last == host, before: c.at}
+		if all.loss != nil {
+			c.cut.before = time.Now()
+		}
 		c.mu.Unlock()
+	}
+	if all.loss != nil {
+		close(all.loss)
 	}
 }
 

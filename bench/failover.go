@@ -16,17 +16,18 @@ func failoverWorkload() workload {
 		short: "How long writes wait when a host is gone, and whether one that does not know it serves",
 		long: `failover lets one writer for each partition write as fast as it is acknowledged, and readers ask every host for every
 document by lease and by quorum. Then it takes one host away and measures for each partition that this host led the time between
-its last acknowledged write before and its next one after. A host that is paused or cut off comes back after --for, and is asked at
-once. Then every acknowledged write is read back by a quorum read, and what all clients saw of each document is checked to be
-linearizable. The clients are in a process of their own. --duration is the time of writing before the loss; each round loses
-one host of a fresh cluster.
+its last acknowledged write before and its next one after. With --idle nobody writes or reads before that, and the time runs from
+the loss. A host that is paused or cut off comes back after --for, and is asked at once. Then every acknowledged write is read back
+by a quorum read, and what all clients saw of each document is checked to be linearizable. The clients are in a process of their
+own. --duration is the time of writing before the loss; each round loses one host of a fresh cluster.
 
 It fails when an acknowledged write is lost, a linearizable read is stale, a history is not linearizable, two leaderships of a
 partition serve at the same time, or a host does not tell its application of a document that it lost writes to.`,
 		example: `  bench failover --hosts 5 --partitions 64 --kill 9
   bench failover --kill pause --for 10s --rounds 100
   bench failover --rounds 10 --compare kill=isolate,isolate-out,isolate-in
-  bench failover --partitions 1000 --think 100ms`,
+  bench failover --partitions 1000 --think 100ms
+  bench failover --partitions 1000 --idle --warmup 20s --duration 10s --think 1s`,
 		defaults: settings{load: loadEach, Hosts: 5, Partitions: 64, Voters: 3, Log: "pebble", Processes: true, Size: 256, Kill: killHard,
 			For: 10 * time.Second, ReadEvery: 250 * time.Millisecond},
 		protocol: protocol{rounds: 5, warmup: time.Second, duration: 3 * time.Second, seed: 1},
@@ -106,13 +107,16 @@ func (t trial) judge(ctx context.Context, f *fleet, all *clients, out figures) e
 
 // loseUnderLoad takes a host away, and perhaps gives it back, while clients write and read.
 func (t trial) loseUnderLoad(ctx context.Context, f *fleet, all *clients) (out figures, err error) {
+	if t.settings.Idle {
+		all.loss = make(chan struct{})
+	}
 	until, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 2)
 	go func() {
 		ended <- all.run(until, cancel, t.settings.Think)
 	}()
 	go func() {
-		if t.settings.ReadEvery > 0 {
+		if t.settings.ReadEvery > 0 && !t.settings.Idle {
 			all.read(until, t.settings.ReadEvery)
 		}
 		ended <- nil
@@ -124,6 +128,11 @@ func (t trial) loseUnderLoad(ctx context.Context, f *fleet, all *clients) (out f
 	}()
 	if err := t.wait(until, "warming up", 0, t.warmup); err != nil {
 		return nil, err
+	}
+	if t.settings.Idle {
+		if err := all.touch(until); err != nil {
+			return nil, err
+		}
 	}
 	writes, begun := all.writes(), time.Now()
 	if err := t.wait(until, "writing", t.warmup, t.duration); err != nil {

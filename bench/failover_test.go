@@ -58,6 +58,20 @@ func TestFailoverThatPasses(t *testing.T) {
 	}
 }
 
+// TestFailoverOfTheIdle: what nobody wrote to is led again, too.
+func TestFailoverOfTheIdle(t *testing.T) {
+	r := atLast(t, above("checkedWrites"), slices.Concat([]string{"failover", "--hosts", "3", "--partitions", "6", "--idle", "--think", "5ms", "--processes=false"}, brief)...)
+	if r["writesPerSecond"] != 0.0 {
+		t.Errorf("%v writes per second before the loss", r["writesPerSecond"])
+	}
+	if p, ok := r["minMillis"].(float64); !ok || p <= 0 || r["partitionsLed"].(float64) <= 0 {
+		t.Errorf("%v", r)
+	}
+	if r["lostWrites"] != 0.0 || r["staleReads"] != 0.0 {
+		t.Errorf("%v", r)
+	}
+}
+
 func TestFailoverTable(t *testing.T) {
 	args := append([]string{"failover", "--hosts", "3", "--partitions", "2", "--processes=false", "--rounds", "2", "--compare", "kill=9,stop", "--dir", t.TempDir()}, brief...)
 	status, out, errs := bench(t, args...)

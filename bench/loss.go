@@ -65,6 +65,7 @@ func failoverFlags(s *settings, f *pflag.FlagSet) {
 	f.IntVar(&s.Size, "size", s.Size, "bytes of a delta: redo and undo together")
 	f.DurationVar(&s.Think, "think", s.Think, "what each writer waits after a write")
 	f.Var(killValue{&s.Kill}, "kill", "how the host is lost: 9 for SIGKILL, stop for a graceful close, pause for SIGSTOP and SIGCONT, isolate, isolate-out or isolate-in for cuts between it and the others")
+	f.BoolVar(&s.Idle, "idle", s.Idle, "nobody writes or reads until the host is lost; what it led is written to from then on, and the time runs from there")
 	f.DurationVar(&s.For, "for", s.For, "how long the host stands still or is cut off")
 	f.DurationVar(&s.ReadEvery, "read", s.ReadEvery, "what a reader waits between two reads of a document at a host; 0 for no readers")
 }

@@ -43,6 +43,7 @@ type settings struct {
 	Kill  string        `json:"kill,omitempty"`       // how a host is lost: see kills
 	Think time.Duration `json:"thinkNanos,omitempty"` // what a client waits after a write
 
+	Idle      bool          `json:"idle,omitempty"`      // nobody writes or reads until the loss
 	For       time.Duration `json:"forNanos,omitempty"`  // how long a loss that passes lasts
 	BusyCPU   int           `json:"busyCPU,omitempty"`   // other processes that use the processor
 	ReadEvery time.Duration `json:"readNanos,omitempty"` // what a reader waits after a read, 0 for no readers
@@ -180,6 +181,9 @@ func (s settings) String() string {
 	}
 	if s.Think > 0 {
 		fmt.Fprintf(&b, " every %v", s.Think)
+	}
+	if s.Idle {
+		b.WriteString(" once the host is lost")
 	}
 	if s.BusyCPU > 0 {
 		fmt.Fprintf(&b, ", %s busy beside them", quantity(s.BusyCPU, "processor"))
