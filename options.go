@@ -164,7 +164,7 @@ type Repair struct {
 	// ServeBytesPerSecond bounds what is sent to hosts that heal. Default 0: no bound.
 	ServeBytesPerSecond int64
 	// Foreground is the share of the time that is left to other work where hosts that heal are served while writes come, in
-	// [0, 0.95]. Default 0.5.
+	// [0, 0.95]. Default 0.8.
 	Foreground float64
 	// Deadline is for how long after it became sick a member may be healed: repair then pulls what is missing no faster than
 	// that takes, but at least 1 MiB/s, and within BytesPerSecond. Default 0: as soon as can be.
@@ -303,7 +303,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.Limits, o.Timing = o.Limits.withDefaults(), o.Timing.withDefaults()
 	orDefault(&o.Repair.MemoryBytes, 64<<20)
-	orDefault(&o.Repair.Foreground, 0.5)
+	orDefault(&o.Repair.Foreground, 0.8)
 	orDefault(&o.CacheBytes, 64<<20)
 	orDefault(&o.LogMemoryBytes, 64<<20)
 	orDefault(&o.HeadCache, 65536)
