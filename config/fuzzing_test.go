@@ -1,0 +1,9 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/adamantdb/adamant/internal/fuzzing"
+)
+
+func TestFuzzTargetsForAMoment(t *testing.T) { fuzzing.Moment(t) }

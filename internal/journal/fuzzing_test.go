@@ -1,0 +1,9 @@
+package journal
+
+import (
+	"testing"
+
+	"github.com/adamantdb/adamant/internal/fuzzing"
+)
+
+func TestFuzzTargetsForAMoment(t *testing.T) { fuzzing.Moment(t) }
