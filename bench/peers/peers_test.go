@@ -18,7 +18,7 @@ import (
 
 // TestMain lets child processes, of a comparison and of a trial, be this program.
 func TestMain(m *testing.M) {
-	if isSite(os.Args) || len(os.Args) > 1 && (os.Args[1] == "write" || os.Args[1] == "rebuild") {
+	if isSite(os.Args) || len(os.Args) > 1 && (os.Args[1] == "write" || os.Args[1] == "rebuild" || os.Args[1] == "idle") {
 		main()
 	}
 	os.Exit(m.Run())
