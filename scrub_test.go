@@ -3,9 +3,12 @@ package adamant
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/adamantdb/adamant/internal/spoil"
 )
 
 // TestDamagedFilesAreFound: blocks of a host's document files are damaged while it is down. What its reads meet is scrubbed
@@ -21,7 +24,9 @@ func TestDamagedFilesAreFound(t *testing.T) {
 		c.ready()
 	}
 	c.kill(victim)
-	spoilTables(t, filepath.Join(c.dir(victim), documentsDir))
+	if err := spoil.Tables(vfs.Default, filepath.Join(c.dir(victim), documentsDir), 12_000); err != nil {
+		t.Fatal(err)
+	}
 	c.open(victim)
 	h := c.host(victim)
 	c.wait("damage is met and found", func() error {
@@ -53,31 +58,4 @@ func TestDamagedFilesAreFound(t *testing.T) {
 	})
 	c.healthy()
 	c.sameContents()
-}
-
-// spoilTables flips a bit in the middle of every table of a few kilobytes.
-func spoilTables(t *testing.T, dir string) {
-	t.Helper()
-	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	hit := 0
-	for _, name := range tables {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(b) < 12_000 {
-			continue
-		}
-		b[len(b)/2] ^= 8
-		if err := os.WriteFile(name, b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		hit++
-	}
-	if hit == 0 {
-		t.Skipf("no large table among %v", tables)
-	}
 }

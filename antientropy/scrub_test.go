@@ -10,9 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/internal/spoil"
 	"github.com/adamantdb/adamant/store"
 )
 
@@ -88,54 +87,15 @@ func (w *scrubbing) finds() []Find {
 	return slices.Clone(w.found)
 }
 
-// spoil flips a bit in the middle of each large table of the machine's engine, which must be closed.
-func (m *machine) spoil() {
-	t := m.c.t
-	t.Helper()
-	names, err := m.fs.List("docs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	hit := false
-	for _, name := range names {
-		if !strings.HasSuffix(name, ".sst") {
-			continue
-		}
-		f, err := m.fs.OpenReadWrite(m.fs.PathJoin("docs", name), vfs.WriteCategoryUnspecified)
-		if err != nil {
-			t.Fatal(err)
-		}
-		st, err := f.Stat()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b := make([]byte, 1); st.Size() > 20_000 {
-			at := st.Size() / 2
-			if _, err := f.ReadAt(b, at); err != nil {
-				t.Fatal(err)
-			}
-			b[0] ^= 4
-			if _, err := f.WriteAt(b, at); err != nil {
-				t.Fatal(err)
-			}
-			hit = true
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !hit {
-		t.Fatalf("no large table among %v", names)
-	}
-}
-
 // reopenSpoiled closes the machine's engine twice, so that its documents are in tables, and damages these.
 func (m *machine) reopenSpoiled() {
 	m.restart()
 	if err := m.engine.Close(); err != nil {
 		m.c.t.Fatal(err)
 	}
-	m.spoil()
+	if err := spoil.Tables(m.fs, "docs", 20_000); err != nil {
+		m.c.t.Fatal(err)
+	}
 	m.open()
 	m.member(1)
 }

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/internal/spoil"
 )
 
 // TestScrubOfDamagedTable: the engine finds a damaged block itself, and the bucket goes as a whole, out of the files too.
@@ -32,7 +34,7 @@ func TestScrubOfDamagedTable(t *testing.T) {
 	lower, upper := prefixRange(appendPartition(nil, 7))
 	must(t, e.db.Compact(context.Background(), lower, upper, false))
 	must(t, e.Close())
-	damageTables(t, mem)
+	must(t, spoil.Tables(mem, "docs", 20_000))
 	e, d = openMember(t, o)
 	m.Documents, m.e = d, e
 	defer func() { _ = e.Close() }()
@@ -84,7 +86,7 @@ func newBlocksRun(t *testing.T, mem *vfs.MemFS, files vfs.FS) *scrubRun {
 	peer.follow(t, s, s.last())
 	must(t, m.e.db.Flush())
 	must(t, m.e.Close())
-	damageTables(t, mem)
+	must(t, spoil.Tables(mem, "docs", 20_000))
 	m.e, m.Documents = openMember(t, o)
 	return &scrubRun{t: t, m: m, peer: peer}
 }
@@ -199,35 +201,4 @@ func TestReclaim(t *testing.T) {
 	r.mustHeal()
 	lower, upper := prefixRange(appendPartition(nil, 7))
 	must(t, r.m.e.db.Compact(context.Background(), lower, upper, false)) // nothing damaged is left to be met
-}
-
-// damageTables flips a bit in the middle of each table that is large.
-func damageTables(t *testing.T, mem *vfs.MemFS) {
-	t.Helper()
-	names, err := mem.List("docs")
-	must(t, err)
-	hit := 0
-	for _, name := range names {
-		if !strings.HasSuffix(name, ".sst") {
-			continue
-		}
-		f, err := mem.OpenReadWrite(mem.PathJoin("docs", name), vfs.WriteCategoryUnspecified)
-		must(t, err)
-		st, err := f.Stat()
-		must(t, err)
-		if st.Size() > 20_000 {
-			b := make([]byte, 1)
-			_, err = f.ReadAt(b, st.Size()/2)
-			must(t, err)
-			b[0] ^= 0x20
-			_, err = f.WriteAt(b, st.Size()/2)
-			must(t, err)
-			must(t, f.Sync())
-			hit++
-		}
-		must(t, f.Close())
-	}
-	if hit == 0 {
-		t.Fatalf("no large table among %v", names)
-	}
 }

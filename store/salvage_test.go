@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/adamantdb/adamant/internal/interval"
 	"github.com/adamantdb/adamant/internal/simdisk"
+	"github.com/adamantdb/adamant/internal/spoil"
 )
 
 // salvageRun is a host with three partitions, small enough for one table, and a healthy peer of each.
@@ -102,15 +104,8 @@ func (r *salvageRun) reopen() {
 
 // flip inverts a bit of the table beneath the open engine.
 func (r *salvageRun) flip(at int64) {
-	f, err := r.mem.OpenReadWrite(r.table, vfs.WriteCategoryUnspecified)
-	must(r.t, err)
-	b := make([]byte, 1)
-	_, err = f.ReadAt(b, at)
-	must(r.t, err)
-	b[0] ^= 0x20
-	_, err = f.WriteAt(b, at)
-	must(r.t, err)
-	must(r.t, errors.Join(f.Sync(), f.Close()))
+	r.t.Helper()
+	must(r.t, spoil.Flip(r.mem, r.table, at))
 }
 
 // scrub does what a scrubber does, to all that is there; it returns what was found.
@@ -183,9 +178,8 @@ func (r *salvageRun) pull() {
 func TestEveryBlockHeals(t *testing.T) {
 	r := newSalvageRun(t)
 	places := r.frame()
-	for i := range int64(12) {
-		places[fmt.Sprint(i)] = min(i*r.size/11, r.size-1)
-	}
+	maps.Copy(places, r.data())
+	places["footer"] = r.size - 1
 	must(t, r.e.Close())
 	for name, at := range places {
 		t.Run(name, func(t *testing.T) {
@@ -243,6 +237,18 @@ func (r *salvageRun) frame() map[string]int64 {
 	}
 	if len(places) < 4 {
 		r.t.Fatalf("the table has only %v", places)
+	}
+	return places
+}
+
+// data returns where data blocks of the table begin, of all that there are a dozen.
+func (r *salvageRun) data() map[string]int64 {
+	r.t.Helper()
+	places := map[string]int64{}
+	for i := range int64(12) {
+		at, err := spoil.Block(r.mem, r.table, i*r.size/12)
+		must(r.t, err)
+		places[fmt.Sprint("data at ", at)] = at
 	}
 	return places
 }
@@ -349,10 +355,10 @@ func TestSalvageOutlivesACrash(t *testing.T) {
 // is still there may keep a member from being opened, as before; else nothing is missing from a member that calls itself complete,
 // the host knows its records, and everything heals. When it has returned, the damage is gone for good.
 func TestCrashDuringSalvage(t *testing.T) {
-	for name, at := range map[string]func(size int64) int64{
-		"footer": func(size int64) int64 { return size - 3 },
-		"block":  func(size int64) int64 { return size / 2 },
-		"own":    func(size int64) int64 { return size / 11 },
+	for name, place := range map[string]func(r *salvageRun) (int64, error){
+		"footer": func(r *salvageRun) (int64, error) { return r.size - 3, nil },
+		"block":  func(r *salvageRun) (int64, error) { return spoil.Block(r.mem, r.table, r.size/2) },
+		"own":    func(r *salvageRun) (int64, error) { return spoil.Block(r.mem, r.table, r.size/11) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec := newCrashRecorder(90)
@@ -360,7 +366,9 @@ func TestCrashDuringSalvage(t *testing.T) {
 			rec.mem = r.mem.MemFS
 			r.files = rec.fs()
 			r.reopen()
-			r.flip(at(r.size))
+			at, err := place(r)
+			must(t, err)
+			r.flip(at)
 			rec.start()
 			if found := r.scrub(); len(found) == 0 {
 				t.Fatal("nothing was found")
