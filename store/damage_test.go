@@ -147,6 +147,9 @@ func TestCrashDuringRunRemoval(t *testing.T) {
 	must(t, r.m.e.Close())
 	var seen [2]int
 	for i, image := range rec.images {
+		if slowBuild && i%8 > 0 && i < len(rec.images)-1 {
+			continue
+		}
 		o.FS = image.fs
 		r.m.e, r.m.Documents = openMember(t, o)
 		st := r.m.Status()
@@ -165,7 +168,7 @@ func TestCrashDuringRunRemoval(t *testing.T) {
 		default:
 			t.Fatalf("image %d of %d, durable %d: neither before nor after: %+v", i, len(rec.images), image.durable, st)
 		}
-		if every := 6; i%every > 0 && i < len(rec.images)-1 { // healing takes its time
+		if every := 6; (i%every > 0 || slowBuild) && i < len(rec.images)-1 { // healing takes its time
 			must(t, r.m.e.Close())
 			continue
 		}

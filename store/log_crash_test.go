@@ -146,7 +146,7 @@ func TestLogCrashAtEachStep(t *testing.T) {
 	defer mu.Unlock()
 	again := 0
 	for i, c := range crashes {
-		if slowBuild && i%3 > 0 {
+		if slowBuild && i%9 > 0 {
 			continue
 		}
 		have := checkLogCrash(t, c, states)

@@ -75,7 +75,7 @@ func checkLogFlips(t *testing.T, k logKind, dir, want string) {
 		mustLog(t, err)
 		places := int64(60)
 		if slowBuild {
-			places = 20
+			places = 8
 		}
 		step := max(1, info.Size()/places) | 1
 		for at := step / 2; at < info.Size(); at += step {

@@ -181,7 +181,11 @@ func TestEveryBlockHeals(t *testing.T) {
 	maps.Copy(places, r.data())
 	places["footer"] = r.size - 1
 	must(t, r.e.Close())
-	for name, at := range places {
+	for i, name := range slices.Sorted(maps.Keys(places)) {
+		if slowBuild && i%3 > 0 {
+			continue
+		}
+		at := places[name]
 		t.Run(name, func(t *testing.T) {
 			r := newSalvageRun(t)
 			r.flip(at)
