@@ -53,20 +53,25 @@ func testVoteForNonvoter(t *testing.T, g *group, down, up func(*node)) {
 	}
 }
 
-// TestVoteOfWhoIsNoVoterYet: the other voter knows that a member was made a voter, and the member itself does not yet: its vote is needed.
+// TestVoteOfWhoIsNoVoterYet: the other voters know that a member was made a voter, and the member itself does not yet: its vote is
+// needed, and so is its acknowledgement: of the entry by which it has no vote yet, too, if it has not got that either.
 func TestVoteOfWhoIsNoVoterYet(t *testing.T) {
-	t.Run("Raft's timers", simulated(func(t *testing.T) {
-		g := newGroup(t, 3, nil)
-		testVoteOfNonvoter(t, g, func(n *node) { must(t, n.part.Close()) }, func(n *node) { n.open(nil); g.connect() })
-	}))
-	t.Run("liveness", simulated(func(t *testing.T) {
-		g, h := newLiveGroup(t, 3, steady, nil)
-		h.absent("gone@1")
-		testVoteOfNonvoter(t, g, h.down, func(n *node) { h.reopen(g, n, steady) })
-	}))
+	for name, told := range map[string]int{"it is none yet": 1, "nothing": 0} {
+		t.Run("knows "+name, func(t *testing.T) {
+			t.Run("Raft's timers", simulated(func(t *testing.T) {
+				g := newGroup(t, 3, nil)
+				testVoteOfNonvoter(t, g, told, func(n *node) { must(t, n.part.Close()) }, func(n *node) { n.open(nil); g.connect() })
+			}))
+			t.Run("liveness", simulated(func(t *testing.T) {
+				g, h := newLiveGroup(t, 3, steady, nil)
+				h.absent("gone@1")
+				testVoteOfNonvoter(t, g, told, h.down, func(n *node) { h.reopen(g, n, steady) })
+			}))
+		})
+	}
 }
 
-func testVoteOfNonvoter(t *testing.T, g *group, down, up func(*node)) {
+func testVoteOfNonvoter(t *testing.T, g *group, told int, down, up func(*node)) {
 	l := g.serving()
 	must(t, l.create("a"))
 	g.applied("a", 1)
@@ -82,7 +87,7 @@ func testVoteOfNonvoter(t *testing.T, g *group, down, up func(*node)) {
 		down(n)
 	}
 	for _, n := range g.nodes {
-		for _, c := range []raft.Configuration{joining, joined, joined}[:map[*node]int{behind: 1, l: 2, ahead: 3}[n]] {
+		for _, c := range []raft.Configuration{joining, joined, joined}[:map[*node]int{behind: told, l: 2, ahead: 3}[n]] {
 			last, err := n.log.LastIndex()
 			must(t, err)
 			must(t, n.log.StoreLog(&raft.Log{Index: last + 1, Term: term, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)}))

@@ -18,12 +18,19 @@ const votePause = 5 * time.Millisecond
 // needed to commit the entry, but where nobody else got it its vote is needed for who is to lead next: Raft refuses candidates whose log
 // is shorter, and does not let a member stand that has no vote in its own log (§4.2.2 of Ongaro's thesis does). A leader that told it
 // alone, and is gone, would leave the others without a leader for ever.
+//
+// Only the newest configuration is kept: Raft appends one when the one before is committed. A leader that has just been elected may not
+// know that it is, and could need this very member to find out, because the newer one gives it a vote.
 func (g *guard) keepVote(id raft.ServerID, entries []*raft.Log) error {
-	i := slices.IndexFunc(entries, func(e *raft.Log) bool {
-		return e.Type == raft.LogConfiguration && e.Index > g.reached() && !votes(e, id)
-	})
-	if i < 0 {
+	i := len(entries) - 1
+	for i >= 0 && entries[i].Type != raft.LogConfiguration {
+		i--
+	}
+	if i < 0 || entries[i].Index <= g.reached() || votes(entries[i], id) {
 		return nil
+	}
+	if newer, err := g.newerConfiguration(entries[len(entries)-1].Index); newer || err != nil {
+		return err
 	}
 	tick := time.NewTicker(votePause)
 	defer tick.Stop()
@@ -34,10 +41,30 @@ func (g *guard) keepVote(id raft.ServerID, entries []*raft.Log) error {
 			return raft.ErrRaftShutdown
 		}
 		if g.reached() >= entries[i].Index {
-			return g.keepVote(id, entries[i+1:])
+			return nil
 		}
 	}
 	return fmt.Errorf("%w: entry %d", errLosesVote, entries[i].Index)
+}
+
+// newerConfiguration: the log has one behind an index. One that was truncated meanwhile was committed; the caller sees that by itself.
+func (g *guard) newerConfiguration(index uint64) (bool, error) {
+	last, err := g.log.LastIndex()
+	if err != nil {
+		return false, fmt.Errorf("look for a newer configuration than that of entry %d: %w", index, err)
+	}
+	for index++; index <= last; index++ {
+		var e raft.Log
+		switch err := g.log.GetLog(index, &e); {
+		case errors.Is(err, raft.ErrLogNotFound):
+			return false, nil
+		case err != nil:
+			return false, fmt.Errorf("look for a newer configuration: %w", err)
+		case e.Type == raft.LogConfiguration:
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func votes(e *raft.Log, id raft.ServerID) bool {
