@@ -2,7 +2,9 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -70,4 +72,29 @@ func TestWhoLosesItsVoteIsTold(t *testing.T) {
 			})
 		}))
 	}
+}
+
+// TestOnlyTheNewestConfigurationIsKept: the one before is committed, whatever a leader that has just been elected knows.
+func TestOnlyTheNewestConfigurationIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		of := func(s raft.ServerSuffrage) []byte {
+			return raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}, {ID: "b", Address: "b", Suffrage: s}}})
+		}
+		kinds := []*raft.Log{
+			{Index: 1, Type: raft.LogConfiguration, Data: of(raft.Nonvoter)}, {Index: 2, Type: raft.LogNoop},
+			{Index: 3, Type: raft.LogConfiguration, Data: of(raft.Voter)}, {Index: 4, Type: raft.LogNoop}}
+		log := newMemLog()
+		must(t, log.StoreLogs(kinds))
+		g := &guard{now: time.Now, leaseFor: time.Second, log: &watchedLog{LogGroup: log, now: time.Now}, reached: func() uint64 { return 0 }, stop: make(chan struct{})}
+		for n := range kinds { // as they are split into requests
+			must(t, g.keepVote("b", kinds[:n+1]))
+		}
+		must(t, log.DeleteRange(3, 4))
+		for n := range 2 {
+			if err := g.keepVote("b", kinds[:n+1]); !errors.Is(err, errLosesVote) {
+				t.Errorf("%d entries: %v", n+1, err)
+			}
+		}
+		must(t, g.keepVote("a", kinds[:2]))
+	})
 }

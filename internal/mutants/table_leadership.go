@@ -154,7 +154,7 @@ var leadershipMutants = []mutant{
 		pkg: "partition", test: "TestWhoLosesItsVoteIsNeeded"},
 	{name: "vote that a member loses and has again", guards: "nobody leads again after a leader died that was making a returned host a voter",
 		file: "partition/guardvote.go", old: "case e.Type == raft.LogConfiguration:", new: "case e.Type == raft.LogConfiguration && e.Index == 0:",
-		pkg: "partition", test: "TestVoteOfWhoIsNoVoterYet"},
+		pkg: "partition", test: "TestOnlyTheNewestConfigurationIsKept"},
 	{name: "harvest that ends at a command", guards: "a member that crashed while it harvested refuses a healthy leader",
 		file: "partition/statemachine.go", old: "(len(logs) < harvestBatch || !ends)", new: "len(logs) < harvestBatch+0*len(fmt.Sprint(ends))",
 		pkg: "partition", test: "TestHarvestEndsAtACommand"},
