@@ -60,6 +60,15 @@ func testQuietMembersKeepFewGoroutines(t *testing.T) {
 	if took := time.Since(began); took > heartbeat/4 {
 		t.Errorf("the first write took %v", took)
 	}
+	synctest.Wait()
+	if got, want := count(), fmt.Sprintf("0 decode answers, 0 watch, %d are Raft's", 3*partitions); got != want {
+		t.Errorf("after one write %s, not: %s", got, want)
+	}
+	for seq := int64(2); seq < 20; seq++ {
+		if err := c.on(testKey(0), func(h *Host) error { _, err := h.Append(testContext(t), testKey(0), []Delta{testDelta(seq, "more")}); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c.wait("the pipelines of that partition, and no others", func() error {
 		if got, want := count(), fmt.Sprintf("2 decode answers, 0 watch, %d are Raft's", 3*partitions); got != want {
 			return fmt.Errorf("%s, not: %s", got, want)

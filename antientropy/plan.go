@@ -99,33 +99,33 @@ const patience = time.Second
 // part is what the plan knows of one partition.
 type part struct {
 	id      uint32
+	voter   bool
+	removed bool
 	applied uint64
 	version uint64
-	voter   bool
 	sound   int // peers that are alive and lack nothing; kept by order
 	holes   interval.Set
 	buckets *buckets // of a sick member; nil when it is healthy, but for what may still be under way
 	peers   []Peer
-	known   map[string]*acquaintance // by host
+	known   []*acquaintance
 
 	// The comparison in flight or to come, for healthy and sick alike.
 	comparing    bool
+	stirred      bool      // something changed since the last comparison began
 	due          time.Time // of a healthy member: when it is to be compared
 	compareAfter time.Time // not before
 	entry        entry     // in the plan's agenda, or its late ones
-	stirred      bool      // something changed since the last comparison began
 	at           uint64    // retry at this index, with this peer
 	atPeer       string
 	tries        int
 
 	surveyed bool // the buckets that miss something have been compared, or cannot be
-	stuck    int  // times that no peer covered what is missing
 	marking  bool
 	closing  bool
+	stuck    int       // times that no peer covered what is missing
 	failures int       // to close holes, in a row
 	closeAt  time.Time // not before
 	sessions int
-	removed  bool
 
 	wants    []want
 	fetched  map[uint64]time.Time // hashes asked for lately
@@ -155,6 +155,7 @@ type bucket struct {
 
 // acquaintance is what a peer has said about its own member of a partition.
 type acquaintance struct {
+	host     string
 	coverage interval.Set
 	heard    time.Time // zero: never
 	failures int
@@ -323,11 +324,21 @@ func (p *plan) host(name string) *host {
 	return h
 }
 
+// acquaintance is nil of a host that nothing is known of.
+func (pt *part) acquaintance(host string) *acquaintance {
+	for _, k := range pt.known {
+		if k.host == host {
+			return k
+		}
+	}
+	return nil
+}
+
 func (pt *part) acquainted(host string) *acquaintance {
-	k := pt.known[host]
+	k := pt.acquaintance(host)
 	if k == nil {
-		k = &acquaintance{}
-		pt.known[host] = k
+		k = &acquaintance{host: host}
+		pt.known = append(pt.known, k)
 	}
 	return k
 }

@@ -79,7 +79,7 @@ const newsLasts = mostStuck
 
 // covers reports whether a peer may have something of what is missing.
 func (p *plan) covers(pt *part, host string, missing interval.Set) bool {
-	k := pt.known[host]
+	k := pt.acquaintance(host)
 	return missing.Empty() || k == nil || p.now.Sub(k.heard) > newsLasts || !k.coverage.Intersect(missing).Empty()
 }
 

@@ -1,7 +1,6 @@
 package antientropy
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -12,7 +11,7 @@ import (
 func (e observed) apply(p *plan) {
 	pt, i := find(p.parts, e.Partition)
 	if pt == nil {
-		pt = &part{id: e.Partition, known: map[string]*acquaintance{}}
+		pt = &part{id: e.Partition}
 		pt.due = p.now.Add(time.Duration(p.o.random() * float64(p.o.interval)))
 		p.parts = slices.Insert(p.parts, i, pt)
 		p.enlist(pt)
@@ -20,8 +19,8 @@ func (e observed) apply(p *plan) {
 		p.stir(pt)
 	}
 	pt.peers, pt.applied, pt.version, pt.voter = e.Peers, e.Applied, e.Version, e.Voter
-	maps.DeleteFunc(pt.known, func(name string, _ *acquaintance) bool {
-		return !slices.ContainsFunc(e.Peers, func(peer Peer) bool { return peer.Host == name })
+	pt.known = slices.DeleteFunc(pt.known, func(k *acquaintance) bool {
+		return !slices.ContainsFunc(e.Peers, func(peer Peer) bool { return peer.Host == k.host })
 	})
 	if pt.closing {
 		return // holes and progress are about to change together; closed says how

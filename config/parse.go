@@ -91,7 +91,8 @@ func Parse(data []byte, name string) (*Cluster, error) {
 	if err := d.out.err(name); err != nil {
 		return nil, err
 	}
-	return &d.c, nil
+	c := d.c // by itself: what was needed to read it goes
+	return &c, nil
 }
 
 // decoder turns the text into a Cluster. Where a value is wrong it reports a problem, leaves a placeholder and goes on.

@@ -46,13 +46,13 @@ func (p *Partition) Tick(now time.Time) (Note, bool) {
 	case raft.Leader:
 		if p.stuck(p.o.Clock()) {
 			p.guard.resign() // the host beats on, but not for this partition
-			if p.strain.tell() {
+			if p.strained().tell() {
 				p.o.Events.Stuck()
 			}
 			return Note{}, false
 		}
 		p.push(now)
-		p.guard.rest(p.Term(), now, restAfter*p.o.Timing.Heartbeat)
+		p.guard.rest(p.Term(), now)
 		p.mu.Lock()
 		p.restLog(now)
 		p.mu.Unlock()

@@ -47,6 +47,7 @@ type guard struct {
 	live         Liveness // nil: Raft's own heartbeats are the only sign of life
 	self         raft.ServerID
 	leaseFor     time.Duration
+	restAfter    time.Duration                                   // for how long nothing passes a pipeline until it rests
 	vetoed       func(now time.Time, lastContact time.Time) bool // sick or draining, and within the grace period
 	covered      func(*raft.InstallSnapshotRequest) bool         // a marker that says nothing new
 	term         func() uint64                                   // Raft's current term
@@ -80,15 +81,15 @@ type guard struct {
 	muted   uint64        // term in which this leader must not replicate any more
 	changed chan struct{} // closed and replaced when an acknowledgement arrives; nil while nobody waits
 
-	follows promise                  // as last told to live; leader "" when nobody
-	ledTo   map[raft.ServerID]uint64 // term last told to live
-	wire    time.Time                // heartbeats have to prove more than what was sent until then
-	offer   uint64                   // term in which this member was offered the leadership
-	told    time.Time                // when contradicted was called last
-	gave    promise                  // the last offer that this member made: to whom, and in which term of its own
+	follows promise   // as last told to live; leader "" when nobody
+	wire    time.Time // heartbeats have to prove more than what was sent until then
+	offer   uint64    // term in which this member was offered the leadership
+	told    time.Time // when contradicted was called last
+	gave    promise   // the last offer that this member made: to whom, and in which term of its own
 	ballot  ballot
 
 	pipelines []*guardedPipeline // open ones
+	followers []follower         // those it had to do with as a leader
 }
 
 // start begins to deliver inbound requests. A member that may have promised before it was restarted, in the given term or
@@ -101,7 +102,6 @@ func (g *guard) start(term uint64) {
 	}
 	g.consumer, g.stop = make(chan raft.RPC), make(chan struct{})
 	g.door.serve = g.deliver
-	g.ledTo = map[raft.ServerID]uint64{}
 	if d, ok := g.inner.(DirectTransport); ok {
 		g.direct = true
 		d.Direct(g.receive, g.noteAck)
@@ -418,7 +418,10 @@ func (g *guard) noteAck(id raft.ServerID, req *raft.AppendEntriesRequest, resp *
 func (g *guard) match(id raft.ServerID, term uint64) (uint64, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.lease.acks[id].match, g.lease.term == term
+	if a := g.lease.of(id); a != nil && g.lease.term == term {
+		return a.match, true
+	}
+	return 0, g.lease.term == term
 }
 
 // matches reports whether a follower is known to hold the leader's log of term through index.
@@ -484,6 +487,9 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 	g.hold(args)
 	switch {
 	case !isHeartbeat(args):
+		if len(args.Entries) > 0 {
+			g.sends(id)
+		}
 		return g.replicate(id, target, args, resp)
 	case g.beats(id, args.Term, g.now()):
 		*resp = raft.AppendEntriesResponse{RPCHeader: args.RPCHeader, Term: args.Term, Success: true}

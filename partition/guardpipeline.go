@@ -9,8 +9,53 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// AppendEntriesPipeline wraps the transport's pipeline so that its acknowledgements count for the lease.
+// pipelineAfter is how many requests with entries a follower is sent, within the time after which a pipeline rests, until it is sent more
+// through a pipeline. Each costs goroutines and stacks, and stacks leave holes behind when they go: a thousand groups that have just
+// elected a leader would have a pipeline to each follower for what their leaders have to say then.
+const pipelineAfter = 8
+
+// follower is what a leader keeps of one of its followers.
+type follower struct {
+	id       raft.ServerID
+	led      uint64    // term last told to live; 0: none
+	requests int       // single ones with entries
+	since    time.Time // when the first of them was sent
+}
+
+// follower returns the record of one, which is made if there is none. The caller holds mu, and does not keep it.
+func (g *guard) follower(id raft.ServerID) *follower {
+	i := slices.IndexFunc(g.followers, func(f follower) bool { return f.id == id })
+	if i < 0 {
+		i, g.followers = len(g.followers), append(g.followers, follower{id: id})
+	}
+	return &g.followers[i]
+}
+
+// sends takes note of a single request with entries.
+func (g *guard) sends(to raft.ServerID) {
+	now := g.now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.follower(to)
+	if now.Sub(f.since) >= g.restAfter {
+		f.requests, f.since = 0, now
+	}
+	f.requests++
+}
+
+// busy reports whether a follower is sent so much that a pipeline is worth its while.
+func (g *guard) busy(to raft.ServerID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.follower(to).requests >= pipelineAfter
+}
+
+// AppendEntriesPipeline wraps the transport's pipeline so that its acknowledgements count for the lease. Raft asks for one whenever a single
+// request was answered; to a follower that is sent little there is none, which Raft takes without a word.
 func (g *guard) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	if !g.busy(id) {
+		return nil, raft.ErrPipelineReplicationNotSupported
+	}
 	p, err := g.inner.AppendEntriesPipeline(id, target)
 	if err != nil {
 		return nil, err
@@ -137,8 +182,8 @@ const restAfter = 16
 type restful interface{ Rest() bool }
 
 // rest has Raft leave the pipelines that nothing has passed for some time: each costs it a goroutine and stacks. It goes on with single
-// requests, and opens another pipeline with the first of them.
-func (g *guard) rest(term uint64, now time.Time, after time.Duration) {
+// requests, and asks for another pipeline with each that is answered.
+func (g *guard) rest(term uint64, now time.Time) {
 	g.mu.Lock()
 	open := g.pipelines
 	if len(open) > 0 {
@@ -149,7 +194,7 @@ func (g *guard) rest(term uint64, now time.Time, after time.Duration) {
 		if p.used.Swap(false) {
 			p.idle = now
 		}
-		if p.rested.Load() || now.Sub(p.idle) < after {
+		if p.rested.Load() || now.Sub(p.idle) < g.restAfter {
 			continue
 		}
 		heard := g.beatAcked(p.id, term)

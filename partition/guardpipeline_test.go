@@ -115,26 +115,63 @@ func restingGroup(t *testing.T, leave chan struct{}) (*group, *hosts, func(*node
 	}
 }
 
+// openPipelines makes so much work at once that Raft gets a pipeline to each follower, and returns how often it wrote.
+func (g *group) openPipelines(l *node, open func(*node) int) (seq int64) {
+	g.t.Helper()
+	must(g.t, l.create("a"))
+	for seq = 1; open(l) < 2; seq++ {
+		if seq > 4*pipelineAfter {
+			g.t.Fatalf("%d pipelines are open after %d writes", open(l), seq)
+		}
+		_, err := l.append("a", seq+1, "{}")
+		must(g.t, err)
+		synctest.Wait()
+	}
+	return seq
+}
+
 func now() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }
 
-// TestQuietPipelinesRest: Raft leaves the pipelines of a group that is quiet, at once commits what is written then, and has pipelines again
-// with that.
-func TestQuietPipelinesRest(t *testing.T) {
+// TestFewWritesNeedNoPipeline: of a group that has just elected a leader, and of one that is written to seldom, followers get what
+// there is one by one.
+func TestFewWritesNeedNoPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, _, open := restingGroup(t, now())
 		l := g.serving()
 		must(t, l.create("a"))
-		g.wait("pipelines", func() bool { return open(l) == 2 })
+		for seq := range int64(4 * pipelineAfter) {
+			time.Sleep(restAfter * steady / 2)
+			before := time.Now()
+			_, err := l.append("a", 2+seq, "{}")
+			must(t, err)
+			if took := time.Since(before); took > steady/8 {
+				t.Errorf("write %d took %v", seq, took)
+			}
+			synctest.Wait()
+			if n := open(l); n != 0 {
+				t.Fatalf("%d pipelines after write %d", n, seq)
+			}
+		}
+	})
+}
+
+// TestQuietPipelinesRest: Raft leaves the pipelines of a group that is quiet, at once commits what is written then, and has pipelines again
+// when there is more of it.
+func TestQuietPipelinesRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, _, open := restingGroup(t, now())
+		l := g.serving()
+		written := g.openPipelines(l, open)
 		for seq := range int64(40) { // not while it is written to, however seldom
 			time.Sleep(restAfter * steady / 2)
 			if open(l) != 2 {
 				t.Fatalf("%d pipelines before write %d", open(l), seq)
 			}
-			_, err := l.append("a", 2+seq, "{}")
+			_, err := l.append("a", 1+written+seq, "{}")
 			must(t, err)
 		}
 		time.Sleep(2 * restAfter * steady)
@@ -142,13 +179,16 @@ func TestQuietPipelinesRest(t *testing.T) {
 			t.Fatalf("%d pipelines are open in a quiet group", open(l))
 		}
 		before := time.Now()
-		_, err := l.append("a", 42, "{}")
-		must(t, err)
+		for seq := range int64(pipelineAfter) {
+			_, err := l.append("a", 41+written+seq, "{}")
+			must(t, err)
+			synctest.Wait()
+		}
 		if took := time.Since(before); took > steady/8 {
-			t.Errorf("the first write after a quiet time took %v", took)
+			t.Errorf("the first writes after a quiet time took %v", took)
 		}
 		g.wait("pipelines again", func() bool { return open(l) == 2 })
-		g.applied("a", 42)
+		g.applied("a", 40+written+pipelineAfter)
 		if l != g.serving() {
 			t.Error("leadership changed")
 		}
@@ -161,18 +201,18 @@ func TestWriteWhileAPipelineComesToRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, _, open := restingGroup(t, make(chan struct{})) // never: Raft finds out by sending
 		l := g.serving()
-		must(t, l.create("a"))
+		written := g.openPipelines(l, open)
 		time.Sleep(2 * restAfter * steady)
 		if open(l) != 2 {
 			t.Fatalf("%d pipelines are open: Raft can not know yet", open(l))
 		}
 		before := time.Now()
-		_, err := l.append("a", 2, "{}")
+		_, err := l.append("a", written+1, "{}")
 		must(t, err)
 		if took := time.Since(before); took > steady/8 {
 			t.Errorf("a write that came while the pipelines came to rest took %v", took)
 		}
-		g.applied("a", 2)
+		g.applied("a", written+1)
 	})
 }
 
@@ -240,9 +280,9 @@ func TestLogsOfQuietMembersRest(t *testing.T) {
 // TestPipelineOfASilentFollowerDoesNotRest: Raft takes the answer that it leaves a pipeline by for a sign of life.
 func TestPipelineOfASilentFollowerDoesNotRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, h, _ := restingGroup(t, now())
+		g, h, open := restingGroup(t, now())
 		l := g.serving()
-		must(t, l.create("a"))
+		g.openPipelines(l, open)
 		silent := g.nodes[0]
 		if silent == l {
 			silent = g.nodes[1]

@@ -30,6 +30,7 @@ type leadership struct {
 	over     chan struct{} // closed when the leadership has ended
 	drained  chan struct{} // closed when waiting gets empty while handing over; nil otherwise
 	since    time.Time     // when it began to serve; zero before
+	work     worksheet
 
 	lease    time.Time       // until when it is known to hold, by the voters of the last membership change but one at the oldest
 	voters   []raft.ServerID // those

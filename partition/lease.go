@@ -14,11 +14,12 @@ import (
 // the send time the leader's lease ends no later than the promises, whatever the network did.
 type lease struct {
 	term uint64
-	acks map[raft.ServerID]ack
+	acks []ack // in no order
 }
 
 // ack is what a follower has acknowledged in the lease's term.
 type ack struct {
+	by    raft.ServerID
 	sent  time.Time // of the newest request it answered
 	match uint64    // up to here its log is known to be the leader's
 }
@@ -29,15 +30,28 @@ func (l *lease) ack(peer raft.ServerID, term uint64, sent time.Time, match uint6
 	if term < l.term {
 		return
 	}
-	if term > l.term || l.acks == nil {
-		l.term, l.acks = term, make(map[raft.ServerID]ack)
+	if term > l.term {
+		l.term, l.acks = term, l.acks[:0]
 	}
-	a := l.acks[peer]
+	a := l.of(peer)
+	if a == nil {
+		l.acks = append(l.acks, ack{by: peer})
+		a = &l.acks[len(l.acks)-1]
+	}
 	if sent.After(a.sent) {
 		a.sent = sent
 	}
 	a.match = max(a.match, match)
-	l.acks[peer] = a
+}
+
+// of returns what a peer has acknowledged; nil when it is nothing.
+func (l *lease) of(peer raft.ServerID) *ack {
+	for i := range l.acks {
+		if l.acks[i].by == peer {
+			return &l.acks[i]
+		}
+	}
+	return nil
 }
 
 // majority is the latest time at which a majority of voters, self included, is known to have followed the leader of
@@ -55,8 +69,8 @@ func (l *lease) majority(term uint64, voters []raft.ServerID, self raft.ServerID
 			continue
 		}
 		at := beat(v, term)
-		if l.term == term && l.acks[v].sent.After(at) {
-			at = l.acks[v].sent
+		if a := l.of(v); l.term == term && a != nil && a.sent.After(at) {
+			at = a.sent
 		}
 		times = append(times, at)
 	}

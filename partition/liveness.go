@@ -145,10 +145,14 @@ func (g *guard) beatAcked(peer raft.ServerID, term uint64) time.Time {
 
 // led tells the host that a follower has acknowledged this leader, and reports whether that is news. The caller holds mu.
 func (g *guard) led(peer raft.ServerID, term uint64) bool {
-	if g.live == nil || g.ledTo[peer] == term || term <= g.muted {
+	if g.live == nil || term <= g.muted {
 		return false
 	}
-	g.ledTo[peer] = term
+	f := g.follower(peer)
+	if f.led == term {
+		return false
+	}
+	f.led = term
 	g.live.Led(g.partition, term, string(peer))
 	return true
 }
@@ -160,7 +164,9 @@ func (g *guard) resign() {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	clear(g.ledTo)
+	for i := range g.followers {
+		g.followers[i].led = 0
+	}
 	g.live.Resigned(g.partition)
 }
 
@@ -213,7 +219,7 @@ func (g *guard) beats(peer raft.ServerID, term uint64, now time.Time) bool {
 // reassure sends a follower a heartbeat now: its host does not know that this member leads.
 func (g *guard) reassure(peer raft.ServerID, term uint64) error {
 	g.mu.Lock()
-	delete(g.ledTo, peer)
+	g.follower(peer).led = 0
 	g.mu.Unlock()
 	if err := g.mayReplicate(term); err != nil {
 		return err

@@ -25,7 +25,7 @@ type Partition struct {
 	raft     atomic.Pointer[raft.Raft] // set once, before anything reads it but the guard
 	guard    *guard
 	log      *watchedLog
-	strain   strain
+	strain   atomic.Pointer[strain] // see strained
 	fsm      *stateMachine
 	outbox   outbox
 	notify   chan bool     // Raft: leadership gained, lost
@@ -49,7 +49,6 @@ type Partition struct {
 	// proposals numbers commands for the life of the process, never anew within a term: two stays in office may be seen
 	// under one term when notifications are late.
 	proposals uint64
-	work      worksheet
 	handing   bool   // leadership is being handed over: no new proposals
 	offered   bool   // it was offered: another may lead any moment
 	safeMode  string // reason; "" when not in safe mode
@@ -86,7 +85,7 @@ func Open(options Options) (*Partition, error) {
 	if err != nil && err.Error() != "not found" {
 		return nil, fmt.Errorf("partition %d: read the term: %w", o.ID, err)
 	}
-	p.guard = &guard{partition: o.ID, inner: o.Transport, now: o.Clock, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, vetoed: p.vetoed,
+	p.guard = &guard{partition: o.ID, inner: o.Transport, now: o.Clock, live: o.Liveness, self: o.Self, leaseFor: o.Timing.Lease, restAfter: restAfter * o.Timing.Heartbeat, vetoed: p.vetoed,
 		covered: p.covered, term: p.Term, log: p.log, stuck: p.stuck, returned: p.returned, origin: &p.fsm.lineage, founding: p.Founding, inOffice: p.inOffice, vouches: p.vouches, voters: p.voters, joined: func() { p.joined.Store(true); p.awake.wake() },
 		stir: func() { p.awake.wake() }, again: p.again,
 		committed: func() committed { return p.fsm.committedTerms(p.log) }, reached: p.fsm.reached.Load, contradicted: p.o.Events.Contradicted, replicates: p.replicates}

@@ -187,7 +187,7 @@ func (p *Partition) propose(op *Operation, seen sight) (attempt, error) {
 	if !there {
 		doc = nil
 	}
-	w := &p.work
+	w := &l.work
 	var v verdict
 	if s := seen.entries; s != nil && pd == nil && there && doc.head == s.head {
 		v, w, err = s.verdict, &s.work, s.err
@@ -204,7 +204,7 @@ func (p *Partition) propose(op *Operation, seen sight) (attempt, error) {
 	if room == 0 { // only now: who is refused needs none, nor who has nothing to do
 		room = int64(sizeHint(&w.mutation))
 		if !p.tryRoom(room) {
-			p.work.clear() // what was looked at stays, for the next attempt
+			l.work.clear() // what was looked at stays, for the next attempt
 			return attempt{short: room, over: l.over}, nil
 		}
 	}

@@ -33,6 +33,14 @@ type strain struct {
 	moved  time.Time // when they were last seen to go on
 }
 
+// strained returns what is known of this member's disk, which most never have to know.
+func (p *Partition) strained() *strain {
+	if p.strain.Load() == nil {
+		p.strain.CompareAndSwap(nil, new(strain))
+	}
+	return p.strain.Load()
+}
+
 // stuck reports whether the disk has been slower than others for so long that another member should lead: one that will do better, as far
 // as can be known. A disk that ends a step now and then, and falls behind the others' all the same, is no better than
 // one that ends none.
@@ -41,7 +49,7 @@ func (p *Partition) stuck(now time.Time) bool {
 	if late == 0 {
 		return false
 	}
-	s := &p.strain
+	s := p.strained()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ago := now.Sub(s.looked); ago >= 0 && ago < beat/looksPerBeat {

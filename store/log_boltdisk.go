@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -31,7 +29,7 @@ type boltRecord struct {
 	marker    *Marker
 	compacted logPoint
 	vote      *logVote
-	stable    map[string][]byte
+	stable    stableValues
 	from, to  uint64 // entries that are being removed, besides those up to compacted; none when from is 0
 }
 
@@ -77,8 +75,8 @@ func (r *boltRecord) encode() []byte {
 		b = binary.AppendUvarint(binary.AppendUvarint(b, r.from), r.to)
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.stable)))
-	for _, k := range slices.Sorted(maps.Keys(r.stable)) {
-		b = appendLengthed(appendLengthed(b, []byte(k)), r.stable[k])
+	for _, v := range r.stable {
+		b = appendLengthed(appendLengthed(b, []byte(v.key)), v.value)
 	}
 	return seal(b)
 }

@@ -55,6 +55,18 @@ func appendLogEntry(b []byte, l *raft.Log) []byte {
 	return append(b, l.Data...)
 }
 
+// logEntrySize is how many bytes appendLogEntry appends.
+func logEntrySize(l *raft.Log) int {
+	n := 3 + uvarintSize(l.Index) + uvarintSize(l.Term) + len(l.Data)
+	if !l.AppendedAt.IsZero() {
+		n += uvarintSize(zigzag(l.AppendedAt.Unix())) + uvarintSize(uint64(l.AppendedAt.Nanosecond()))
+	}
+	if e := len(l.Extensions); e > 0 {
+		n += lengthedSize(e)
+	}
+	return n
+}
+
 // decodeLogEntry is the inverse of appendLogEntry. The entry's slices alias v; empty ones become nil.
 func decodeLogEntry(v []byte) (raft.Log, error) {
 	r := reader{b: v}

@@ -14,7 +14,7 @@ import (
 func sampleLogRecord() boltRecord {
 	m := logTestMarker(20, 3)
 	return boltRecord{marker: &m, compacted: logPoint{index: 8, term: 3, kind: raft.LogNoop}, vote: &logVote{term: 3, candidate: []byte("a@1")},
-		stable: map[string][]byte{"CurrentTerm": {0, 0, 0, 0, 0, 0, 0, 3}, "k": {'v'}}, from: 9, to: 12}
+		stable: stableValues{{"CurrentTerm", []byte{0, 0, 0, 0, 0, 0, 0, 3}}, {"k", []byte{'v'}}}, from: 9, to: 12}
 }
 
 // TestLogFormatIsPinned: tomorrow's program reads these bytes.
@@ -56,9 +56,13 @@ func FuzzLogEntry(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := decodeLogEntry(appendLogEntry(nil, &l))
+		encoded := appendLogEntry(nil, &l)
+		again, err := decodeLogEntry(encoded)
 		if err != nil || !reflect.DeepEqual(again, l) {
 			t.Fatalf("%+v came back as %+v (%v)", l, again, err)
+		}
+		if size := logEntrySize(&l); size != len(encoded) {
+			t.Fatalf("%+v takes %d bytes, not %d", l, len(encoded), size)
 		}
 	})
 }

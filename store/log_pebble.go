@@ -157,8 +157,7 @@ func (p *pebbleLog) close([]logDisk) error {
 type pebbleLogDisk struct {
 	log       *pebbleLog
 	partition uint32
-	present   bool   // the group record is written; owned by the group's write lock
-	buf       []byte // scratch, owned by the group's write lock
+	present   bool // the group record is written; owned by the group's write lock
 }
 
 func (d *pebbleLogDisk) key(kind byte) []byte { return appendLogKey(nil, d.partition, kind) }
@@ -320,14 +319,16 @@ func (d *pebbleLogDisk) fill(b *pebble.Batch, c *logChange) error {
 	}
 	key := d.key(logKindEntry)
 	for _, l := range c.entries {
-		d.buf = appendLogEntry(d.buf[:0], l)
-		if err := b.Set(binary.BigEndian.AppendUint64(key[:5], l.Index), d.buf, nil); err != nil {
+		size := logEntrySize(l)
+		set := b.SetDeferred(len(key)+8, size)
+		binary.BigEndian.PutUint64(set.Key[copy(set.Key, key):], l.Index)
+		if made := appendLogEntry(set.Value[:0:size], l); len(made) != size {
+			return fmt.Errorf("entry %d takes %d bytes, not %d", l.Index, len(made), size)
+		}
+		if err := set.Finish(); err != nil {
 			return err
 		}
-		d.log.engine.bytes.Add(uint64(len(d.buf)))
-	}
-	if cap(d.buf) > 1<<20 {
-		d.buf = nil
+		d.log.engine.bytes.Add(uint64(size))
 	}
 	return nil
 }

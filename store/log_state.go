@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/raft"
 )
@@ -18,7 +18,31 @@ type logState struct {
 	compacted   logPoint
 	marker      *Marker
 	vote        *logVote
-	stable      map[string][]byte // never changed, only replaced
+	stable      stableValues // never changed, only replaced
+}
+
+// stableValues are in the order of their keys: most groups have one for as long as they live.
+type stableValues []stableValue
+
+type stableValue struct {
+	key   string
+	value []byte
+}
+
+func (s stableValues) find(key string) (int, bool) {
+	return slices.BinarySearchFunc(s, key, func(v stableValue, key string) int { return strings.Compare(v.key, key) })
+}
+
+// with returns the values with one of them set.
+func (s stableValues) with(key string, value []byte) stableValues {
+	i, known := s.find(key)
+	if !known {
+		s = slices.Insert(slices.Clip(s), i, stableValue{key: key})
+	} else {
+		s = slices.Clone(s)
+	}
+	s[i].value = value
+	return s
 }
 
 // logChange is one atomic step of a group's durable state.
@@ -128,12 +152,7 @@ func (s logState) after(c *logChange) logState {
 		s.vote = c.vote
 	}
 	if c.key != nil {
-		stable := maps.Clone(s.stable)
-		if stable == nil {
-			stable = map[string][]byte{}
-		}
-		stable[string(c.key)] = c.value
-		s.stable = stable
+		s.stable = s.stable.with(string(c.key), c.value)
 	}
 	return s
 }
@@ -142,8 +161,11 @@ func (s logState) after(c *logChange) logState {
 func (s *logState) get(key string) ([]byte, bool) {
 	switch {
 	case key != logKeyVoteTerm && key != logKeyVoteCandidate:
-		v, ok := s.stable[key]
-		return v, ok
+		i, ok := s.stable.find(key)
+		if !ok {
+			return nil, false
+		}
+		return s.stable[i].value, true
 	case s.vote == nil:
 		return nil, false
 	case key == logKeyVoteTerm:
@@ -178,7 +200,7 @@ func (s *logState) set(key, value []byte, staged **uint64) (*logChange, error) {
 		*staged = nil
 		return &logChange{vote: v}, nil
 	}
-	if _, known := s.stable[string(key)]; !known && len(s.stable) == maxLogKeys {
+	if _, known := s.stable.find(string(key)); !known && len(s.stable) == maxLogKeys {
 		return nil, fmt.Errorf("more than %d keys", maxLogKeys)
 	}
 	return &logChange{key: slices.Clone(key), value: slices.Clone(value)}, nil
