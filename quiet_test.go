@@ -65,7 +65,10 @@ func testQuietMembersKeepFewGoroutines(t *testing.T) {
 		t.Errorf("after one write %s, not: %s", got, want)
 	}
 	for seq := int64(2); seq < 20; seq++ {
-		if err := c.on(testKey(0), func(h *Host) error { _, err := h.Append(testContext(t), testKey(0), []Delta{testDelta(seq, "more")}); return err }); err != nil {
+		if err := c.on(testKey(0), func(h *Host) error {
+			_, err := h.Append(testContext(t), testKey(0), []Delta{testDelta(seq, "more")})
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
