@@ -66,7 +66,7 @@ type Host struct {
 	repairPool   *pool
 	forwardGate  *gate // operations that other hosts forward
 	repairServer antientropy.Server
-	repairPace   servePacer
+	repairPace   *repairPacer
 
 	table     routingTable
 	routeNews atomic.Uint64 // how often the routing table may have changed
@@ -120,7 +120,7 @@ func Open(options Options) (*Host, error) {
 		reports:   reportTable{heartbeat: o.Timing.Heartbeat}, table: routingTable{process: rand.Uint64()},
 		warden: warden{poked: make(chan struct{}, 1), waiting: map[wardCall]bool{}},
 		pool:   newPool(hostWorkers, hostQueue), repairPool: newPool(repairWorkers, repairQueue), forwardGate: newGate(forwardsAtOnce),
-		repairPace: servePacer{rate: o.Repair.ServeBytesPerSecond, share: o.Repair.Foreground}}
+		repairPace: newRepairPacer(o.Repair.ServeBytesPerSecond, o.Repair.Foreground)}
 	h.context, h.stop = context.WithCancel(context.Background())
 	if options.FS == nil {
 		h.disk = asyncfs.New(vfs.Default)

@@ -49,10 +49,19 @@ type member struct {
 	revivals revivals // only under steps
 }
 
-// memberDocuments gives a partition its documents and the engine's sync in one.
+// memberDocuments gives a partition its documents and the engine's sync in one, and repair to know that writes come.
 type memberDocuments struct {
 	*store.Documents
 	engine *store.DocEngine
+	wrote  func(now time.Time)
+}
+
+// Stage applies commands; an empty batch only says how far that went.
+func (d memberDocuments) Stage(batch []store.Mutation, last uint64) error {
+	if len(batch) > 0 {
+		d.wrote(time.Now())
+	}
+	return d.Documents.Stage(batch, last)
 }
 
 // Sync makes everything written to the engine durable; members of a host share one fsync.
@@ -82,7 +91,7 @@ func (m *member) open() error {
 	}
 	transport := mesh.NewRaftTransport(h.net, m.id, h.serverID, mesh.RaftOptions{Clock: h.opts.Clock})
 	p, err := partition.Open(partition.Options{
-		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs}, Transport: transport,
+		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs, h.repairPace.write}, Transport: transport,
 		Clock: h.opts.Clock, Timing: h.opts.Timing.partition(), Liveness: h.live, Campaigns: h.campaigns, Keeper: h.keeper, Budget: h.inFlight, Limits: h.opts.Limits.partition(len(h.cluster().Partitions)), SafeMode: reason, Logger: h.log,
 		Returned: returned, Trailing: h.opts.Limits.TrailingLogs, Threshold: h.opts.Limits.MarkerEvery,
 		Events: partition.Events{

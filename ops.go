@@ -80,7 +80,6 @@ func (h *Host) writeHere(ctx context.Context, op partition.Operation) (head int6
 		return 0, err
 	}
 	head, err = p.Do(ctx, op)
-	h.repairPace.write(time.Now())
 	return head, h.translate(id, err)
 }
 

@@ -163,8 +163,8 @@ type Repair struct {
 	MemoryBytes int64
 	// ServeBytesPerSecond bounds what is sent to hosts that heal. Default 0: no bound.
 	ServeBytesPerSecond int64
-	// Foreground is the share of the time that is left to other work where hosts that heal are served while writes come, in
-	// [0, 0.95]. Default 0.8.
+	// Foreground is the share of the time that is left to other work where hosts that heal are served while writes are applied, in
+	// [0, 0.95]. Unless it is 0, what a host pulls is checked and written piece by piece meanwhile, and side by side otherwise. Default 0.8.
 	Foreground float64
 	// Deadline is for how long after it became sick a member may be healed: repair then pulls what is missing no faster than
 	// that takes, but at least 1 MiB/s, and within BytesPerSecond. Default 0: as soon as can be.

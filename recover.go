@@ -186,7 +186,7 @@ func (s *stopped) member(id uint32) (store.LogGroup, partition.Documents, error)
 		first, last := c.HashRange(at)
 		docs, err = s.docs.Member(id, store.Range{First: first, Last: last})
 	}
-	return log, memberDocuments{docs, s.docs}, err
+	return log, memberDocuments{docs, s.docs, func(time.Time) {}}, err
 }
 
 func (s *stopped) survey() (HostSurvey, error) {

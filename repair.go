@@ -18,7 +18,7 @@ func (h *Host) openRepair() error {
 		Caller: repairCaller{h}, Members: h.repairMembers, Interval: h.opts.Timing.AntiEntropy, Quiet: quietTimes * h.opts.Timing.AntiEntropy,
 		Observe: min(h.opts.Timing.AntiEntropy, observeEvery), BytesPerSecond: h.opts.Repair.BytesPerSecond,
 		Compression: h.opts.Repair.Compression, Deadline: h.opts.Repair.Deadline,
-		MemoryBytes: h.opts.Repair.MemoryBytes, LargestBytes: min(h.opts.Limits.DocumentBytes+1<<20, 512<<20), Highest: h.highest, Logger: h.log,
+		Pace: h.repairPace.work, MemoryBytes: h.opts.Repair.MemoryBytes, LargestBytes: min(h.opts.Limits.DocumentBytes+1<<20, 512<<20), Highest: h.highest, Logger: h.log,
 		Events: antientropy.Events{Healed: h.healed, Damaged: func(id uint32, bucket uint8) { h.scrub.Suspect(id, bucket) }},
 	})
 	if err != nil {

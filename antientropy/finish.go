@@ -50,7 +50,7 @@ func (r *runner) finish(o finish) {
 
 // finish ends the sessions of buckets that a peer has answered for.
 func (l *Loop) finish(m Member, peer string, list []ended) settled {
-	finishAll(list)
+	l.o.Pace(func() { finishAll(list) })
 	var e settled
 	for i := range list {
 		l.takeEnded(m, peer, &list[i], &e)

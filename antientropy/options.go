@@ -44,6 +44,10 @@ type Options struct {
 	// least 1 MiB/s, and within BytesPerSecond. Default 0: as soon as can be.
 	Deadline time.Duration
 
+	// Pace runs a piece of work that a pull costs here, of some megabytes at the most, and may put it off for the sake of other work.
+	// Default: at once.
+	Pace func(work func())
+
 	// Compression says when replies with documents are to be compressed on their way here. Default CompressAuto.
 	Compression Compression
 
@@ -129,6 +133,9 @@ func (o *Options) fill() {
 	}
 	if o.MemoryBytes == 0 {
 		o.MemoryBytes = 64 << 20
+	}
+	if o.Pace == nil {
+		o.Pace = func(work func()) { work() }
 	}
 	if o.Highest == nil {
 		o.Highest = func(uint32) uint64 { return math.MaxUint64 }

@@ -209,7 +209,7 @@ func (l *Loop) pull(ctx context.Context, t *transfer, limit int) answered {
 	if err == nil {
 		switch r := r.(type) {
 		case *pullReply:
-			err = t.takeChunks(r, len(q.items))
+			l.o.Pace(func() { err = t.takeChunks(r, len(q.items)) })
 		case *largeReply:
 			large, err = t.takeLarge(r, limit)
 		case *refusal:

@@ -54,4 +54,10 @@ var hostMutants = []mutant{
 	{name: "others before giving up", guards: "a survivor gives up what another one holds",
 		file: "store/abandon.go", old: "holes.Empty() || !lost.Covers(holes) {", new: "holes.Empty() {",
 		pkg: "store", test: "TestAbandon"},
+	{name: "own repair while writes come", guards: "what a host pulls takes the processors that its part in the writes needs",
+		file: "repair_pace.go", old: "	if p.yields(time.Now()) {\n", new: "	if false {\n",
+		pkg: ".", test: "TestOwnRepairLeavesTheForegroundItsShare"},
+	{name: "writes that others lead", guards: "repair does not know of writes that this host only follows",
+		file: "member.go", old: "	if len(batch) > 0 {\n", new: "	if len(batch) > 1<<30 {\n",
+		pkg: ".", test: "TestWritesAreNoticedWhoeverLeads"},
 }
