@@ -164,9 +164,7 @@ func (g *guard) resign() {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i := range g.followers {
-		g.followers[i].led = 0
-	}
+	g.followers = nil
 	g.live.Resigned(g.partition)
 }
 
