@@ -92,7 +92,7 @@ func serveCompare(docs *store.Documents, r *compareRequest) reply {
 		if s, ok := docs.SummaryAt(r.index); ok {
 			out.outcome, out.index = sameRoot, r.index
 			if s.Root() != r.root {
-				out.outcome, out.sums, out.bytes = otherRoot, s, docs.Status().Bytes
+				out.outcome, out.sums, out.bytes = otherRoot, *s, docs.Status().Bytes
 			}
 		}
 	}

@@ -159,7 +159,7 @@ func (c *compared) take(docs *store.Documents, r reply, mine *store.Past) error 
 		}
 	}
 	if a.outcome == otherRoot {
-		c.Differ = merkle.Diff(&mine.Sums, &a.sums)
+		c.Differ = merkle.Diff(mine.Sums, &a.sums)
 		if len(c.Differ) == 0 {
 			return lies("equal sums called different")
 		}

@@ -1,6 +1,9 @@
 package merkle
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"sync"
+)
 
 // Buckets is the number of buckets of every summary.
 const Buckets = 256
@@ -30,9 +33,13 @@ const (
 // Root is the hash of the summary's encoding: equal roots mean equal buckets,
 // as far as a 128-bit hash can tell.
 func (s *Summary) Root() Sum {
-	var b [MaxSummarySize]byte
+	b := scratch.Get().(*[MaxSummarySize]byte)
+	defer scratch.Put(b)
 	return HashLeaf(s.AppendBinary(b[:0]))
 }
+
+// scratch is for roots: as variables these would let many a stack grow.
+var scratch = sync.Pool{New: func() any { return new([MaxSummarySize]byte) }}
 
 // Diff is the buckets in which a and b differ, ascending.
 func Diff(a, b *Summary) []uint8 {

@@ -121,14 +121,18 @@ func (t *Tracker) Forget() {
 func (t *Tracker) Kept() int { return cap(t.ring) }
 
 // Current is the summary as it is and the index it is the state of.
-func (t *Tracker) Current() (Summary, uint64) {
-	var s Summary
+func (t *Tracker) Current() (s Summary, index uint64) {
+	t.copyTo(&s)
+	return s, t.index
+}
+
+// copyTo fills in an empty summary with the current one.
+func (t *Tracker) copyTo(s *Summary) {
 	for i, p := range t.pages {
 		if p != nil {
 			copy(s[i*pageSize:], p[:])
 		}
 	}
-	return s, t.index
 }
 
 // Bucket is one bucket of the current summary.
@@ -139,14 +143,17 @@ func (t *Tracker) Bucket(b uint8) Bucket {
 	return Bucket{}
 }
 
-// At is the summary as it was at index: exactly, or false when index is older
-// than what the ring can undo or newer than the current one. It costs one copy
-// and one subtraction for each change after index.
-func (t *Tracker) At(index uint64) (Summary, bool) {
+// At is the summary as it was at index: exactly, or nil and false when index is
+// older than what the ring can undo or newer than the current one. It costs one
+// copy and one subtraction for each change after index. The copy is not on the
+// stack, as Current's is: who asks often does so with a goroutine for each
+// question, whose stack would have to grow.
+func (t *Tracker) At(index uint64) (*Summary, bool) {
 	if index < t.floor || index > t.index {
-		return Summary{}, false
+		return nil, false
 	}
-	s, _ := t.Current()
+	s := new(Summary)
+	t.copyTo(s)
 	for i := len(t.ring) - 1; i >= 0; i-- {
 		c := &t.ring[t.position(i)]
 		if c.index <= index {

@@ -559,7 +559,7 @@ func TestSeveralDocumentsAtOneIndex(t *testing.T) {
 	if s := r.d.Status(); s.Documents != 3 || s.Applied != 2 || index != 2 || now != rebuild(t, r.d) {
 		t.Errorf("%+v, sums of %d", s, index)
 	}
-	if past, ok := r.d.SummaryAt(1); !ok || past != one {
+	if past, ok := r.d.SummaryAt(1); !ok || *past != one {
 		t.Error("the sums before are those of a part of the entry")
 	}
 	for _, m := range both {

@@ -32,7 +32,7 @@ type docBatch struct {
 	state        memberState
 	holes        interval.Set
 	holesChanged bool
-	buckets      map[uint8]*bucketState // nil until one changes
+	buckets      changedBuckets
 	healed       map[uint8]interval.Set
 	ingests      map[uint8]bool
 
@@ -416,15 +416,12 @@ func (b *docBatch) setIngest(bucket uint8, on bool) {
 	b.ingests[bucket] = on
 }
 
-// bucket returns a bucket's record for changing.
+// bucket returns a bucket's record for changing; it stays there until the next call.
 func (b *docBatch) bucket(bucket uint8) *bucketState {
-	s := b.buckets[bucket]
+	s := b.buckets.of(bucket)
 	if s == nil {
-		if b.buckets == nil {
-			b.buckets = map[uint8]*bucketState{}
-		}
-		s = &bucketState{Bucket: b.d.tracker.Bucket(bucket), deleteRecords: b.d.meta.deletes[bucket]}
-		b.buckets[bucket] = s
+		s = b.buckets.add(bucket)
+		*s = bucketState{Bucket: b.d.tracker.Bucket(bucket), deleteRecords: b.d.meta.deletes[bucket]}
 	}
 	return s
 }

@@ -56,7 +56,7 @@ func (b *docBatch) close() {
 	b.states.reset()
 	b.batch.reset()
 	*b = docBatch{batch: b.batch, docs: b.docs, order: b.order[:0], used: b.used[:0], states: b.states, key: b.key[:0], value: b.value[:0],
-		changes: b.changes[:0]}
+		changes: b.changes[:0], buckets: changedBuckets{states: b.buckets.states[:0]}}
 	if keep {
 		pool.Put(b)
 	}
@@ -83,7 +83,8 @@ func (b *docBatch) part() {
 func (b *docBatch) memory() int64 {
 	states := len(b.states.slabs) * statesAtOnce * int(unsafe.Sizeof(docState{}))
 	changes := cap(b.changes) * int(unsafe.Sizeof(leafChange{}))
-	return int64(b.left + b.batch.memory() + states + changes)
+	buckets := cap(b.buckets.states) * int(unsafe.Sizeof(changedBucket{}))
+	return int64(b.left + b.batch.memory() + states + changes + buckets)
 }
 
 // Memory for so many documents is kept whatever was used of it, and none for more.
@@ -111,6 +112,33 @@ func (b *docBatch) add(p place) *docState {
 	b.docs[p.hash] = s
 	b.order = append(b.order, s)
 	return s
+}
+
+// changedBuckets is the records of the buckets that a batch changes, in the order of their first changes: every change of a document
+// looks for one.
+type changedBuckets struct {
+	at     [merkle.Buckets]uint16 // one more than where in states; 0: not there
+	states []changedBucket
+}
+
+type changedBucket struct {
+	bucketState
+	bucket uint8
+}
+
+// of returns a bucket's record; nil when there is none.
+func (c *changedBuckets) of(bucket uint8) *bucketState {
+	if at := c.at[bucket]; at > 0 {
+		return &c.states[at-1].bucketState
+	}
+	return nil
+}
+
+// add makes an empty record for a bucket that has none. Pointers to the others no longer count.
+func (c *changedBuckets) add(bucket uint8) *bucketState {
+	c.states = append(c.states, changedBucket{bucket: bucket})
+	c.at[bucket] = uint16(len(c.states))
+	return &c.states[len(c.states)-1].bucketState
 }
 
 // statesAtOnce is for how many documents memory is allocated together.

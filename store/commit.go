@@ -68,7 +68,7 @@ func (b *docBatch) writeHead(s *docState) error {
 func (b *docBatch) dropDeleteRecords() {
 	for i := range merkle.Buckets {
 		bucket := uint8(i)
-		if s := b.buckets[bucket]; s == nil && b.d.meta.deletes[bucket] == 0 || s != nil && s.deleteRecords == 0 {
+		if s := b.buckets.of(bucket); s == nil && b.d.meta.deletes[bucket] == 0 || s != nil && s.deleteRecords == 0 {
 			continue
 		}
 		lower, upper := prefixRange(appendKind(nil, b.d.partition, bucket, kindDelete))
@@ -83,13 +83,14 @@ func (b *docBatch) dropDeleteRecords() {
 
 func (b *docBatch) writeMeta() {
 	partition := b.d.partition
-	for bucket, state := range b.buckets {
-		b.key = appendMetaBucket(b.key[:0], partition, metaBucket, bucket)
-		if *state == (bucketState{}) {
+	for i := range b.buckets.states {
+		s := &b.buckets.states[i]
+		b.key = appendMetaBucket(b.key[:0], partition, metaBucket, s.bucket)
+		if s.bucketState == (bucketState{}) {
 			b.batch.Delete(b.key)
 			continue
 		}
-		b.value = appendBucketState(b.value[:0], state)
+		b.value = appendBucketState(b.value[:0], &s.bucketState)
 		b.batch.Set(b.key, b.value)
 	}
 	for bucket, healed := range b.healed {
@@ -138,8 +139,8 @@ func (b *docBatch) publish() {
 		d.forgetPast()
 	}
 	d.meta.state, d.meta.holes = b.state, b.holes
-	for bucket, state := range b.buckets {
-		d.meta.setDeletes(bucket, state.deleteRecords)
+	for i := range b.buckets.states {
+		d.meta.setDeletes(b.buckets.states[i].bucket, b.buckets.states[i].deleteRecords)
 	}
 	for bucket, healed := range b.healed {
 		d.meta.setHealed(bucket, healed)

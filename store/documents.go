@@ -257,18 +257,18 @@ func (d *Documents) Summary() (merkle.Summary, uint64) {
 	return d.tracker.Current()
 }
 
-// SummaryAt returns the exact sums at a recent index. False when the index is older than the ring, newer than what is
+// SummaryAt returns the exact sums at a recent index. Nil and false when the index is older than the ring, newer than what is
 // applied, or older than what was pulled from others: those documents have no past here.
-func (d *Documents) SummaryAt(index uint64) (merkle.Summary, bool) {
+func (d *Documents) SummaryAt(index uint64) (*merkle.Summary, bool) {
 	d.pub.RLock()
 	defer d.pub.RUnlock()
 	return d.summaryAt(index)
 }
 
 // summaryAt is SummaryAt for callers that hold pub.
-func (d *Documents) summaryAt(index uint64) (merkle.Summary, bool) {
+func (d *Documents) summaryAt(index uint64) (*merkle.Summary, bool) {
 	if index < d.meta.state.ahead {
-		return merkle.Summary{}, false
+		return nil, false
 	}
 	return d.tracker.At(index)
 }

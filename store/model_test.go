@@ -203,8 +203,8 @@ func (m *modelMember) check(d *Documents) error {
 	}
 	for i, want := range m.roots {
 		got, ok := d.SummaryAt(i)
-		if ok != (i >= m.ahead) || ok && got != want {
-			return fmt.Errorf("summary at %d (applied %d, ahead %d): ok %v, equal %v", i, m.applied, m.ahead, ok, got == want)
+		if ok != (i >= m.ahead) || ok && *got != want {
+			return fmt.Errorf("summary at %d (applied %d, ahead %d): ok %v, equal %v", i, m.applied, m.ahead, ok, got != nil && *got == want)
 		}
 	}
 	bytes := int64(0)

@@ -121,7 +121,7 @@ func (n *diskNode) check() error {
 		if !ok {
 			break
 		}
-		if past != n.l.states[i].summary(n.d.Range()) {
+		if *past != n.l.states[i].summary(n.d.Range()) {
 			return fmt.Errorf("the past at %d, told at %d, is not what the log prescribes", i, n.d.Applied())
 		}
 	}
@@ -308,7 +308,7 @@ func (l *diskLog) witness(w *world) error {
 		}
 	}
 	for i, state := range l.states {
-		if got, ok := n.d.SummaryAt(uint64(i)); !ok || got != state.summary(n.d.Range()) {
+		if got, ok := n.d.SummaryAt(uint64(i)); !ok || *got != state.summary(n.d.Range()) {
 			return fmt.Errorf("summary at %d: ok %v, but not what the log prescribes", i, ok)
 		}
 	}

@@ -45,7 +45,7 @@ func (d *Documents) Sync() error { return d.engine.Sync() }
 // Past is a member's sums at one index, for a comparison with a peer that holds the truth there. See MarkProven.
 type Past struct {
 	Index   uint64
-	Sums    merkle.Summary
+	Sums    *merkle.Summary
 	learned *bucketCounts
 }
 

@@ -292,7 +292,7 @@ func TestHealedMemberForgetsItsPast(t *testing.T) {
 		if ok {
 			answered++
 		}
-		if ok && got != want {
+		if ok && *got != want {
 			t.Errorf("a complete member differs from the log at %d", i)
 		}
 	}

@@ -25,7 +25,7 @@ func TestPullVoidsAProof(t *testing.T) {
 	complete.follow(t, s, 2)
 
 	past, ok := x.PastAt(2)
-	if theirs, told := complete.SummaryAt(2); !ok || !told || past.Sums != theirs {
+	if theirs, told := complete.SummaryAt(2); !ok || !told || *past.Sums != *theirs {
 		t.Fatal("they should be equal")
 	}
 	if moved := x.pullBucket(t, lagging, 9, 1000); moved.report.Documents != 1 {
@@ -163,7 +163,7 @@ func (n *diskNode) compare(peer node) proof {
 		return nil
 	}
 	p := &diskProof{x: n, past: mine}
-	differ := merkle.Diff(&mine.Sums, &theirs)
+	differ := merkle.Diff(mine.Sums, theirs)
 	for b := range merkle.Buckets {
 		if !slices.Contains(differ, uint8(b)) {
 			p.buckets = append(p.buckets, uint8(b))

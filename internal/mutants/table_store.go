@@ -87,7 +87,7 @@ var storeMutants = []mutant{
 		file: "store/commit.go", old: "		d.forgetPast()\n", new: "",
 		pkg: "store", test: "TestHealedMemberForgetsItsPast"},
 	{name: "comparison at one index", guards: "healthy members differ under load",
-		file: "antientropy/server.go", old: "		if s, ok := docs.SummaryAt(r.index); ok {\n			out.outcome", new: "		if s, _ := docs.Summary(); true {\n			out.outcome",
+		file: "antientropy/server.go", old: "		if s, ok := docs.SummaryAt(r.index); ok {\n			out.outcome", new: "		if now, _ := docs.Summary(); true {\n			s := &now\n			out.outcome",
 		pkg: "antientropy", test: "TestHealthyMembersNeverDiffer"},
 	{name: "bound of what is unpacked", guards: "a small reply unpacks into all of the memory",
 		file: "antientropy/compress.go", old: "if n <= 0 || size > uint64(limit) {", new: "if n <= 0 {",
