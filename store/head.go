@@ -130,7 +130,7 @@ func (h *Head) possible() bool {
 // leaf is the document's contribution to its bucket's sum: only what members with the same state agree on, never layout
 // or counts (design §7).
 func leaf(key Key, h *Head) merkle.Sum {
-	var buf [MaxSpace + MaxKey + 128]byte
+	var buf [256]byte // longer keys take memory: as much as they may would be cleared for each change of each document
 	b := append(buf[:0], byte(len(key.Space)))
 	b = append(b, key.Space...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(key.Key)))
