@@ -252,11 +252,11 @@ func TestRaftPipeline(t *testing.T) {
 		}
 		// Answers out of order; the futures come in order.
 		for _, i := range []uint64{2, 0, 1, 3} {
-			rpcs[i].Respond(&raft.AppendEntriesResponse{Term: i, Success: true}, nil)
+			rpcs[i].Respond(&raft.AppendEntriesResponse{LastLog: i, Success: true}, nil)
 		}
 		for i := range uint64(4) {
 			got := <-p.Consumer()
-			if got != futures[i] || got.Error() != nil || got.Response().Term != i || got.Request().PrevLogEntry != i {
+			if got != futures[i] || got.Error() != nil || got.Response().LastLog != i || got.Request().PrevLogEntry != i {
 				t.Fatalf("future %d: %+v", i, got.Response())
 			}
 			if got.Start().Before(before) || got.Start().After(time.Now()) {
@@ -324,6 +324,54 @@ func TestRaftPipelineFailure(t *testing.T) {
 			t.Fatalf("after Close: %v", err)
 		}
 	})
+}
+
+// Whoever takes the futures leaves with the first answer that says no, or is of
+// a later term. Nobody may wait then for a place behind it.
+func TestRaftPipelineAfterARefusal(t *testing.T) {
+	for name, no := range map[string]raft.AppendEntriesResponse{"no": {}, "a later term": {Term: 1, Success: true}} {
+		t.Run(name, func(t *testing.T) {
+			onFabrics(t, func(t *testing.T, f fabric) {
+				a, b := pair(t, f, mesh.RaftOptions{InFlight: 2})
+				requests := make(chan raft.RPC, 100)
+				answer(t, b, func(rpc raft.RPC) { requests <- rpc })
+				p, err := a.AppendEntriesPipeline("b@1", "b@1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				first, second := pipelined(t, p, 5), pipelined(t, p, 6)
+				defer p.Close()
+				waits := make(chan error, 1)
+				go func() {
+					for {
+						if _, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: header}, &raft.AppendEntriesResponse{}); err != nil {
+							waits <- err
+							return
+						}
+					}
+				}()
+				refuse := func() { rpc := <-requests; rpc.Respond(&no, nil) }
+				refuse()
+				if got := <-p.Consumer(); got != first || got.Error() != nil || got.Response().Success != no.Success || got.Response().Term != no.Term {
+					t.Fatalf("%v: %+v", got.Error(), got.Response())
+				}
+				refuse()
+				if err := second.Error(); err == nil {
+					t.Error("a request behind a refused one succeeded")
+				}
+				for stop := time.After(patience); ; {
+					select {
+					case <-waits:
+						return
+					case rpc := <-requests: // one may have had its place when the answer came
+						rpc.Respond(&no, nil)
+					case <-stop:
+						t.Fatal("a request waits for its place after a refusal")
+					}
+				}
+			})
+		})
+	}
 }
 
 // A pipeline rests while nothing is under way: an answer that says no, which

@@ -17,7 +17,9 @@ import (
 // returns the error, and Raft leaves the pipeline. Raft takes every future it
 // finds in Consumer for a sign of life of the peer, whatever its error, and
 // would stretch its leader lease by a link that broke. The exception is Rest,
-// whose caller vouches for the peer.
+// whose caller vouches for the peer. After an answer that says no nothing more
+// is handed over either, because nobody takes it: a request that waits for its
+// place would wait for ever, and with it all of Raft's replication to the peer.
 type raftPipeline struct {
 	t      *RaftTransport
 	peer   raft.ServerID
@@ -162,6 +164,9 @@ func (p *raftPipeline) Rest() bool {
 	return true
 }
 
+// errDeclined is why a pipeline takes no request any more that the peer has said no to.
+var errDeclined = errors.New("mesh: the peer declined a request of this pipeline")
+
 // settle resolves the requests at the front that are answered.
 func (p *raftPipeline) settle() {
 	p.mu.Lock()
@@ -188,6 +193,9 @@ func (p *raftPipeline) settle() {
 			continue
 		}
 		p.hand(f)
+		if !f.resp.Success || f.resp.Term > f.args.Term {
+			p.broken = errDeclined
+		}
 	}
 }
 

@@ -73,12 +73,14 @@ func (g *guard) persist(id raft.ServerID, term uint64, ask func() error) (asked 
 	}
 }
 
-// exchange sends one request, of which a transport may keep what it is given, and notes the answer.
+// exchange sends one request, of which a transport may keep what it is given, and notes the answer. The transport may also send fewer
+// entries than it is given: it says so in the request, and Raft counts all that is in it as stored by the follower.
 func (g *guard) exchange(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	sent, request := g.now(), *args
 	if err := g.inner.AppendEntries(id, target, &request, resp); err != nil {
 		return err
 	}
+	args.Entries = request.Entries
 	g.noteAck(id, args, resp, sent)
 	g.newer(args.Term, resp.Term)
 	return nil

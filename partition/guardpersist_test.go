@@ -227,3 +227,65 @@ func TestAttemptsEndWithTheOffice(t *testing.T) {
 		}))
 	}
 }
+
+// cuttingTransport sends no more than two entries at once, and none of them once it has sent as many requests as it may.
+type cuttingTransport struct {
+	Transport
+	may map[raft.ServerID]*atomic.Int32
+}
+
+func (c *cuttingTransport) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if len(args.Entries) > 0 {
+		if c.may[id].Add(-1) < 0 {
+			return errAway
+		}
+		args.Entries = args.Entries[:min(2, len(args.Entries))]
+	}
+	return c.Transport.AppendEntries(id, to, args, resp)
+}
+
+func (c *cuttingTransport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+
+// TestWhatIsNotSentIsNotStored: entries that a transport leaves for the next request are not counted as those that the follower has, or a
+// leader commits what nobody else holds.
+func TestWhatIsNotSentIsNotStored(t *testing.T) {
+	simulated(func(t *testing.T) {
+		may := map[raft.ServerID]*atomic.Int32{}
+		g, _ := newLiveGroup(t, 3, steady, func(o *Options) {
+			may[o.Self] = new(atomic.Int32)
+			may[o.Self].Store(1 << 30)
+			o.Transport = &cuttingTransport{o.Transport, may}
+		})
+		l := g.serving()
+		must(t, l.create("a"))
+		g.applied("a", 1)
+		f := g.other(l)
+		before, err := f.log.LastIndex()
+		must(t, err)
+		for _, left := range may {
+			left.Store(0)
+		}
+		const entries = 10
+		r, term := l.part.raft.Load(), l.part.raft.Load().CurrentTerm()
+		for range entries {
+			l.part.another(term)
+		}
+		g.wait("the entries at the leader", func() bool { return r.LastIndex() == before+entries })
+		may[f.id].Store(1)
+		g.wait("two of them at a follower", func() bool { last, err := f.log.LastIndex(); return err == nil && last == before+2 })
+		g.wait("what both have", func() bool { return r.CommitIndex() >= before+2 })
+		synctest.Wait()
+		if c := r.CommitIndex(); c != before+2 {
+			t.Errorf("committed up to %d, though nobody else has more than %d", c, before+2)
+		}
+		if match, ok := l.part.guard.match(f.id, term); !ok || match != before+2 {
+			t.Errorf("the follower counts as one with all up to %d (%v), and has %d", match, ok, before+2)
+		}
+		for _, left := range may {
+			left.Store(1 << 30)
+		}
+		g.wait("all of them", func() bool { return r.CommitIndex() >= before+entries })
+	})(t)
+}
