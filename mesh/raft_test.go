@@ -357,7 +357,7 @@ func TestRaftPipelineAfterARefusal(t *testing.T) {
 				}
 				refuse()
 				if err := second.Error(); err == nil {
-					t.Error("a request behind a refused one succeeded")
+					t.Fatal("an answer behind a refusal was taken for one that somebody waits for")
 				}
 				for stop := time.After(patience); ; {
 					select {
