@@ -89,7 +89,7 @@ func (m *member) open() error {
 	if err != nil {
 		return err
 	}
-	transport := mesh.NewRaftTransport(h.net, m.id, h.serverID, mesh.RaftOptions{Clock: h.opts.Clock})
+	transport := mesh.NewRaftTransport(h.net, m.id, h.serverID, mesh.RaftOptions{Clock: h.opts.Clock, AppendBytes: h.opts.Limits.RequestBytes})
 	p, err := partition.Open(partition.Options{
 		ID: m.id, Self: h.serverID, Log: m.log, Documents: memberDocuments{m.docs, h.docs, h.repairPace.write}, Transport: transport,
 		Clock: h.opts.Clock, Timing: h.opts.Timing.partition(), Liveness: h.live, Campaigns: h.campaigns, Keeper: h.keeper, Budget: h.inFlight, Limits: h.opts.Limits.partition(len(h.cluster().Partitions)), SafeMode: reason, Logger: h.log,

@@ -121,6 +121,9 @@ type Limits struct {
 	// HostInFlightBytes bounds them for all partitions that the host leads together. It should leave room for several partitions that get
 	// no answer, and wait for the end of their leadership. At least InFlightBytes. Default 256 MiB, or InFlightBytes if that is more.
 	HostInFlightBytes int64
+	// RequestBytes bounds the log's entries that a leader sends to a follower at once, but for one that is larger alone: what a follower
+	// lacks is sent in pieces. At most MaxCommandBytes. Default 1 MiB.
+	RequestBytes int
 	// TrailingLogs is how many commands, about, stay in a log behind its marker, and always more entries than InFlight; an entry has
 	// one command or, of what was written at the same time, several. A member that misses more than these becomes
 	// sick and is healed by anti-entropy. More than InFlight. Default 2048.
@@ -252,6 +255,7 @@ func (l Limits) validate(p *problems) {
 	p.between("Limits.DeltaBytes", int64(l.DeltaBytes), 0, MaxCommandBytes)
 	p.between("Limits.CommandBytes", int64(l.CommandBytes), 0, MaxCommandBytes)
 	p.between("Limits.DocumentBytes", int64(l.DocumentBytes), 0, 1<<40)
+	p.between("Limits.RequestBytes", int64(l.RequestBytes), 0, MaxCommandBytes)
 	p.between("Limits.InFlight", int64(l.InFlight), 0, partition.MaxInFlight)
 	p.between("Limits.InFlightBytes", l.InFlightBytes, 0, 1<<40)
 	p.between("Limits.HostInFlightBytes", l.HostInFlightBytes, 0, 1<<40)
@@ -325,6 +329,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.DocumentBytes, 256<<20)
 	orDefault(&l.CommandBytes, min(4<<20, l.DocumentBytes))
 	orDefault(&l.DeltaBytes, min(1<<20, l.CommandBytes))
+	orDefault(&l.RequestBytes, 1<<20)
 	orDefault(&l.TrailingLogs, 2048)
 	orDefault(&l.MarkerEvery, 1024)
 	orDefault(&l.HostInFlightBytes, max(256<<20, l.InFlightBytes))

@@ -31,7 +31,7 @@ func TestOptionsDefaults(t *testing.T) {
 func TestOptionsReportEveryProblem(t *testing.T) {
 	err := Options{
 		ClusterFile: "f", Cluster: &config.Cluster{}, Partitions: 3, Log: 9, Consistency: 9, CacheBytes: -1, HeadCache: -1,
-		Limits: Limits{DeltaBytes: 9 << 20, CommandBytes: 8 << 20, DocumentBytes: 1 << 20, InFlight: 1000, InFlightBytes: 2000, HostInFlightBytes: 1000, TrailingLogs: 10},
+		Limits: Limits{DeltaBytes: 9 << 20, CommandBytes: 8 << 20, DocumentBytes: 1 << 20, RequestBytes: 7 << 20, InFlight: 1000, InFlightBytes: 2000, HostInFlightBytes: 1000, TrailingLogs: 10},
 		Timing: Timing{Heartbeat: time.Millisecond, Lease: time.Second, ClockDrift: 2, Poll: -1},
 		Repair: Repair{BytesPerSecond: -1, MemoryBytes: -1},
 	}.Validate()
@@ -40,7 +40,7 @@ func TestOptionsReportEveryProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"Dir is empty", "exclude each other", "Host is empty", "Partitions is 3", "Cluster: ", "Log is log(9)",
-		"Consistency is consistency(9)", "CacheBytes", "HeadCache", "Limits.DeltaBytes is 9437184", "Limits.CommandBytes is 8388608", "Limits.InFlight is 1000", "Limits.InFlightBytes is 2000, more than HostInFlightBytes 1000",
+		"Consistency is consistency(9)", "CacheBytes", "HeadCache", "Limits.DeltaBytes is 9437184", "Limits.CommandBytes is 8388608", "Limits.RequestBytes is 7340032", "Limits.InFlight is 1000", "Limits.InFlightBytes is 2000, more than HostInFlightBytes 1000",
 		"Limits.TrailingLogs is 10", "Timing.Heartbeat is 1ms", "Timing.ClockDrift is 2", "Timing.Poll", "Timing.Lease is 1s", "Repair.BytesPerSecond", "Repair.MemoryBytes"} {
 		found := false
 		for _, p := range invalid.Problems {

@@ -102,12 +102,24 @@ func (w *world) repair() (r adamant.Repair) {
 	return r
 }
 
-// options keep logs so short that a member which is away for a moment gets a hole.
+// fewBytes of a log are two or three entries.
+const fewBytes = 400
+
+// limits keep logs so short that a member which is away for a moment gets a hole. In every other world what a follower lacks is sent in
+// very small pieces.
+func (w *world) limits() adamant.Limits {
+	l := adamant.Limits{InFlight: 8, TrailingLogs: 12, MarkerEvery: 8}
+	if w.plan.Seed%2 == 0 {
+		l.RequestBytes = fewBytes
+	}
+	return l
+}
+
 func (w *world) options(m *machine, life int) adamant.Options {
 	o := adamant.Options{Dir: "/data", Host: m.name, Cluster: m.held, FS: w.diskOf(m), Clock: m.clock.now,
 		Network:    func(id mesh.Identity) mesh.Network { return w.net.Host(id) },
 		CacheBytes: 1 << 20, LogMemoryBytes: 1 << 20, HeadCache: 4,
-		Limits: adamant.Limits{InFlight: 8, TrailingLogs: 12, MarkerEvery: 8},
+		Limits: w.limits(),
 		Repair: w.repair(),
 		Timing: w.timing(),
 		Events: w.events(m, life), Logger: w.logger(m)}
