@@ -457,6 +457,55 @@ func TestRaftLongAppend(t *testing.T) {
 	})
 }
 
+// In a pipeline they follow at once, and raft's request stays whole: it counts
+// all of it as sent.
+func TestRaftLongPipelined(t *testing.T) {
+	onFabrics(t, func(t *testing.T, f fabric) {
+		a, b := pair(t, f, mesh.RaftOptions{AppendBytes: 2000})
+		requests := make(chan raft.RPC, 100)
+		answer(t, b, func(rpc raft.RPC) { requests <- rpc })
+		p, err := a.AppendEntriesPipeline("b@1", "b@1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		const n = 20
+		req := &raft.AppendEntriesRequest{RPCHeader: header, Term: 9, PrevLogEntry: 5, PrevLogTerm: 2, LeaderCommitIndex: 7}
+		for i := range uint64(n) {
+			req.Entries = append(req.Entries, &raft.Log{Index: 6 + i, Term: 3 + i/10, Data: bytes.Repeat([]byte{1}, 400)})
+		}
+		sent := make(chan raft.AppendFuture, 1)
+		go func() {
+			f, err := p.AppendEntries(req, &raft.AppendEntriesResponse{})
+			if err != nil {
+				t.Error(err)
+			}
+			sent <- f
+		}()
+		prev, term, pieces := uint64(5), uint64(2), 0
+		for ; prev < 5+n; pieces++ {
+			rpc := <-requests
+			got := rpc.Command.(*raft.AppendEntriesRequest)
+			if got.Term != 9 || got.LeaderCommitIndex != 7 || got.PrevLogEntry != prev || got.PrevLogTerm != term || len(got.Entries) == 0 || len(got.Entries) > 5 {
+				t.Fatalf("piece %d: %d entries after %d of term %d, want those after %d of %d", pieces, len(got.Entries), got.PrevLogEntry, got.PrevLogTerm, prev, term)
+			}
+			last := got.Entries[len(got.Entries)-1]
+			prev, term = last.Index, last.Term
+			rpc.Respond(&raft.AppendEntriesResponse{Term: 9, Success: true}, nil)
+			answered := <-p.Consumer()
+			if entries := answered.Request().Entries; entries[len(entries)-1].Index != prev || !answered.Response().Success {
+				t.Fatalf("piece %d: the answer is to entries up to %d", pieces, entries[len(entries)-1].Index)
+			}
+		}
+		if pieces < 4 || len(req.Entries) != n || req.PrevLogEntry != 5 {
+			t.Errorf("%d pieces; %d entries are left in the request, after %d", pieces, len(req.Entries), req.PrevLogEntry)
+		}
+		if f := <-sent; f == nil || f.Error() != nil {
+			t.Error("the request has no answer")
+		}
+	})
+}
+
 // Closing a transport ends the calls it has under way, so that Raft's own
 // shutdown, which waits for them, is not held up.
 func TestRaftCloseEndsCalls(t *testing.T) {

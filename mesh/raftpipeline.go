@@ -60,8 +60,26 @@ func (t *RaftTransport) AppendEntriesPipeline(peer raft.ServerID, to raft.Server
 }
 
 // AppendEntries sends a request, waiting for a free place among those under
-// way. Like RaftTransport.AppendEntries it may cut args.Entries.
+// way. Entries that do not fit follow in requests of their own, the last of
+// which it returns the future of: Raft sends what is left of a cut one only
+// when somebody writes again. Consumer yields them all.
 func (p *raftPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	for {
+		n := p.t.fitting(args.Entries)
+		if n == len(args.Entries) {
+			return p.append(args, resp)
+		}
+		piece, rest, last := *args, *args, args.Entries[n-1]
+		piece.Entries = args.Entries[:n]
+		if _, err := p.append(&piece, new(raft.AppendEntriesResponse)); err != nil {
+			return nil, err
+		}
+		rest.PrevLogEntry, rest.PrevLogTerm, rest.Entries = last.Index, last.Term, args.Entries[n:]
+		args = &rest
+	}
+}
+
+func (p *raftPipeline) append(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	select {
 	case p.slots <- struct{}{}:
 	case <-p.closed:
