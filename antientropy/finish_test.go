@@ -35,6 +35,7 @@ func TestEndedSessionsAreLetGo(t *testing.T) {
 		ts.given = []uint8{7} // by stalls
 		ts.t.close(7)         // its last answer arrives late
 		ts.free()
+		abandonAll(ts.loose)
 		if _, err := s.Finish(); !errors.Is(err, store.ErrSessionLost) {
 			t.Errorf("the session was not abandoned: %v", err)
 		}

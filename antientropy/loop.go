@@ -122,7 +122,8 @@ type transferState struct {
 	busy    bool
 	dropped bool
 	given   []uint8
-	ended   []ended // to be finished
+	ended   []ended          // to be finished
+	loose   []*store.Session // to be abandoned
 }
 
 // free takes a transfer back from a worker, and returns the buckets of which everything has been answered.
@@ -133,7 +134,7 @@ func (s *transferState) free() (buckets []uint8) {
 	}
 	s.ended, s.t.ended = append(s.ended, s.t.ended...), nil
 	if s.dropped {
-		s.abandon()
+		s.drop()
 	}
 	s.give()
 	return buckets
@@ -141,19 +142,21 @@ func (s *transferState) free() (buckets []uint8) {
 
 func (s *transferState) give() {
 	for _, b := range s.given {
-		s.t.giveUp(b)
+		if session := s.t.release(b); session != nil {
+			s.loose = append(s.loose, session)
+		}
 	}
 	for _, e := range s.take(s.given) { // answered too late
-		e.session.Abandon()
+		s.loose = append(s.loose, e.session)
 	}
 	s.given = nil
 }
 
-// abandon ends what is unfinished without healing anything.
-func (s *transferState) abandon() {
-	s.t.abandon()
+// drop lets go of everything that is unfinished.
+func (s *transferState) drop() {
+	s.loose = append(s.loose, s.t.releaseAll()...)
 	for i := range s.ended {
-		s.ended[i].session.Abandon()
+		s.loose = append(s.loose, s.ended[i].session)
 	}
 	s.ended = nil
 }
@@ -202,7 +205,25 @@ func (r *runner) run() {
 func (r *runner) end() {
 	r.workers.Wait()
 	for _, t := range r.transfers {
-		t.abandon()
+		t.drop()
+		abandonAll(t.loose)
+	}
+}
+
+// letGo abandons what was taken out of a transfer. That writes what the sessions have gathered, so a worker does it: a slow disk holds
+// up nothing else. A session of the same bucket that begins meanwhile is none the worse for it.
+func (r *runner) letGo(t *transferState) {
+	if len(t.loose) == 0 {
+		return
+	}
+	list := t.loose
+	t.loose = nil
+	r.workers.Go(func() { r.l.o.Pace(func() { abandonAll(list) }) })
+}
+
+func abandonAll(list []*store.Session) {
+	for _, s := range list {
+		s.Abandon()
 	}
 }
 
@@ -210,6 +231,7 @@ func (r *runner) deliver(d delivery) {
 	var ended []uint8
 	if d.transfer != nil {
 		ended = d.transfer.free()
+		r.letGo(d.transfer)
 	}
 	switch e := d.event.(type) {
 	case answered: // what is left, without what was given up
@@ -317,13 +339,15 @@ func (r *runner) do(o output) {
 		if t := r.transfers[o.Session]; t != nil {
 			delete(r.transfers, o.Session)
 			if t.dropped = true; !t.busy {
-				t.abandon()
+				t.drop()
+				r.letGo(t)
 			}
 		}
 	case giveUp:
 		if t := r.transfers[o.Session]; t != nil {
 			if t.given = append(t.given, o.Buckets...); !t.busy {
 				t.give()
+				r.letGo(t)
 			}
 		}
 	case mark:

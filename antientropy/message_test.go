@@ -285,7 +285,7 @@ func FuzzTransfer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, listing, chunk []byte) {
 		m := &testMember{docs: docs}
 		tr := newTransfer(m, "peer", []uint8{0}, &limits{func(uint32) uint64 { return math.MaxUint64 }, maxLimit, ownRows})
-		defer tr.abandon()
+		defer func() { abandonAll(tr.releaseAll()) }()
 		r, err := decodeReply(checksummed(listing, kindEqual))
 		list, ok := r.(*listReply)
 		if err != nil || !ok || tr.takeListings(list) != nil || len(tr.items) == 0 {

@@ -461,7 +461,8 @@ func (e fetched) apply(p *plan) {
 	if c.session == nil {
 		b.busy = false
 	}
-	if w := c.want; e.Failure != none && w.tries+1 < mostTries {
+	// One that has healed some other way meanwhile misses nothing.
+	if w := c.want; e.Failure != none && w.tries+1 < mostTries && pt.sick() {
 		w.tries, w.avoid = w.tries+1, c.host.name
 		pt.wants = append(pt.wants, w)
 	}

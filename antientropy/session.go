@@ -81,9 +81,12 @@ func (l *limits) believe(partition uint32, applied, ahead uint64) error {
 // newTransfer begins a session for each bucket: what is applied here from now on is not healed by it.
 func newTransfer(m Member, peer string, buckets []uint8, l *limits) *transfer {
 	t := &transfer{member: m, docs: m.Documents(), peer: peer, limits: l, buckets: map[uint8]*store.Session{}, open: map[uint8]int{}}
-	holes := t.docs.Status().Holes
 	for _, b := range buckets {
 		t.buckets[b] = t.docs.BeginSession(b)
+	}
+	// Only now: damage that opens a wider hole later ends the sessions, while one that was met before may have held them up.
+	holes := t.docs.Status().Holes
+	for _, b := range buckets {
 		t.addPage(page{bucket: b, since: since(holes, t.docs.Healed(b)), to: math.MaxUint64})
 	}
 	return t
@@ -142,27 +145,35 @@ func (t *transfer) fail(bucket uint8, f failure) {
 
 // giveUp leaves a bucket to others.
 func (t *transfer) giveUp(bucket uint8) {
+	if s := t.release(bucket); s != nil {
+		s.Abandon()
+	}
+}
+
+// release takes a bucket's session out, for its caller to abandon; nil when there is none.
+func (t *transfer) release(bucket uint8) *store.Session {
 	s := t.buckets[bucket]
 	if s == nil {
-		return
+		return nil
 	}
-	s.Abandon()
 	delete(t.buckets, bucket)
 	t.open[bucket] = 0
 	t.pages = slices.DeleteFunc(t.pages, func(p page) bool { return p.bucket == bucket })
 	t.items = slices.DeleteFunc(t.items, func(i item) bool { return i.bucket == bucket })
+	return s
 }
 
-// abandon ends what is unfinished without healing anything.
-func (t *transfer) abandon() {
+// releaseAll takes out all sessions.
+func (t *transfer) releaseAll() (list []*store.Session) {
 	for b, s := range t.buckets {
-		s.Abandon()
+		list = append(list, s)
 		delete(t.buckets, b)
 	}
 	for i := range t.ended {
-		t.ended[i].session.Abandon()
+		list = append(list, t.ended[i].session)
 	}
 	t.ended = nil
+	return list
 }
 
 // listRequest asks for all pages that are left; the peer answers as many as fit.

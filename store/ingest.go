@@ -73,6 +73,8 @@ type bulkDoc struct {
 
 func (m *bulkDoc) size() int { return m.bytes + len(m.base) }
 
+func (m *bulkDoc) hasEntries() bool { return m.bytes > 0 }
+
 // gather takes what it can of a verified chunk, and returns the rest, for merge.
 func (s *Session) gather(c *Chunk, report *ImportReport) (*Chunk, error) {
 	large := chunkBytes(c) >= s.d.engine.bulk.limits.chunk
@@ -334,24 +336,25 @@ func (r *bulkRun) run() error {
 
 // attempt announces, writes and ingests tables; false when documents had to be taken out. The announcement becomes durable while
 // the tables are written: both have to be so before the engine takes them, and neither before the other.
-func (r *bulkRun) attempt(tables []*table) (bool, error) {
+func (r *bulkRun) attempt(tables []*table) (done bool, err error) {
+	defer func() {
+		if !done {
+			r.d.engine.removeTables(tables)
+		}
+	}()
 	if err := r.announce(); err != nil {
 		return false, err
 	}
 	announced := make(chan error, 1)
 	go func() { announced <- r.d.engine.Sync() }()
-	err := r.writeAll(tables)
+	err = r.writeAll(tables)
 	if err := cmp.Or(<-announced, err); err != nil {
 		return false, err
 	}
 	if f := r.d.engine.bulk.written; f != nil {
 		f()
 	}
-	done, err := r.d.installs.do(r, tables)
-	if !done {
-		r.d.engine.removeTables(tables)
-	}
-	return done, err
+	return r.d.installs.do(r, tables)
 }
 
 func (r *bulkRun) writeAll(tables []*table) error {

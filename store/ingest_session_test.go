@@ -2,11 +2,15 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/adamantdb/adamant/internal/interval"
+	"github.com/adamantdb/adamant/internal/spoil"
 )
 
 // A part of a document that does not link to the part before it is refused, whichever way the parts are stored.
@@ -257,4 +261,101 @@ func TestDivergenceOfWhatWasGatheredIsReported(t *testing.T) {
 	if reported = append(reported, session.Diverged()...); len(reported) != 1 || reported[0].Key != key || session.Diverged() != nil {
 		t.Errorf("reported %v", reported)
 	}
+}
+
+// TestFinishThatFailsEndsItsSession: what it failed for is damage of the member's own records, and the scrub that has to take that out
+// waits for the bucket's session to end.
+func TestFinishThatFailsEndsItsSession(t *testing.T) {
+	const n = 60
+	mem := vfs.NewMem()
+	o := testOptions(mem)
+	o.CacheBytes = 1
+	s := newScript()
+	keys := make([]Key, n)
+	for i := range keys {
+		keys[i] = keyInBucket(FullRange(), 9, i)
+	}
+	fill := func(from int) {
+		for i := from; i < n; i += 2 {
+			s.create(keys[i], 10)
+			s.append(keys[i], 40, 200)
+		}
+	}
+	fill(0)
+	had := s.last()
+	fill(1)
+	m, peer := &docsMember{room: wantRoom{maxWantRanges, maxWantScan}}, newDocsMember(t)
+	m.e, m.Documents = openMember(t, o)
+	m.follow(t, s, had)
+	peer.follow(t, s, s.last())
+	must(t, m.e.db.Flush())
+	lower, upper := prefixRange(appendPartition(nil, 7))
+	must(t, m.e.db.Compact(context.Background(), lower, upper, false))
+	must(t, m.e.Close())
+	must(t, spoil.Tables(mem, "docs", 20_000))
+	m.e, m.Documents = openMember(t, o)
+	defer func() { _ = m.e.Close() }()
+	must(t, m.RecordHole(had+1, s.last()))
+
+	session := m.BeginSession(9)
+	theirs, err := peer.List(9, ListQuery{Since: had})
+	must(t, err)
+	session.Answer(theirs.Coverage, theirs.Applied, theirs.Ahead)
+	mine, err := m.List(9, ListQuery{Since: had, Also: theirs.Hashes()})
+	must(t, err)
+	plan, err := Compare(mine, theirs)
+	must(t, err)
+	m.pullHashes(t, session, peer, 9, slices.Clone(plan.Hashes()), 1<<20)
+	if _, err = session.Finish(); !errors.As(err, new(*CorruptionError)) {
+		t.Fatalf("the pull did not meet the damage: %v", err)
+	}
+	if report, err := m.ScrubBucket(context.Background(), 9, nil); err != nil || report.Found == 0 {
+		t.Errorf("scrub of the bucket: %+v, %v", report, err)
+	}
+}
+
+// TestLargePullsLeaveNoTables: not those of documents that consist of a base, nor those of a member that goes before they are given to the
+// engine.
+func TestLargePullsLeaveNoTables(t *testing.T) {
+	pull := func(t *testing.T, s *script, change func(m *docsMember)) {
+		mem := vfs.NewMem()
+		peer := newDocsMember(t)
+		peer.follow(t, s, s.last())
+		m := &docsMember{room: wantRoom{maxWantRanges, maxWantScan}}
+		m.e, m.Documents = openMember(t, testOptions(mem))
+		defer func() { _ = m.e.Close() }()
+		must(t, m.RecordHole(1, s.last()))
+		change(m)
+		session := m.BeginSession(9)
+		theirs, err := peer.List(9, ListQuery{})
+		must(t, err)
+		session.Answer(theirs.Coverage, theirs.Applied, theirs.Ahead)
+		m.pullHashes(t, session, peer, 9, theirs.Hashes(), 1<<20)
+		_, err = session.Finish()
+		left, listErr := mem.List(mem.PathJoin("docs", tableDir))
+		must(t, listErr)
+		if len(left) > 0 {
+			t.Errorf("left: %v (finish: %v)", left, err)
+		}
+		if m.e.bulk.files.Load() == 0 {
+			t.Errorf("no table was written, so this shows nothing (finish: %v)", err)
+		}
+	}
+	t.Run("bases alone", func(t *testing.T) {
+		s := newScript()
+		for i := range 6 {
+			k := keyInBucket(FullRange(), 9, i)
+			s.create(k, 10)
+			s.compact(k, 0, bytes.Repeat([]byte{byte(i)}, 100_000))
+		}
+		pull(t, s, func(*docsMember) {})
+	})
+	t.Run("member dropped", func(t *testing.T) {
+		s, _ := bulkScript(40, 30)
+		pull(t, s, func(m *docsMember) {
+			m.e.bulk.limits = smallBulk
+			m.e.bulk.limits.table = 1 << 20
+			m.e.bulk.written = func() { must(t, m.e.Drop(7)) }
+		})
+	})
 }

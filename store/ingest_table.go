@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -42,7 +43,9 @@ func (r *bulkRun) plan() ([]*table, error) {
 			continue
 		}
 		docs = append(docs, t.docs...)
-		tables = append(tables, t)
+		if slices.ContainsFunc(t.docs, (*bulkDoc).hasEntries) { // the engine takes no table without records, and leaves its file
+			tables = append(tables, t)
+		}
 	}
 	bases, unclean, err := r.cut(kindBase, withBases(docs))
 	if err != nil {

@@ -86,15 +86,18 @@ func (s *Session) take(c *Chunk, atOnce bool) (ImportReport, error) {
 // The highest index visible in what the peer answered matters even if nothing was imported. A document that neither of
 // the two has may have been deleted as late as that, so the bucket does not hold what the log prescribes before the
 // member has applied as much.
+//
+// The session ends whatever Finish returns: a scrub, which may have to remove what Finish failed for, waits for that (ErrScrubBusy).
 func (s *Session) Finish() (interval.Set, error) {
 	if !s.answers.Given {
 		return nil, errors.New("store: session without an answer")
 	}
 	if err := s.flushBulk(); err != nil {
+		s.end()
 		return nil, err
 	}
 	if s.answers.Diverged {
-		s.Abandon()
+		s.end()
 		return nil, ErrSessionDiverged
 	}
 	healed := s.answers.Heals()
@@ -122,6 +125,11 @@ func (s *Session) Diverged() []Divergence {
 // Abandon ends the session without healing anything. What was imported stays.
 func (s *Session) Abandon() {
 	_ = s.flushBulk() // what fails to be written is pulled again
+	s.end()
+}
+
+// end makes the bucket free for others, if it is the session's.
+func (s *Session) end() {
 	s.d.mu.Lock()
 	defer s.d.mu.Unlock()
 	if s.d.sessions[s.bucket] == s {
