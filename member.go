@@ -37,6 +37,7 @@ type member struct {
 	recovery  recovery
 	flushed   atomic.Uint64 // what was applied when the truncation last looked at the member, successfully
 	watched   bool          // only the loop that ticks knows: it is on its list
+	pace      logPace       // only the truncation knows
 
 	mu        sync.Mutex
 	part      *partition.Partition

@@ -78,7 +78,9 @@ type Options struct {
 
 	// CacheBytes is the memory for blocks of the document engine. Default 64 MiB.
 	CacheBytes int64
-	// LogMemoryBytes is the memory of the log engine before it flushes, and for recent entries. Default 64 MiB.
+	// LogMemoryBytes is the memory of the log engine before it flushes, and for recent entries. A quarter of it is what stays in all
+	// logs behind their markers, where TrailingLogs allows for more: a host that misses more than that of what is written becomes sick.
+	// Default 64 MiB.
 	LogMemoryBytes int64
 	// HeadCache is how many heads of documents are kept decoded. Default 65536.
 	HeadCache int
@@ -126,9 +128,10 @@ type Limits struct {
 	RequestBytes int
 	// TrailingLogs is how many commands, about, stay in a log behind its marker, and always more entries than InFlight; an entry has
 	// one command or, of what was written at the same time, several. A member that misses more than these becomes
-	// sick and is healed by anti-entropy. More than InFlight. Default 2048.
+	// sick and is healed by anti-entropy. More than InFlight. Fewer stay where much is written (LogMemoryBytes). Default 2048.
 	TrailingLogs uint64
-	// MarkerEvery is after how many applied commands a log gets its next marker and is truncated. Default 1024.
+	// MarkerEvery is after how many applied commands a log gets its next marker and is truncated, or after fewer where much is written.
+	// Default 1024.
 	MarkerEvery uint64
 }
 

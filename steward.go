@@ -422,24 +422,7 @@ func (h *Host) truncation(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		var wg sync.WaitGroup
-		for _, m := range h.allMembers() {
-			p := m.running()
-			applied := m.docs.Applied()
-			if p == nil || applied == m.flushed.Load() {
-				continue
-			}
-			news = true
-			wg.Go(func() {
-				err := p.Truncate(ctx)
-				if err == nil {
-					m.flushed.Store(applied)
-				} else if ctx.Err() == nil {
-					h.log.Debug("truncation", "partition", m.id, "error", err)
-				}
-			})
-		}
-		wg.Wait()
+		news = h.truncate(ctx) || news
 		if ticks++; news && ticks >= ticksPerSync {
 			if err := h.docs.Sync(); err != nil && ctx.Err() == nil {
 				h.log.Debug("sync of the documents", "error", err)
@@ -447,4 +430,29 @@ func (h *Host) truncation(ctx context.Context) {
 			news, ticks = false, 0
 		}
 	}
+}
+
+// truncate does one tick, and reports whether anything was applied since the last one.
+func (h *Host) truncate(ctx context.Context) (news bool) {
+	members := h.allMembers()
+	rooms := h.logRooms(members)
+	var wg sync.WaitGroup
+	for i, m := range members {
+		p := m.running()
+		applied := m.docs.Applied()
+		if p == nil || applied == m.flushed.Load() {
+			continue
+		}
+		news = true
+		wg.Go(func() {
+			err := p.Truncate(ctx, rooms[i])
+			if err == nil {
+				m.flushed.Store(applied)
+			} else if ctx.Err() == nil {
+				h.log.Debug("truncation", "partition", m.id, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+	return news
 }

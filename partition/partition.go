@@ -347,7 +347,13 @@ func (p *Partition) Installing() (bool, error) {
 
 // Truncate makes a marker and truncates the log when enough entries, commands or bytes were applied since the last one.
 // The host calls it for all partitions at once, so that their syncs of the document engine share one fsync (design §4).
-func (p *Partition) Truncate(ctx context.Context) error {
+// Room is how many bytes of entries stay behind the marker, and half of it how many may be applied until the next one is due, where that
+// is less than Options.TrailingBytes and ThresholdBytes: the member's share of what the host has for all of its logs. 0 leaves it to these.
+func (p *Partition) Truncate(ctx context.Context, room int64) error {
+	threshold, trailing := p.o.ThresholdBytes, p.o.TrailingBytes
+	if room > 0 {
+		threshold, trailing = min(threshold, (room+1)/2), min(trailing, room)
+	}
 	m, _, err := p.o.Log.Marker()
 	if err != nil {
 		return err
@@ -358,25 +364,25 @@ func (p *Partition) Truncate(ctx context.Context) error {
 	}
 	applied := p.o.Documents.Applied()
 	commands, bytes := p.fsm.since(m.Index)
-	enough := applied >= m.Index+p.o.Threshold || commands >= p.o.Threshold || bytes >= p.o.ThresholdBytes
+	enough := applied >= m.Index+p.o.Threshold || commands >= p.o.Threshold || bytes >= threshold
 	if !enough || applied <= m.Index {
 		return nil
 	}
-	if err := p.fitTrail(applied-m.Index, commands, bytes); err != nil {
+	if err := p.fitTrail(applied-m.Index, commands, bytes, trailing); err != nil {
 		return err
 	}
 	return p.Mark(ctx)
 }
 
 // fitTrail chooses how many entries stay behind the marker, given how much was applied lately, so that large ones do not fill the
-// disk: as many as hold Trailing commands, and TrailingBytes, but always more than may be in flight.
-func (p *Partition) fitTrail(entries, commands uint64, bytes int64) error {
+// disk: as many as hold Trailing commands, and so many bytes, but always more than may be in flight.
+func (p *Partition) fitTrail(entries, commands uint64, bytes, trailing int64) error {
 	trail := p.o.Trailing
 	if commands > entries {
 		trail = uint64(float64(trail) * float64(entries) / float64(commands))
 	}
 	if entryBytes := bytes / int64(entries); entryBytes > 0 {
-		trail = min(trail, uint64(p.o.TrailingBytes/entryBytes))
+		trail = min(trail, uint64(trailing/entryBytes))
 	}
 	trail = max(trail, uint64(p.o.Limits.InFlight)+1)
 	r := p.raft.Load()

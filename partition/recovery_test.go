@@ -198,7 +198,7 @@ func testTruncationKeepsATrail(t *testing.T) {
 		_, err := l.append("a", seq, "{}")
 		must(t, err)
 	}
-	must(t, l.part.Truncate(context.Background()))
+	must(t, l.part.Truncate(context.Background(), 0))
 	first, _ := l.log.FirstIndex()
 	last, _ := l.log.LastIndex()
 	if kept := last - first + 1; first == 1 || kept < 20 {
@@ -226,7 +226,7 @@ func testLargeEntriesAreTruncatedBySize(t *testing.T) {
 	for seq := int64(2); seq <= 60; seq++ {
 		_, err := l.append("a", seq, big)
 		must(t, err)
-		must(t, l.part.Truncate(context.Background()))
+		must(t, l.part.Truncate(context.Background(), 0))
 	}
 	first, _ := l.log.FirstIndex()
 	last, _ := l.log.LastIndex()

@@ -41,6 +41,7 @@ type stateMachine struct {
 	commands      uint64 // that changed documents, applied since the member was opened
 	before        uint64 // of commands, those until sinceMarker
 	bytes         int64  // of entries since sinceMarker
+	written       uint64 // bytes of entries, applied since the member was opened
 	sinceMarker   uint64
 	broken        error // a durable step failed: nothing is applied or acknowledged any more
 }
@@ -95,6 +96,7 @@ func (s *stateMachine) apply(logs []*raft.Log) ([]outcome, error) {
 		}
 		s.terms = s.terms.note(l.Index, l.Term)
 		s.bytes += int64(len(l.Data))
+		s.written += uint64(len(l.Data))
 	}
 	last := logs[len(logs)-1]
 	if err := s.docs.Stage(e.mutations, last.Index); err != nil {
@@ -346,6 +348,13 @@ func (s *stateMachine) applied() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.commands
+}
+
+// logBytes counts the bytes of entries since the member was opened.
+func (s *stateMachine) logBytes() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written
 }
 
 // marker returns what a joining member starts from: everything up to the last applied entry (design §10).

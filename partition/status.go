@@ -57,6 +57,7 @@ func (p *Partition) Status() Status {
 // Counts are counters of a member since it was opened.
 type Counts struct {
 	Commands     uint64 // commands on documents that Raft brought
+	LogBytes     uint64 // of the entries that were applied
 	Markers      uint64 // markers taken over in place of entries
 	AlreadyThere uint64 // operations acknowledged because they had taken effect before
 	LostWith     uint64 // leaderships that ended with writes in flight
@@ -65,7 +66,7 @@ type Counts struct {
 
 // Counts returns them.
 func (p *Partition) Counts() Counts {
-	return Counts{Commands: p.fsm.applied(), Markers: p.markers.Load(), AlreadyThere: p.alreadyThere.Load(), LostWith: p.lostWith.Load(),
+	return Counts{Commands: p.fsm.applied(), LogBytes: p.fsm.logBytes(), Markers: p.markers.Load(), AlreadyThere: p.alreadyThere.Load(), LostWith: p.lostWith.Load(),
 		Candidacies: p.candidacies.Load()}
 }
 
