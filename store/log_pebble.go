@@ -73,9 +73,9 @@ func OpenPebbleLog(o LogOptions) (LogEngine, error) {
 	cache := pebble.NewCache(16 << 20)
 	defer cache.Unref() // the engine holds its own reference
 	db, err := openPebble(o.Dir, o.FS, stop, &pebble.Options{
-		Cache:                 cache,
-		MemTableSize:          uint64(o.MemTableBytes),
-		EventListener:         DocEvents{}.listener(o.Logger),
+		Cache:         cache,
+		MemTableSize:  uint64(o.MemTableBytes),
+		EventListener: DocEvents{}.listener(o.Logger),
 		// By then most of what is in level 0 is truncated.
 		L0CompactionThreshold: mergeTables, L0StopWritesThreshold: mostTables,
 	})
