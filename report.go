@@ -352,7 +352,7 @@ func (t *reportTable) eachPeer(id uint32, now time.Time, visit func(partition.Pe
 		}
 		visit(partition.Peer{ID: h.id, Alive: now.Sub(h.received) < freshFor, Ready: m.Flags&flagReady != 0,
 			Complete: m.Flags&flagComplete != 0, Draining: m.Flags&flagDraining != 0, Unsteady: now.Before(h.steady) || m.Flags&flagStrained != 0,
-			Version: h.version, Applied: m.Applied, Founding: m.Founding})
+			Version: h.version, Applied: m.Applied, Epoch: m.Epoch, Founding: m.Founding})
 	}
 }
 

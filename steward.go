@@ -349,20 +349,23 @@ func (h *Host) stuck(m *member, now time.Time) {
 
 func (h *Host) reportMember(m *member, marks reportFlags) memberReport {
 	row := memberReport{Partition: m.id}
+	p := m.running()
+	var s partition.Brief
+	if p != nil {
+		s = p.Brief() // before the documents: they are at least as the leader of that term left them
+	}
 	status := m.docs.Status()
 	row.Applied = status.Applied
 	if status.Complete {
 		row.Flags |= flagComplete
 	}
 	h.noteHealth(m, status)
-	p := m.running()
 	if p == nil {
 		return row
 	}
 	if data, err := m.hasData(); err == nil && data {
 		row.Flags |= flagReady
 	}
-	s := p.Brief()
 	row.Epoch, row.Leader, row.Founding = s.Term, string(s.Leader), s.Founding
 	if s.Serving == partition.Serves {
 		row.Flags |= flagServing

@@ -71,7 +71,8 @@ type guard struct {
 	direct       bool           // the transport is a DirectTransport
 	forwarding   sync.WaitGroup // of what another transport's Consumer brings
 	stop         chan struct{}
-	dead         atomic.Bool // nothing leaves or enters any more: a durable step failed
+	dead         atomic.Bool   // nothing leaves or enters any more: a durable step failed
+	died         chan struct{} // closed then; Raft may answer nothing any more
 
 	mu      sync.Mutex
 	lease   lease
@@ -100,7 +101,7 @@ func (g *guard) start(term uint64) {
 	if term > 0 {
 		g.promise = promise{term: term, until: now.Add(g.leaseFor)}
 	}
-	g.consumer, g.stop = make(chan raft.RPC), make(chan struct{})
+	g.consumer, g.stop, g.died = make(chan raft.RPC), make(chan struct{}), make(chan struct{})
 	g.door.serve = g.deliver
 	if d, ok := g.inner.(DirectTransport); ok {
 		g.direct = true
@@ -108,6 +109,13 @@ func (g *guard) start(term uint64) {
 		return
 	}
 	g.forwarding.Go(g.forward)
+}
+
+// die lets nothing leave or enter any more.
+func (g *guard) die() {
+	if !g.dead.Swap(true) {
+		close(g.died)
+	}
 }
 
 // close ends the delivery. It must be called before Raft is shut down or after; either is safe.
@@ -151,12 +159,12 @@ func (g *guard) deliver(in inbound) {
 		return
 	}
 	r, ok := g.ask(g.unnamed(shown(rpc)))
-	if !ok {
-		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
-		return
-	}
 	if g.dead.Load() { // what Raft says now may rest on a step that never became durable
 		in.refuseOrAnswer(nil, errStopped)
+		return
+	}
+	if !ok {
+		in.refuseOrAnswer(nil, raft.ErrRaftShutdown)
 		return
 	}
 	switch req := rpc.Command.(type) {
@@ -217,17 +225,22 @@ func (g *guard) unnamed(rpc raft.RPC) raft.RPC {
 	return rpc
 }
 
-// ask hands a request to Raft and waits for what it says; false when the guard is closing.
+// ask hands a request to Raft and waits for what it says; false when the guard is closing, or the member has stopped: its Raft has ended,
+// or is about to.
 func (g *guard) ask(rpc raft.RPC) (raft.RPCResponse, bool) {
 	answer := make(chan raft.RPCResponse, 1)
 	select {
 	case g.consumer <- raft.RPC{Command: rpc.Command, Reader: rpc.Reader, RespChan: answer}:
+	case <-g.died:
+		return raft.RPCResponse{}, false
 	case <-g.stop:
 		return raft.RPCResponse{}, false
 	}
 	select {
 	case r := <-answer:
 		return r, true
+	case <-g.died:
+		return raft.RPCResponse{}, false
 	case <-g.stop:
 		return raft.RPCResponse{}, false
 	}
@@ -260,6 +273,10 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 		return nil, err, true
 	}
 	switch req := rpc.Command.(type) {
+	case *raft.AppendEntriesRequest:
+		if err := gapless(req); err != nil {
+			return nil, err, true
+		}
 	case *raft.RequestVoteRequest:
 		if g.returned != nil && g.returned() {
 			return nil, errReturned, true
@@ -292,7 +309,11 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 		g.accept(req, now)
 	case *raft.InstallSnapshotRequest:
 		term := g.term()
-		if req.Term < term || !g.covered(req) {
+		covered := req.Term >= term && g.covered(req)
+		switch {
+		case g.dead.Load(): // it could not be seen
+			return nil, errStopped, true
+		case !covered:
 			return nil, nil, false
 		}
 		_, _ = io.Copy(io.Discard, rpc.Reader)
@@ -302,6 +323,16 @@ func (g *guard) intercept(rpc raft.RPC, now time.Time) (resp any, err error, han
 		return &raft.InstallSnapshotResponse{RPCHeader: req.RPCHeader, Term: term, Success: true}, nil, true
 	}
 	return nil, nil, false
+}
+
+// gapless refuses entries that do not follow one another, and what they are sent behind: the log would, and a failed log stops the member.
+func gapless(req *raft.AppendEntriesRequest) error {
+	for i, e := range req.Entries {
+		if want := req.PrevLogEntry + 1 + uint64(i); e.Index != want {
+			return fmt.Errorf("entry %d where %d follows", e.Index, want)
+		}
+	}
+	return nil
 }
 
 // accepted notes that Raft took req as its leader's: from then on the promise holds.
@@ -402,14 +433,21 @@ func (g *guard) noteAck(id raft.ServerID, req *raft.AppendEntriesRequest, resp *
 	g.mu.Lock()
 	g.lease.ack(id, req.Term, sent, match)
 	fresh := g.led(id, req.Term)
+	g.mu.Unlock()
+	g.wakeWaiting()
+	if fresh {
+		g.joined()
+	}
+}
+
+// wakeWaiting has those look who wait for acknowledgements.
+func (g *guard) wakeWaiting() {
+	g.mu.Lock()
 	changed := g.changed
 	g.changed = nil
 	g.mu.Unlock()
 	if changed != nil {
 		close(changed)
-	}
-	if fresh {
-		g.joined()
 	}
 }
 
@@ -493,6 +531,7 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 		return g.replicate(id, target, args, resp)
 	case g.beats(id, args.Term, g.now()):
 		*resp = raft.AppendEntriesResponse{RPCHeader: args.RPCHeader, Term: args.Term, Success: true}
+		g.wakeWaiting()
 		return nil
 	}
 	return g.exchange(id, target, args, resp)
@@ -560,9 +599,11 @@ func (g *guard) waitFollowed(ctx context.Context, term uint64, since time.Time, 
 	})
 }
 
-// waitAcks looks at a condition after each acknowledgement until it holds. It returns nil as well when `over` is closed:
-// the caller looks where it stands.
+// waitAcks looks at a condition after each acknowledgement until it holds, and now and then: beats acknowledge a leader without a word
+// to anybody. It returns nil as well when `over` is closed: the caller looks where it stands.
 func (g *guard) waitAcks(ctx context.Context, over <-chan struct{}, holds func() bool) error {
+	look := time.NewTicker(max(g.leaseFor/3, time.Millisecond))
+	defer look.Stop()
 	for {
 		acked := g.acked()
 		if holds() {
@@ -570,6 +611,7 @@ func (g *guard) waitAcks(ctx context.Context, over <-chan struct{}, holds func()
 		}
 		select {
 		case <-acked:
+		case <-look.C:
 		case <-over:
 			return nil
 		case <-ctx.Done():

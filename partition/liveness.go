@@ -194,7 +194,9 @@ func (g *guard) leave() {
 func (g *guard) demand(since time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.wire = since
+	if since.After(g.wire) { // readers come here in any order
+		g.wire = since
+	}
 }
 
 // isHeartbeat tells Raft's heartbeats from requests that say something about the log.

@@ -25,6 +25,7 @@ type Peer struct {
 	Unsteady bool   // its host was gone a short time ago: it is not given leadership for its preference
 	Version  uint64 // of the cluster file that its host follows
 	Applied  uint64 // or, for nextStep, held in the log by now
+	Epoch    uint64 // term of the leader that it follows; 0 unknown
 	Founding uint64 // the founding of the group it belongs to (Partition.Founding); 0 unknown
 }
 

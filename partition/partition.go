@@ -41,6 +41,7 @@ type Partition struct {
 	awake    alertness   // see Awake
 	back     atomic.Bool // Options.Returned no longer holds: a configuration has listed this member
 	joined   atomic.Bool // a follower acknowledged for the first time since the last note
+	trail    atomic.Pointer[keptTrail]
 
 	markers, alreadyThere, lostWith, candidacies atomic.Uint64
 
@@ -303,17 +304,22 @@ func (p *Partition) vetoed(now, lastContact time.Time) bool {
 // Drain makes the member leave leadership to others from now on: it takes no offer and campaigns late.
 func (p *Partition) Drain() { p.draining.Store(true) }
 
-// covered reports whether a marker tells this member nothing: its log already matches the leader's at the marker.
+// covered reports whether a marker tells this member nothing: its log already matches the leader's at the marker. When that can not be read
+// the member has stopped: to take the marker for news would drop what the log holds above it.
 func (p *Partition) covered(req *raft.InstallSnapshotRequest) bool {
-	own := uint64(0)
-	if m, ok, err := p.o.Log.Marker(); err == nil && ok {
-		own = m.Index
+	m, _, err := p.o.Log.Marker()
+	if err != nil {
+		p.fail(fmt.Errorf("read the marker: %w", err))
+		return false
 	}
-	return matchesMarker(own, req.LastLogIndex, req.LastLogTerm, termOf(p.o.Log))
+	return matchesMarker(m.Index, req.LastLogIndex, req.LastLogTerm, termOf(p.log))
 }
 
 // install takes over a marker received from a leader.
 func (p *Partition) install(m store.Marker) error {
+	if err := p.log.refusal(); err != nil {
+		return err
+	}
 	before := p.o.Documents.Applied()
 	if err := p.fsm.skip(m, p.o.Log); err != nil {
 		p.fail(err)
@@ -385,6 +391,9 @@ func (p *Partition) fitTrail(entries, commands uint64, bytes, trailing int64) er
 		trail = min(trail, uint64(trailing/entryBytes))
 	}
 	trail = max(trail, uint64(p.o.Limits.InFlight)+1)
+	if kept := p.trail.Load(); kept != nil && p.o.Clock().Before(kept.until) {
+		trail = max(trail, kept.entries)
+	}
 	r := p.raft.Load()
 	c := r.ReloadableConfig()
 	if c.TrailingLogs == trail {
@@ -424,7 +433,7 @@ func (p *Partition) await(ctx context.Context, f raft.Future) error {
 func (p *Partition) fail(err error) {
 	p.fsm.stopped.Store(true)
 	if p.guard != nil {
-		p.guard.dead.Store(true)
+		p.guard.die()
 	}
 	p.log.abandon(err)
 	p.mu.Lock()

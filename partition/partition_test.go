@@ -334,7 +334,7 @@ func testAcknowledgedCountsBesideReports(t *testing.T) {
 	}
 	g.applied("a", 20)
 	f := g.other(l)
-	reported := map[raft.ServerID]Peer{f.id: {ID: f.id, Alive: true, Complete: true, Applied: 1}}
+	reported := map[raft.ServerID]Peer{f.id: {ID: f.id, Alive: true, Complete: true, Applied: 1, Epoch: l.part.Term()}}
 	g.wait("the last acknowledgement", func() bool {
 		v := l.part.view(Desired{}, reported, nil)
 		return v.Peers[f.id].Applied >= v.Applied && v.Applied >= 20

@@ -61,23 +61,37 @@ func (p *Partition) yield(ctx context.Context, desired Desired, peers map[raft.S
 }
 
 // view is what nextStep decides by. Reports are half a second old, in which a busy partition's members seem to fall far behind; what
-// they have acknowledged since is known here.
+// they have acknowledged since is known here. It counts for members only that this leader can not have sent a marker since they
+// reported: else one that has got a hole meanwhile, and acknowledged what is behind it, would count as complete.
 func (p *Partition) view(desired Desired, peers map[raft.ServerID]Peer, servers []raft.Server) View {
 	peers = maps.Clone(peers)
 	r := p.raft.Load()
 	term := r.CurrentTerm()
+	first, err := p.o.Log.FirstIndex()
 	for id, peer := range peers {
-		if match, ok := p.guard.match(id, term); ok {
+		inLog := err == nil && first > 0 && first <= peer.Applied
+		if match, ok := p.guard.match(id, term); ok && peer.Epoch == term && inLog {
 			peer.Applied = max(peer.Applied, match)
 			peers[id] = peer
 		}
 	}
 	v := View{Self: p.o.Self, Servers: servers, Desired: desired, Peers: peers,
 		Applied: p.o.Documents.Applied(), Founding: p.Founding(), MaxLag: uint64(p.o.Limits.InFlight)}
-	if trail := r.ReloadableConfig().TrailingLogs; trail > v.MaxLag {
-		v.Reach = trail - v.MaxLag - 1
+	if trail := r.ReloadableConfig().TrailingLogs; trail > v.MaxLag && first > 0 && first < v.Applied {
+		v.Reach = min(trail-v.MaxLag-1, v.Applied-first)
 	}
 	return v
+}
+
+// keepTrail has what stays behind markers not become shorter while a step is taken that counts upon it (View.Reach).
+func (p *Partition) keepTrail() {
+	p.trail.Store(&keptTrail{p.raft.Load().ReloadableConfig().TrailingLogs, p.o.Clock().Add(changeTimeout)})
+}
+
+// keptTrail is how many entries stay behind markers at least, until then.
+type keptTrail struct {
+	entries uint64
+	until   time.Time
 }
 
 func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error {
@@ -91,6 +105,7 @@ func (p *Partition) take(ctx context.Context, step Step, prevIndex uint64) error
 	case StepTransfer:
 		return p.Transfer(ctx, step.ID)
 	}
+	p.keepTrail()
 	p.forgetLease()
 	p.awake.wake()
 	switch step.Kind {

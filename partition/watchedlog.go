@@ -55,9 +55,14 @@ func (l *watchedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Lo
 // StoreLogs stores entries. Raft takes a failure well: a follower refuses the entries, a leader steps down. Commands are not
 // durable when it returns. Each step of many large ones counts for itself: else a disk that stores them as fast as any would seem to
 // stand still.
+//
+// Once the member has stopped nothing changes the log any more: what Raft goes on to decide may rest on an entry that it could not read.
 func (l *watchedLog) StoreLogs(es []*raft.Log) error {
 	if len(es) > 0 && !slices.ContainsFunc(es, func(e *raft.Log) bool { return e.Type != raft.LogCommand }) {
 		return l.stage(es)
+	}
+	if err := l.refusal(); err != nil {
+		return err
 	}
 	l.tellComing(es)
 	for part := range store.LogSteps(es) {
@@ -71,6 +76,9 @@ func (l *watchedLog) StoreLogs(es []*raft.Log) error {
 
 // DeleteRange drops entries. Of a suffix, Raft takes a failure well; of a prefix, it only logs it.
 func (l *watchedLog) DeleteRange(first, last uint64) error {
+	if err := l.refusal(); err != nil {
+		return err
+	}
 	err := l.step(func() error { return l.LogGroup.DeleteRange(first, last) })
 	if err != nil {
 		l.failed(fmt.Errorf("drop the entries %d to %d: %w", first, last, err))
@@ -80,6 +88,9 @@ func (l *watchedLog) DeleteRange(first, last uint64) error {
 
 // Set stores a vote. Raft takes a failure well: it does not vote.
 func (l *watchedLog) Set(key, value []byte) error {
+	if err := l.refusal(); err != nil {
+		return err
+	}
 	err := l.step(func() error { return l.LogGroup.Set(key, value) })
 	if err != nil {
 		l.failed(fmt.Errorf("store %s: %w", key, err))
@@ -90,6 +101,9 @@ func (l *watchedLog) Set(key, value []byte) error {
 // SetUint64 stores a term. Raft panics when that fails, so it is told nothing: by then the member is stopped, and what it
 // goes on to do in the term that was not stored reaches nobody.
 func (l *watchedLog) SetUint64(key []byte, value uint64) error {
+	if l.refusal() != nil {
+		return nil
+	}
 	if err := l.step(func() error { return l.LogGroup.SetUint64(key, value) }); err != nil {
 		l.failed(fmt.Errorf("store %s %d: %w", key, value, err))
 	}
@@ -98,6 +112,9 @@ func (l *watchedLog) SetUint64(key []byte, value uint64) error {
 
 // SaveMarker stores a marker. One of this member's own is refused, without harm, when a leader's newer one came in between.
 func (l *watchedLog) SaveMarker(m store.Marker, keep bool) error {
+	if err := l.refusal(); err != nil {
+		return err
+	}
 	err := l.step(func() error { return l.LogGroup.SaveMarker(m, keep) })
 	if errors.As(err, new(*store.EngineFailedError)) {
 		l.failed(fmt.Errorf("store the marker at %d: %w", m.Index, err))
@@ -110,6 +127,9 @@ func (l *watchedLog) SaveMarker(m store.Marker, keep bool) error {
 // truncated would have Raft send and take what is behind it without looking at what is before.
 func (l *watchedLog) GetLog(index uint64, out *raft.Log) error {
 	err := l.LogGroup.GetLog(index, out)
+	if errors.Is(err, raft.ErrLogNotFound) && l.holds(index) {
+		err = l.LogGroup.GetLog(index, out) // it may have been stored in between
+	}
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) && !l.holds(index) {
 		return err
 	}

@@ -160,6 +160,13 @@ func (l *watchedLog) abandon(err error) {
 	}
 }
 
+// refusal is why nothing may be stored any more; nil while the member runs.
+func (l *watchedLog) refusal() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.abandoned
+}
+
 // begin and end note that a durable step is under way. The caller holds mu.
 func (l *watchedLog) begin() {
 	if l.underWay == 0 {

@@ -101,4 +101,13 @@ var logMutants = []mutant{
 	{name: "recorded removal of a bolt file", guards: "a log that a crash cut short in a removal has entries of two histories",
 		file: "store/log_boltload.go", old: "	if d.record.from == 0 {\n", new: "	if true {\n",
 		pkg: "store", test: "TestLogBoltCrashAtEachCall"},
+	{name: "log of who has stopped", guards: "an entry that can not be read has Raft cut off what was acknowledged, because it takes the entry for another leader's",
+		file: "partition/watchedlog.go", old: "	if err := l.refusal(); err != nil {\n		return err\n	}\n	err := l.step(func() error { return l.LogGroup.DeleteRange(first, last) })", new: "	err := l.step(func() error { return l.LogGroup.DeleteRange(first, last) })",
+		pkg: "partition", test: "TestUnreadableEntryCutsNothingOff"},
+	{name: "second look at an entry", guards: "an entry that is stored while somebody looks for it stops its member",
+		file: "partition/watchedlog.go", old: "		err = l.LogGroup.GetLog(index, out) // it may have been stored in between\n", new: "",
+		pkg: "partition", test: "TestNoteMeetsItsEntry"},
+	{name: "room for entries", guards: "entries are written a second time, because they are still in the logs when these are full",
+		file: "logroom.go", old: "		rooms[i] = logRoom(", new: "		rooms[i] = 0 * logRoom(",
+		pkg: ".", test: "TestEntriesAreTruncatedBeforeTheyAreFlushed"},
 }

@@ -68,4 +68,7 @@ var membershipMutants = []mutant{
 	{name: "what was applied is durable", guards: "a loss of power lets the only witness forget what was committed",
 		file: "steward.go", old: "news && ticks >= ticksPerSync {", new: "false && news && ticks >= ticksPerSync {",
 		pkg: "internal/sim", test: "TestBeyond"},
+	{name: "marker since a report", guards: "a member that was sent a marker counts as complete, by its report from before, for what it acknowledged behind that, and a voter with the entries is removed",
+		file: "partition/reconcile.go", old: "ok && peer.Epoch == term && inLog {", new: "ok && (inLog || !inLog) {",
+		pkg: "partition", test: "TestReportFromBeforeAMarker"},
 }
