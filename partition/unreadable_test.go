@@ -113,27 +113,61 @@ func TestStoppedMemberKeepsItsLog(t *testing.T) {
 	}
 }
 
-// arriving is a log to which something comes right after an entry was not found.
+// arriving is a log to which an entry comes right before or after one of the calls of who looks for it.
 type arriving struct {
 	*memLog
-	missed func()
+	step func()
 }
 
 func (a arriving) GetLog(i uint64, out *raft.Log) error {
-	err := a.memLog.GetLog(i, out)
-	if errors.Is(err, raft.ErrLogNotFound) {
-		a.missed()
-	}
-	return err
+	a.step()
+	defer a.step()
+	return a.memLog.GetLog(i, out)
 }
 
-// TestNoteMeetsItsEntry: who looks for an entry while it is being stored does not take it for lost.
+func (a arriving) FirstIndex() (uint64, error) {
+	a.step()
+	defer a.step()
+	return a.memLog.FirstIndex()
+}
+
+func (a arriving) LastIndex() (uint64, error) {
+	a.step()
+	defer a.step()
+	return a.memLog.LastIndex()
+}
+
+// TestNoteMeetsItsEntry: who looks for an entry while it is being stored, at whichever moment, does not take it for lost.
 func TestNoteMeetsItsEntry(t *testing.T) {
-	m := newMemLog()
-	log := arriving{m, func() { must(t, m.StoreLog(&raft.Log{Index: 1, Term: 1})) }}
-	w := &watchedLog{LogGroup: log, now: time.Now, failed: func(err error) { t.Errorf("the member stopped: %v", err) }}
+	for at := 1; at <= 12; at++ {
+		m, steps := newMemLog(), 0
+		must(t, m.StoreLog(&raft.Log{Index: 1, Term: 1}))
+		log := arriving{m, func() {
+			if steps++; steps == at {
+				must(t, m.StoreLog(&raft.Log{Index: 2, Term: 1}))
+			}
+		}}
+		w := &watchedLog{LogGroup: log, now: time.Now, failed: func(err error) { t.Errorf("stored at step %d, the member stopped: %v", at, err) }}
+		var e raft.Log
+		if err := w.GetLog(2, &e); err != nil && !errors.Is(err, raft.ErrLogNotFound) || err == nil && e.Term != 1 {
+			t.Errorf("stored at step %d: read %+v, %v", at, e, err)
+		}
+	}
+}
+
+// TestLostEntryStopsTheMember: one that the log claims to have, and never finds, is lost.
+func TestLostEntryStopsTheMember(t *testing.T) {
+	m, stopped := newMemLog(), false
+	for i := range uint64(3) {
+		must(t, m.StoreLog(&raft.Log{Index: i + 1, Term: 1}))
+	}
+	delete(m.logs, 2)
+	w := &watchedLog{LogGroup: m, now: time.Now, failed: func(error) { stopped = true }}
 	var e raft.Log
-	if err := w.GetLog(1, &e); err != nil || e.Term != 1 {
-		t.Errorf("read %+v, %v", e, err)
+	if err := w.GetLog(2, &e); err != nil || !stopped {
+		t.Errorf("read %+v, %v; stopped: %v", e, err, stopped)
+	}
+	if err := w.GetLog(4, &e); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Errorf("what was never there: %v", err)
 	}
 }

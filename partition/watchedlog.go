@@ -127,16 +127,25 @@ func (l *watchedLog) SaveMarker(m store.Marker, keep bool) error {
 // truncated would have Raft send and take what is behind it without looking at what is before.
 func (l *watchedLog) GetLog(index uint64, out *raft.Log) error {
 	err := l.LogGroup.GetLog(index, out)
-	if errors.Is(err, raft.ErrLogNotFound) && l.holds(index) {
+	for looks := 1; errors.Is(err, raft.ErrLogNotFound); looks++ {
+		if !l.holds(index) {
+			return err
+		}
+		if looks == mostLooks {
+			break
+		}
 		err = l.LogGroup.GetLog(index, out) // it may have been stored in between
 	}
-	if err == nil || errors.Is(err, raft.ErrLogNotFound) && !l.holds(index) {
-		return err
+	if err == nil {
+		return nil
 	}
 	l.failed(fmt.Errorf("read entry %d: %w", index, err))
 	*out = raft.Log{Index: index, Type: raft.LogNoop}
 	return nil
 }
+
+// mostLooks is how often an entry that is not found is looked for while the log claims to have it: others store and drop entries meanwhile.
+const mostLooks = 4
 
 // holds reports whether the log claims to have an entry.
 func (l *watchedLog) holds(index uint64) bool {

@@ -105,7 +105,7 @@ var logMutants = []mutant{
 		file: "partition/watchedlog.go", old: "	if err := l.refusal(); err != nil {\n		return err\n	}\n	err := l.step(func() error { return l.LogGroup.DeleteRange(first, last) })", new: "	err := l.step(func() error { return l.LogGroup.DeleteRange(first, last) })",
 		pkg: "partition", test: "TestUnreadableEntryCutsNothingOff"},
 	{name: "second look at an entry", guards: "an entry that is stored while somebody looks for it stops its member",
-		file: "partition/watchedlog.go", old: "		err = l.LogGroup.GetLog(index, out) // it may have been stored in between\n", new: "",
+		file: "partition/watchedlog.go", old: "		err = l.LogGroup.GetLog(index, out) // it may have been stored in between\n", new: "		break\n",
 		pkg: "partition", test: "TestNoteMeetsItsEntry"},
 	{name: "room for entries", guards: "entries are written a second time, because they are still in the logs when these are full",
 		file: "logroom.go", old: "		rooms[i] = logRoom(", new: "		rooms[i] = 0 * logRoom(",
