@@ -113,6 +113,8 @@ func (h *Host) SetCluster(next *config.Cluster) error {
 	if err := next.Validate(); err != nil {
 		return &ConfigError{Version: next.Version, Err: err}
 	}
+	h.configuring.Lock() // what is checked is what is replaced
+	defer h.configuring.Unlock()
 	if err := h.cluster().CheckSuccessor(next); err != nil {
 		return &ConfigError{Version: next.Version, Err: err}
 	}

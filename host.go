@@ -72,6 +72,8 @@ type Host struct {
 	routeNews atomic.Uint64 // how often the routing table may have changed
 
 	config       atomic.Pointer[config.Cluster]
+	configuring  sync.Mutex  // held while SetCluster replaces it
+	keeping      sync.Mutex  // held while what others reported is written down
 	disk         *asyncfs.FS // nil with Options.FS
 	admission    admission
 	reports      reportTable

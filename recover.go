@@ -288,6 +288,8 @@ func readHeard(fs vfs.FS, dir string) ([]HeardHost, error) {
 // keepHeard writes down what the other hosts last reported, for a recovery that has to do without them. Best effort: it only
 // adds to what a survey can tell.
 func (h *Host) keepHeard() {
+	h.keeping.Lock() // Close and the steward may both come
+	defer h.keeping.Unlock()
 	heard := h.reports.heard(time.Now())
 	before, err := readHeard(h.opts.FS, h.opts.Dir)
 	if err != nil {
