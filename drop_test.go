@@ -21,6 +21,17 @@ func (d dropped) Drop(uint32) error {
 	return d.err
 }
 
+// droppedDocs notes the records that are to go with the documents, too.
+type droppedDocs struct {
+	dropped
+	records *[]string
+}
+
+func (d droppedDocs) Drop(id uint32, records ...string) error {
+	*d.records = records
+	return d.dropped.Drop(id)
+}
+
 func TestDocumentsAreDroppedBeforeTheirLog(t *testing.T) {
 	broken := errors.New("broken")
 	for _, c := range []struct {
@@ -28,7 +39,11 @@ func TestDocumentsAreDroppedBeforeTheirLog(t *testing.T) {
 		want       []string
 	}{{nil, nil, []string{"documents", "log"}}, {broken, nil, []string{"documents"}}, {nil, broken, []string{"documents", "log"}}} {
 		var order []string
-		err := dropStorage(dropped{"documents", &order, c.docs}, dropped{"log", &order, c.logs}, 1)
+		var records []string
+		err := dropStorage(droppedDocs{dropped{"documents", &order, c.docs}, &records}, dropped{"log", &order, c.logs}, 1)
+		if want := []string{safeModeKey(1), divergenceKey(1), recoveryKey(1)}; !slices.Equal(records, want) {
+			t.Errorf("records that go with the documents: %q, want %q", records, want)
+		}
 		if !slices.Equal(order, c.want) || (err != nil) != (c.docs != nil || c.logs != nil) {
 			t.Errorf("documents %v, log %v: dropped %v, %v", c.docs, c.logs, order, err)
 		}

@@ -372,9 +372,6 @@ func (h *Host) drop(m *member) error {
 	if err := dropStorage(h.docs, h.logs, m.id); err != nil {
 		return err
 	}
-	if err := forgetIsolation(h.docs, m.id); err != nil {
-		return err
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.members, m.id)
@@ -385,9 +382,12 @@ func (h *Host) drop(m *member) error {
 
 // dropStorage removes what the engines hold of a partition. The documents go first: a crash in between leaves a log without
 // documents, which is a member that knows what it lacks, while documents without their log are refused as a log that was
-// lost. Either way the host finds the rest at its next start and drops it again.
-func dropStorage(docs, logs interface{ Drop(uint32) error }, id uint32) error {
-	if err := docs.Drop(id); err != nil {
+// lost. Either way the host finds the rest at its next start and drops it again. What is stored of the member's safe mode and
+// recovery goes with the documents: it is about them, and a later member of the partition has others.
+func dropStorage(docs interface {
+	Drop(uint32, ...string) error
+}, logs interface{ Drop(uint32) error }, id uint32) error {
+	if err := docs.Drop(id, safeModeKey(id), divergenceKey(id), recoveryKey(id)); err != nil {
 		return fmt.Errorf("partition %d: drop the documents: %w", id, err)
 	}
 	if err := logs.Drop(id); err != nil {

@@ -337,7 +337,11 @@ func (m *member) leave(ctx context.Context, p *partition.Partition, desired part
 	if err := m.docs.Flush(); err != nil {
 		return err
 	}
-	if applied := m.docs.Applied(); applied > 0 && (reply.Founding != p.Founding() || p.Founding() == 0 || reply.Applied < applied) {
+	foreign, err := p.Foreign(reply.Founding)
+	if err != nil {
+		return err
+	}
+	if applied := m.docs.Applied(); foreign || applied > 0 && p.Founding() == 0 || reply.Applied < applied {
 		return fmt.Errorf("partition %d: host %s does not list this member, but it is of founding %016x at index %d, this member of %016x at %d: its data stays",
 			m.id, partition.HostOf(leader), reply.Founding, reply.Applied, p.Founding(), applied)
 	}

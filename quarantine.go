@@ -81,16 +81,6 @@ func (m *member) loadIsolation() (reason string, err error) {
 	return i.shown, nil
 }
 
-// forgetIsolation removes what is stored of a member that goes.
-func forgetIsolation(docs *store.DocEngine, id uint32) error {
-	for _, key := range []string{safeModeKey(id), divergenceKey(id), recoveryKey(id)} {
-		if err := docs.SetMeta(key, nil); err != nil {
-			return fmt.Errorf("partition %d: forget %s: %w", id, key, err)
-		}
-	}
-	return nil
-}
-
 // change takes over the next state of the quarantine. A member that is to stop stops first; one that is to serve again serves
 // when everything is durable. The caller holds isolation.mu; source is the host that told of it, "" for this one.
 func (m *member) change(next quarantine, source string) error {

@@ -213,23 +213,42 @@ func (p *Partition) eachFounding(first, last uint64, visit func(founding uint64)
 // that very group. A member that was away before it had applied anything, and was taken out meanwhile, hears of it in no
 // other way: nobody replicates to it until it is known to belong to the group.
 func (p *Partition) Recognize(founding uint64) (bool, error) {
-	first, err := p.o.Log.FirstIndex()
-	if err != nil {
-		return false, err
+	if founding == 0 || p.Founding() != 0 {
+		return false, nil
 	}
-	last, err := p.o.Log.LastIndex()
-	if err != nil || first == 0 || founding == 0 || p.Founding() != 0 {
-		return false, err
-	}
-	found := false
-	err = p.eachFounding(first, last, func(id uint64) bool {
-		found = id == founding
-		return !found
-	})
+	_, found, err := p.inLog(founding)
 	if !found || err != nil {
 		return false, err
 	}
 	return p.fsm.recognize(founding), nil
+}
+
+// Foreign reports whether what this member holds is of another group than the one with an id, also when it has applied nothing
+// of it: then the entries of its log tell, and what another group acknowledged may be among them. One that holds of no group
+// anything but a configuration is foreign to none.
+func (p *Partition) Foreign(founding uint64) (bool, error) {
+	if own := p.Founding(); own != 0 {
+		return own != founding, nil
+	}
+	some, found, err := p.inLog(founding)
+	return some && !found, err
+}
+
+// inLog reports whether the log holds an entry that founds a group, and one that founds the group with an id.
+func (p *Partition) inLog(founding uint64) (some, found bool, err error) {
+	first, err := p.o.Log.FirstIndex()
+	if err != nil || first == 0 {
+		return false, false, err
+	}
+	last, err := p.o.Log.LastIndex()
+	if err != nil {
+		return false, false, err
+	}
+	err = p.eachFounding(first, last, func(id uint64) bool {
+		some, found = true, id == founding
+		return !found
+	})
+	return some, found, err
 }
 
 // Seed prepares the empty log of a joining member: it starts from a leader's marker, with a hole up to it, so that Raft

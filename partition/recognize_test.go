@@ -18,6 +18,11 @@ func TestRecognizesItsOwnGroupOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	nd.open(nil)
+	for founding, want := range map[uint64]bool{0: true, 77: false, 78: true} {
+		if foreign, err := nd.part.Foreign(founding); err != nil || foreign != want {
+			t.Errorf("founding %d before anything was applied: foreign %v, %v", founding, foreign, err)
+		}
+	}
 	for _, step := range []struct {
 		founding uint64
 		known    bool
@@ -27,5 +32,13 @@ func TestRecognizesItsOwnGroupOnly(t *testing.T) {
 		if err != nil || known != step.known || nd.part.Founding() != step.after {
 			t.Fatalf("founding %d: known %v, %v; the member's is %d", step.founding, known, err, nd.part.Founding())
 		}
+	}
+	if foreign, err := nd.part.Foreign(78); err != nil || !foreign {
+		t.Errorf("another group's founding: foreign %v, %v", foreign, err)
+	}
+	empty := newNode(t, "h2@1")
+	empty.open(nil)
+	if foreign, err := empty.part.Foreign(78); err != nil || foreign {
+		t.Errorf("a member that holds nothing: foreign %v, %v", foreign, err)
 	}
 }

@@ -2,11 +2,13 @@ package store
 
 import (
 	"errors"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // TestDropBesideWriters: a write that began before Drop and finds the lock only after it must not bring the member back.
@@ -45,4 +47,52 @@ func TestDropBesideWriters(t *testing.T) {
 		must(t, e.Drop(3))
 	}
 	must(t, e.Close())
+}
+
+// TestRecordsGoWithTheirPartition: wherever a host dies while it drops a partition, host-wide records that go with it are there when
+// its documents are, and gone when they are gone.
+func TestRecordsGoWithTheirPartition(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	var clones []*vfs.MemFS
+	dropping := false
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if dropping && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			for _, unsynced := range []int{0, 100} {
+				clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rand.New(rand.NewPCG(1, 2))}))
+			}
+		}
+		return nil
+	}))
+	e, d := openMember(t, testOptions(fs))
+	must(t, d.Apply([]Mutation{createAt(1)}, 1))
+	must(t, d.Flush())
+	must(t, e.SetMeta("its", []byte("x")))
+	must(t, e.SetMeta("other", []byte("y")))
+	dropping = true
+	must(t, e.Drop(7, "its", "never there"))
+	dropping = false
+	clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{}))
+	must(t, e.Close())
+	kept := 0
+	for i, clone := range clones {
+		e, err := OpenDocs(testOptions(clone))
+		must(t, err)
+		members, err := e.Members()
+		must(t, err)
+		_, its, err := e.Meta("its")
+		must(t, err)
+		if _, other, err := e.Meta("other"); err != nil || !other {
+			t.Errorf("crash %d: another record is gone: %v", i, err)
+		}
+		if its != (len(members) == 1) {
+			t.Errorf("crash %d: members %v, record there: %v", i, members, its)
+		}
+		if its {
+			kept++
+		}
+		must(t, e.Close())
+	}
+	if kept == 0 || kept == len(clones) {
+		t.Errorf("%d of %d crashes came before the drop", kept, len(clones))
+	}
 }

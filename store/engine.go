@@ -237,9 +237,10 @@ func (e *DocEngine) Member(partition uint32, r Range) (*Documents, error) {
 	return d, nil
 }
 
-// Drop removes a partition with everything in it; when it returns, that is durable. Later calls of the dropped
-// member's Documents return ErrDropped.
-func (e *DocEngine) Drop(partition uint32) error {
+// Drop removes a partition with everything in it, and the host-wide records of these names (SetMeta) in the same durable step, so
+// that no later member takes them for its own; when it returns, that is durable. Later calls of the dropped member's Documents
+// return ErrDropped.
+func (e *DocEngine) Drop(partition uint32, records ...string) error {
 	if partition == hostPartition {
 		return fmt.Errorf("store: partition number %d is reserved", partition)
 	}
@@ -258,8 +259,7 @@ func (e *DocEngine) Drop(partition uint32) error {
 		delete(e.members, partition)
 	}
 	delete(e.unopened, partition)
-	lower, upper := prefixRange(appendPartition(nil, partition))
-	err := e.stop.guard(func() error { return e.db.DeleteRange(lower, upper, pebble.Sync) })
+	err := e.erase(partition, records)
 	e.heads.dropPartition(partition)
 	if err != nil {
 		return err
@@ -269,6 +269,24 @@ func (e *DocEngine) Drop(partition uint32) error {
 		e.opts.Logger.Warn("flush after dropping a member", "partition", partition, "err", err)
 	}
 	return nil
+}
+
+// erase removes what is stored of a partition, and host-wide records, at once.
+func (e *DocEngine) erase(partition uint32, records []string) error {
+	b := e.db.NewBatch()
+	defer func() { _ = b.Close() }() // it frees memory only
+	lower, upper := prefixRange(appendPartition(nil, partition))
+	err := b.DeleteRange(lower, upper, nil)
+	e.hostMu.Lock()
+	defer e.hostMu.Unlock()
+	for _, name := range records {
+		delete(e.host, name)
+		err = errors.Join(err, b.Delete(hostKey(hostMeta, name), nil))
+	}
+	if err != nil {
+		return fmt.Errorf("store: drop partition %d: %w", partition, err)
+	}
+	return e.stop.guard(func() error { return b.Commit(pebble.Sync) })
 }
 
 // Meta returns a host-wide record.

@@ -21,7 +21,7 @@ var membershipMutants = []mutant{
 		file: "partition/partition.go", old: "		p.fsm.founding = founding\n		return false\n", new: "		return false\n",
 		pkg: "partition", test: "TestFoundingOutlivesRestarts"},
 	{name: "own entry of the group", guards: "a member takes itself for one of a group that it holds nothing of",
-		file: "partition/partition.go", old: "		found = id == founding\n", new: "		found = true\n",
+		file: "partition/partition.go", old: "		some, found = true, id == founding\n", new: "		some, found = true, true\n",
 		pkg: "partition", test: "TestRecognizesItsOwnGroupOnly"},
 	{name: "safe mode of two foundings", guards: "two groups of one partition both accept writes",
 		file: "member.go", old: "	if own == 0 {\n		return false\n	}\n", new: "	if own != 1 {\n		return false\n	}\n",
