@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/adamantdb/adamant/partition"
 	"github.com/adamantdb/adamant/store"
 )
 
@@ -63,5 +64,22 @@ func TestErrorsUnwrap(t *testing.T) {
 		if !errors.Is(err, io.EOF) || err.Error() == "" {
 			t.Errorf("%T does not unwrap: %v", err, err)
 		}
+	}
+}
+
+// TestStoppedMemberIsNotAClosedHost: a member that was stopped, to go or to be opened again, is unavailable; its host is not closed.
+func TestStoppedMemberIsNotAClosedHost(t *testing.T) {
+	c := newTestCluster(t, 1, 1, 1, nil)
+	c.ready()
+	h := c.host("h1")
+	err := h.translate(0, partition.ErrClosed)
+	if !errors.As(err, new(*UnavailableError)) || errors.As(err, new(*ClosedError)) || !errors.Is(err, partition.ErrClosed) {
+		t.Errorf("of a stopped member of a host that is open: %v", err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.translate(0, partition.ErrClosed); !errors.As(err, new(*ClosedError)) {
+		t.Errorf("of a host that is closed: %v", err)
 	}
 }

@@ -148,10 +148,10 @@ func (h *Host) translate(id uint32, err error) error {
 	case errors.As(err, &ambiguous):
 		return &AmbiguousError{Partition: id, Key: ambiguous.Key, Reason: ambiguous.Reason, Err: ambiguous.Err}
 	case errors.Is(err, partition.ErrClosed), errors.Is(err, raft.ErrRaftShutdown):
-		if failed := h.failed(); failed != nil {
-			return failed
+		if err := h.usable(); err != nil {
+			return err
 		}
-		return &ClosedError{Host: h.name}
+		return &UnavailableError{Partition: id, Reason: "the member is stopped", Err: err} // it goes, or is about to be opened again
 	case Code(err) != 0:
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

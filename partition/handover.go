@@ -38,14 +38,28 @@ func (p *Partition) Transfer(ctx context.Context, to raft.ServerID) error {
 		return nil // gone already
 	default:
 	}
-	done := make(chan error, 1)
-	p.watching.Go(func() { done <- p.completeHandOver(l, to) })
+	done, err := p.finishHandOver(l, to)
+	if err != nil {
+		return err
+	}
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// finishHandOver completes it in a goroutine of its own, which Close waits for: whoever asked for it may not wait.
+func (p *Partition) finishHandOver(l *leadership, to raft.ServerID) (<-chan error, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	done := make(chan error, 1)
+	p.watching.Go(func() { done <- p.completeHandOver(l, to) })
+	return done, nil
 }
 
 // reach waits, while writes go on, until the successor holds what is in the log now. One that does not answer would otherwise cost
