@@ -125,7 +125,8 @@ const (
 //
 // Only an operator ends it. With Keep every other member discards its version of what the reports name before it takes the end
 // over. Nothing is discarded that might be the last of its kind: the kept host itself makes the end, while it is complete; the
-// others take it over only from a host that holds the kept version whole; and of two ends that were made apart, neither counts.
+// others take it over only from a host that holds the kept version whole; of two ends that were made apart, neither counts; and a
+// member whose reports the choice was not about begins anew in place of following it.
 type quarantine struct {
 	Epoch   uint64       `json:"epoch"` // odd: safe mode
 	Keep    string       `json:"keep,omitempty"`
@@ -138,16 +139,39 @@ type quarantine struct {
 
 func (q *quarantine) on() bool { return q.Epoch%2 == 1 }
 
+// flags is what reports say of how many quarantines there were.
+func (q *quarantine) flags() (f reportFlags) {
+	if q.Epoch > 0 {
+		f = flagDiverged
+	}
+	if q.Epoch&2 != 0 {
+		f |= flagDivergedOdd
+	}
+	return f
+}
+
 // with adds a divergence, which begins a quarantine unless one is under way. news is false when nothing of it is new.
 func (q quarantine) with(d Divergence) (next quarantine, news bool) {
 	if !q.on() {
 		q = quarantine{Epoch: q.Epoch + 1, Restore: q.Restore}
 	}
 	q.Reports = slices.Clone(q.Reports)
+	return q.noting(d)
+}
+
+// noting adds a divergence to the reports, of which there is a copy. Who finds no room for it finds what differs again later, except for
+// the proof of two histories: that takes the place of another.
+func (q quarantine) noting(d Divergence) (next quarantine, news bool) {
 	i := slices.IndexFunc(q.Reports, func(r Divergence) bool { return r.sameAs(&d) })
 	if i < 0 {
 		if len(q.Reports) == mostDivergences {
-			return q, false
+			last := len(q.Reports) - 1
+			for ; d.Lost != nil && last >= 0 && q.Reports[last].Lost != nil; last-- {
+			}
+			if d.Lost == nil || last < 0 {
+				return q, false
+			}
+			q.Reports = slices.Delete(q.Reports, last, last+1)
 		}
 		documents := d.Documents
 		d.Documents = nil
@@ -155,10 +179,10 @@ func (q quarantine) with(d Divergence) (next quarantine, news bool) {
 		q.name(len(q.Reports)-1, documents)
 		return q, true
 	}
-	if d.Time.Before(q.Reports[i].Time) {
+	if news = d.Time.Before(q.Reports[i].Time); news {
 		q.Reports[i].Time = d.Time
 	}
-	news = d.Truncated && !q.Reports[i].Truncated
+	news = news || d.Truncated && !q.Reports[i].Truncated
 	q.Reports[i].Truncated = q.Reports[i].Truncated || d.Truncated
 	return q, q.name(i, d.Documents) || news
 }
@@ -189,19 +213,48 @@ func (q *quarantine) name(i int, documents []DivergedDocument) (news bool) {
 func (q quarantine) merge(theirs quarantine) (next quarantine, changed bool) {
 	switch {
 	case theirs.Epoch > q.Epoch:
-		theirs.Restore = q.Restore
-		return theirs, true
-	case theirs.Epoch < q.Epoch || !q.on() && q.Keep == theirs.Keep:
+		return q.follow(theirs), true
+	case theirs.Epoch < q.Epoch || !q.on() && q.Keep == theirs.Keep && q.Keep != "":
 		return q, false
-	case !q.on(): // two operators chose, and each may have been followed by some
+	case !q.on() && q.Keep != theirs.Keep: // two operators chose, and each may have been followed by some
 		q.Epoch, q.Keep, changed = q.Epoch+1, "", true
 	}
+	q.Reports = slices.Clone(q.Reports)
 	for _, r := range theirs.Reports {
 		var news bool
-		q, news = q.with(r)
+		q, news = q.noting(r)
 		changed = changed || news
 	}
 	return q, changed
+}
+
+// follow takes over a state of a higher epoch.
+func (q quarantine) follow(theirs quarantine) quarantine {
+	theirs.Restore = q.Restore
+	switch {
+	case !q.on():
+	case theirs.on():
+		for _, r := range q.Reports {
+			theirs, _ = theirs.with(r)
+		}
+	case q.undecided(&theirs):
+		q.Epoch = theirs.Epoch + 1
+		return q
+	}
+	return theirs
+}
+
+// undecided reports whether this member knows of something that an end was not about: it was noticed where nobody heard of it in time,
+// or by a member that had not heard of an earlier end. What differs and goes with the choice of nobody is found again; what would be
+// discarded, or healed from another history, is not.
+func (q *quarantine) undecided(end *quarantine) bool {
+	full := len(end.Reports) == mostDivergences // some may have found no room
+	return slices.ContainsFunc(q.Reports, func(r Divergence) bool {
+		if r.Lost == nil && (end.Keep == "" || full) {
+			return false
+		}
+		return !slices.ContainsFunc(end.Reports, func(o Divergence) bool { return o.sameAs(&r) && o.Time.Equal(r.Time) })
+	})
 }
 
 // lost reports whether members have two histories: no version of single documents can be kept then, and nobody heals from anybody.
@@ -209,12 +262,12 @@ func (q *quarantine) lost() bool {
 	return q.on() && slices.ContainsFunc(q.Reports, func(r Divergence) bool { return r.Lost != nil })
 }
 
-// ended is the state after an operator's choice; keep may be "".
+// ended is the state after an operator's choice; keep may be "". It tells what the choice was about, as far as somebody has to know.
 func (q quarantine) ended(keep string) quarantine {
 	q.Epoch++
 	q.Keep = keep
 	if keep == "" {
-		q.Reports = nil
+		q.Reports = slices.DeleteFunc(slices.Clone(q.Reports), func(r Divergence) bool { return r.Lost == nil })
 	}
 	q.Restore = ""
 	return q

@@ -498,3 +498,85 @@ func (c *testCluster) goesOn(key Key, seq int64) {
 	c.quietly()
 	c.sameContents()
 }
+
+// TestNewMemberNoticesADivergence: a host lost its disk after a divergence had been ended, and is a member again. Then it notices
+// another divergence. Nobody has chosen: the partition is in safe mode, and no version goes.
+func TestNewMemberNoticesADivergence(t *testing.T) { synctest.Test(t, testNewMemberNoticesADivergence) }
+
+func testNewMemberNoticesADivergence(t *testing.T) {
+	c, leader, forged, key := diverged(t, 3, nil)
+	c.isolatedEverywhere(true)
+	c.clear(forged, leader)
+	c.isolatedEverywhere(false)
+	c.healthy()
+	time.Sleep(10 * time.Second) // everybody has heard
+	c.kill(forged)
+	c.wipe(forged)
+	c.open(forged)
+	c.wait("the new member", func() error {
+		for name, h := range c.live() {
+			p := h.Status().Partitions[0]
+			if !p.Complete || h.member(0).docs.Applied() == 0 {
+				return fmt.Errorf("%s is not whole", name)
+			}
+		}
+		return nil
+	})
+	c.healthy()
+	time.Sleep(10 * time.Second)
+	leader, _ = c.quietly()
+	if leader == forged {
+		t.Fatal("the new member leads: the test shows nothing")
+	}
+	c.forge(forged, key, testDelta(5, "only here"))
+	if _, err := c.host(leader).Append(testContext(t), key, []Delta{testDelta(5, "true")}); err != nil {
+		t.Fatal(err)
+	}
+	c.reach(key, 5)
+	h := c.host(forged)
+	h.find(0, Divergence{Host: forged, Peer: leader, Bucket: h.member(0).docs.Range().Bucket(key.Hash()), Time: time.Now(),
+		Documents: []DivergedDocument{{Key: key.String(), Hash: fmt.Sprintf("%016x", key.Hash()), Seq: 5, Reason: "x"}}})
+	time.Sleep(20 * time.Second)
+	for name, h := range c.live() {
+		if h.Status().Partitions[0].SafeMode == "" {
+			t.Errorf("%s is not in safe mode, and no operator has chosen: %s", name, c.states())
+		}
+	}
+	d, err := h.Get(testContext(t), key, WithConsistency(ReadStale))
+	if err != nil || !strings.Contains(string(d.JSON), "only here") {
+		t.Errorf("%s discarded its version, and nobody has chosen: %s, %v", forged, d.JSON, err)
+	}
+}
+
+// TestChoiceOfWhoHasNotHeardOfALoss: an operator keeps a version on a host that knows of documents only. A member that knows of two
+// histories discards nothing for that.
+func TestChoiceOfWhoHasNotHeardOfALoss(t *testing.T) {
+	synctest.Test(t, testChoiceOfWhoHasNotHeardOfALoss)
+}
+
+func testChoiceOfWhoHasNotHeardOfALoss(t *testing.T) {
+	c, leader, forged, key := diverged(t, 3, nil)
+	c.isolatedEverywhere(true)
+	time.Sleep(5 * time.Second)
+	c.kill(leader) // it is out of reach of who notices the loss; its operator chooses there
+	h, m := c.host(forged), c.host(forged).member(0)
+	chosen := m.isolation.load().ended(leader)
+	h.record(testContext(t), finding{0, Divergence{Host: forged, Peer: leader, Index: 9, Time: time.Now(),
+		Lost: &LostCommits{Committed: 2, Found: 1, Term: 3, Applied: 9}}})
+	if q := m.isolation.load(); !q.lost() {
+		t.Fatalf("the loss is not known: %s", facts(q))
+	}
+	if err := h.hear(m, leader, wardRequest{State: chosen, Clean: true}); err != nil {
+		t.Fatal(err)
+	}
+	q := m.isolation.load()
+	if !q.lost() {
+		t.Errorf("%s knew of two histories, and follows a choice between documents: %s, restores %q", forged, facts(q), q.Restore)
+	}
+	if m.isolation.reason() == "" {
+		t.Error("safe mode is over")
+	}
+	if _, err := h.Get(testContext(t), key, WithConsistency(ReadStale)); err != nil {
+		t.Errorf("its version is discarded: %v", err)
+	}
+}

@@ -369,6 +369,8 @@ func (h *Host) drop(m *member) error {
 	if err := m.stop(); err != nil {
 		return err
 	}
+	m.isolation.mu.Lock() // until it is out of the table nothing more may be stored of it
+	defer m.isolation.mu.Unlock()
 	if err := dropStorage(h.docs, h.logs, m.id); err != nil {
 		return err
 	}

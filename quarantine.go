@@ -86,7 +86,7 @@ func (m *member) loadIsolation() (reason string, err error) {
 func (m *member) change(next quarantine, source string) error {
 	h, i := m.host, &m.isolation
 	if h.member(m.id) != m {
-		return fmt.Errorf("partition %d: this member is gone", m.id)
+		return m.gone()
 	}
 	now := i.load()
 	if next.on() {
@@ -146,7 +146,7 @@ func (m *member) keepQuarantine(q quarantine) error {
 	if err != nil {
 		return err
 	}
-	if err := m.host.docs.SetMeta(divergenceKey(m.id), b); err != nil {
+	if err := m.setRecord(divergenceKey(m.id), b); err != nil {
 		return err
 	}
 	m.isolation.state.Store(&q)
@@ -157,12 +157,23 @@ func (m *member) setAlone(reason string) error {
 	if m.isolation.alone == reason {
 		return nil
 	}
-	if err := m.host.docs.SetMeta(safeModeKey(m.id), []byte(reason)); err != nil {
+	if err := m.setRecord(safeModeKey(m.id), []byte(reason)); err != nil {
 		return err
 	}
 	m.isolation.alone = reason
 	return nil
 }
+
+// setRecord stores something of this member durably, unless it is gone: its records went with its documents, and a later member of
+// the partition would take this one for its own. The caller holds isolation.mu.
+func (m *member) setRecord(key string, value []byte) error {
+	if m.host.member(m.id) != m {
+		return m.gone()
+	}
+	return m.host.docs.SetMeta(key, value)
+}
+
+func (m *member) gone() error { return fmt.Errorf("partition %d: this member is gone", m.id) }
 
 // show puts a reason in force, or ends safe mode. The caller holds isolation.mu.
 func (m *member) show(reason string) {

@@ -30,7 +30,7 @@ func facts(q quarantine) string {
 			names = append(names, d.Key)
 		}
 		slices.Sort(names)
-		list = append(list, fmt.Sprint(r.Host, r.Peer, r.Bucket, names))
+		list = append(list, fmt.Sprint(r.Host, r.Peer, r.Bucket, names, pick(r.Lost != nil, " lost", "")))
 	}
 	slices.Sort(list)
 	return fmt.Sprint(q.Epoch, q.Keep, list)
@@ -46,6 +46,9 @@ func TestQuarantineConverges(t *testing.T) {
 		hear := func(to, from int) {
 			before := members[to]
 			next, changed := before.merge(members[from])
+			if before.lost() && !next.on() && !slices.ContainsFunc(members[from].Reports, func(r Divergence) bool { return r.Lost != nil }) {
+				t.Fatalf("seed %d: %s knew of two histories and followed %s", seed, facts(before), facts(next))
+			}
 			if !changed && facts(next) != facts(before) {
 				t.Fatalf("seed %d: %s became %s, which is said to be no change", seed, facts(before), facts(next))
 			}
@@ -54,14 +57,19 @@ func TestQuarantineConverges(t *testing.T) {
 			}
 			members[to] = next
 		}
-		for range 40 {
+		for step := range 40 {
 			i, j := r.IntN(len(names)), r.IntN(len(names))
 			switch q := members[i]; r.IntN(8) {
 			case 0:
-				members[i], _ = q.with(testReport(names[i], names[j], uint8(r.IntN(3)), fmt.Sprintf("game/%d", r.IntN(3))))
+				d := testReport(names[i], names[j], uint8(r.IntN(3)), fmt.Sprintf("game/%d", r.IntN(3)))
+				d.Time = time.Unix(int64(step), 0)
+				if r.IntN(8) == 0 {
+					d.Documents, d.Bucket, d.Lost = nil, 0, &LostCommits{Committed: 2, Found: 1}
+				}
+				members[i], _ = q.with(d)
 			case 1:
 				if q.on() {
-					members[i] = q.ended(pick(r.IntN(2) == 0, names[i], ""))
+					members[i] = q.ended(pick(r.IntN(2) == 0 && !q.lost(), names[i], ""))
 				}
 			default:
 				hear(i, j)
@@ -99,6 +107,44 @@ func TestTwoEndsAreNone(t *testing.T) {
 	b, _ = two.merge(one)
 	if !a.on() || len(a.Reports) != 2 || facts(a) != facts(b) {
 		t.Errorf("%s, %s", facts(a), facts(b))
+	}
+}
+
+// TestEndIsOfWhatItWasAbout: a member that noticed something which an operator did not know of, or which came after the choice although
+// the member had not heard of that, begins anew in place of discarding its version.
+func TestEndIsOfWhatItWasAbout(t *testing.T) {
+	r := testReport("h1", "h2", 0, "game/1")
+	known, _ := quarantine{}.with(r)
+	end := known.ended("h1")
+	if next, _ := known.merge(end); next.on() || next.Keep != "h1" {
+		t.Errorf("who knew the same does not follow: %s", facts(next))
+	}
+	late := r
+	late.Time = r.Time.Add(time.Hour)
+	lost := Divergence{Host: "h2", Peer: "h3", Index: 9, Time: r.Time, Lost: &LostCommits{Committed: 2, Found: 1, Term: 3, Applied: 9}}
+	for name, d := range map[string]Divergence{"another bucket": testReport("h4", "h2", 9, "game/9"), "the same, later": late, "two histories": lost} {
+		q, _ := quarantine{}.with(d)
+		next, _ := q.merge(end)
+		if !next.on() || next.Epoch != 3 || !slices.ContainsFunc(next.Reports, func(r Divergence) bool { return r.sameAs(&d) }) {
+			t.Errorf("%s: what nobody has decided on is over: %s", name, facts(next))
+		}
+		if all, _ := end.merge(next); facts(all) != facts(next) {
+			t.Errorf("%s: who followed the end does not hear of it: %s", name, facts(all))
+		}
+		// Without a choice nothing is discarded; but who has another history may be healed from.
+		next, _ = q.merge(known.ended(""))
+		if next.on() != (d.Lost != nil) {
+			t.Errorf("%s, ended without a choice: %s", name, facts(next))
+		}
+		other, _ := quarantine{}.with(r)
+		other.Epoch = 5
+		if next, _ = q.merge(other); next.Epoch != 5 || len(next.Reports) == 1 && !r.sameAs(&d) {
+			t.Errorf("%s: forgotten in a later quarantine: %s", name, facts(next))
+		}
+	}
+	both, _ := known.with(lost)
+	if next, _ := both.merge(both.ended("")); next.on() {
+		t.Errorf("two histories, of which the operator knew: %s", facts(next))
 	}
 }
 
@@ -236,5 +282,26 @@ func TestNobodyHealsFromAnotherHistory(t *testing.T) {
 	}
 	if discards := q.discards(func(Key) uint8 { return 0 }); len(discards) != 1 || discards[0].whole {
 		t.Errorf("discarded: %+v", discards)
+	}
+}
+
+// TestLossHasRoom: the proof of two histories counts even when there are as many reports as are kept.
+func TestLossHasRoom(t *testing.T) {
+	var full, few quarantine
+	for i := range mostDivergences {
+		full, _ = full.with(testReport("h1", "h2", uint8(i), "space/a"))
+	}
+	lost := Divergence{Host: "h2", Peer: "h3", Index: 9, Time: time.Now(), Lost: &LostCommits{Committed: 2, Found: 1, Term: 3, Applied: 9}}
+	if next, news := full.with(lost); !news || !next.lost() {
+		t.Errorf("noticed: news %v, lost %v", news, next.lost())
+	}
+	few, _ = few.with(lost)
+	if next, _ := full.merge(few); !next.lost() {
+		t.Error("heard of: a member that has 64 reports does not know that there are two histories")
+	}
+	a, _ := full.merge(few)
+	b, _ := few.merge(full)
+	if a.lost() != b.lost() {
+		t.Errorf("two members that heard of each other: one knows of two histories, %v, the other does not, %v", b.lost(), a.lost())
 	}
 }

@@ -105,6 +105,8 @@ func (m *member) mend(p *partition.Partition) error {
 			return err
 		}
 	}
+	m.isolation.mu.Lock()
+	defer m.isolation.mu.Unlock()
 	r, ok, err := m.recoveryRecord()
 	if err != nil || !ok {
 		return err
@@ -114,7 +116,7 @@ func (m *member) mend(p *partition.Partition) error {
 	if err != nil {
 		return err
 	}
-	return m.host.docs.SetMeta(recoveryKey(m.id), b)
+	return m.setRecord(recoveryKey(m.id), b)
 }
 
 func (m *member) mendDocument(p *partition.Partition, key Key) error {

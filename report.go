@@ -46,8 +46,10 @@ const (
 	flagComplete                         // no holes, applied what it learned
 	flagServing                          // serves as leader
 	flagSafeMode
-	flagDraining // gives leadership away
-	flagStrained // its host gave leadership up for its disk a short time ago
+	flagDraining    // gives leadership away
+	flagStrained    // its host gave leadership up for its disk a short time ago
+	flagDiverged    // the partition has been in quarantine before, or is
+	flagDivergedOdd // the second bit of the quarantine's epoch
 )
 
 const (
@@ -266,9 +268,9 @@ func (t *reportTable) foreign(id uint32, own uint64, givenUp func(founding uint6
 	return "", 0
 }
 
-// disagree lists the live members that report safe mode when mine is false, or none when it is true; mine holds the partitions
-// that matter.
-func (t *reportTable) disagree(mine map[uint32]bool, now time.Time) (list []wardCall) {
+// disagree lists the live members that report other flags of a quarantine than mine, which holds the partitions that matter.
+func (t *reportTable) disagree(mine map[uint32]reportFlags, now time.Time) (list []wardCall) {
+	const compared = flagSafeMode | flagDiverged | flagDivergedOdd
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for host, h := range t.byHost {
@@ -276,7 +278,7 @@ func (t *reportTable) disagree(mine map[uint32]bool, now time.Time) (list []ward
 			continue
 		}
 		for id, m := range h.members {
-			if on, ok := mine[id]; ok && on != (m.Flags&flagSafeMode != 0) {
+			if flags, ok := mine[id]; ok && flags != m.Flags&compared {
 				list = append(list, wardCall{id, host})
 			}
 		}

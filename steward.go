@@ -360,6 +360,8 @@ func (h *Host) reportMember(m *member, marks reportFlags) memberReport {
 		row.Flags |= flagComplete
 	}
 	h.noteHealth(m, status)
+	q := m.isolation.load()
+	row.Flags |= q.flags()
 	if p == nil {
 		return row
 	}

@@ -189,12 +189,16 @@ func (i *isolation) fresh() bool {
 	return !i.ended.IsZero() && time.Since(i.ended) < wardSettles
 }
 
-// compareFlags calls the members that report to be in safe mode when the quarantine here is over, or the other way round.
+// compareFlags calls the members that report to be in safe mode when the quarantine here is over, or the other way round, and those
+// that have heard of another number of quarantines: a member that is new has to know of earlier ones before it notices the next.
 func (h *Host) compareFlags() {
-	mine := map[uint32]bool{}
+	mine := map[uint32]reportFlags{}
 	for _, m := range h.allMembers() {
 		q := m.isolation.load()
-		mine[m.id] = q.on()
+		mine[m.id] = q.flags()
+		if q.on() {
+			mine[m.id] |= flagSafeMode
+		}
 	}
 	for _, c := range h.reports.disagree(mine, time.Now()) {
 		h.warden.want(c)
@@ -308,7 +312,11 @@ func (h *Host) hear(m *member, host string, says wardRequest) error {
 		return fmt.Errorf("partition %d: host %s does not hold the version of host %s whole", m.id, host, next.Keep)
 	}
 	if changed {
-		if err := m.change(next, host); err != nil {
+		source := host
+		if next.Epoch != theirs.Epoch || len(next.Reports) != len(theirs.Reports) {
+			source = "" // it has to hear of more than it said
+		}
+		if err := m.change(next, source); err != nil {
 			return err
 		}
 		q = next

@@ -4,24 +4,30 @@ import (
 	"fmt"
 
 	"github.com/adamantdb/adamant/internal/interval"
-	"github.com/adamantdb/adamant/merkle"
 )
 
 // Abandon gives up indexes that nobody holds any more, after an operator recovered a partition without its majority. It closes
 // the member's holes when they lie within lost, and returns whether it did: as long as anything else is missing, members may
-// still hold documents that were changed at a lost index, and to cover it would tell others that these were deleted. Everything
-// is durable when it returns.
+// still hold documents that were changed at a lost index, and to cover it would tell others that these were deleted. It looks and
+// closes in one step: damage that is met in between makes more missing. Everything is durable when it returns.
 func (d *Documents) Abandon(lost interval.Set) (bool, error) {
-	if holes := d.Position().Holes; holes.Empty() || !lost.Covers(holes) {
-		return false, nil
-	}
-	for bucket := range merkle.Buckets {
-		if err := d.recordHealed(uint8(bucket), lost, 0, func() error { return nil }); err != nil {
-			return false, err
+	all := func() interval.Set {
+		if holes := d.meta.holes; lost.Covers(holes) {
+			return holes
 		}
+		return nil
 	}
-	closed, err := d.CloseHoles()
-	return !closed.Empty(), err
+	closed, err := d.closeHoles(all)
+	if err != nil || closed.Empty() {
+		return false, err
+	}
+	unlock, err := d.lock()
+	if err != nil {
+		return true, err
+	}
+	defer unlock()
+	d.sessions = nil // whatever they ask for, nothing is missing any more
+	return true, nil
 }
 
 // Held opens the documents of a partition with the range that they were created with; false when there are none.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"runtime"
 	"testing"
 
 	"github.com/adamantdb/adamant/internal/interval"
@@ -52,5 +53,37 @@ func TestHeldKnowsItsRange(t *testing.T) {
 	}
 	if d, ok, err := e.Held(3); err != nil || !ok || d.Range() != r {
 		t.Fatalf("%v, %v", ok, err)
+	}
+}
+
+// TestAbandonBesideDamage: a scrub takes a document out of a bucket while what is lost is given up. The bucket covers nothing then: peers
+// may hold what was changed at a lost index.
+func TestAbandonBesideDamage(t *testing.T) {
+	lost := interval.Of(10, 12)
+	for try := range 50 {
+		x, s := newDocsMember(t), newScript()
+		key := Key{"space", "doc"}
+		s.create(key, 10)
+		s.append(key, 20, 10)
+		for range 20 {
+			s.append(key, 1, 10)
+		}
+		x.follow(t, s, 20, interval.Range{First: 10, Last: 12})
+		bucket := x.hashes.Bucket(key.Hash())
+		damaged := make(chan error, 1)
+		go func() {
+			for range try * 10 { // somewhere in the middle of it
+				runtime.Gosched()
+			}
+			_, err := x.Damage(bucket, Damaged{Documents: []Key{key}})
+			damaged <- err
+		}()
+		_, err := x.Abandon(lost)
+		if err2 := <-damaged; err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		if c := x.meta.bucketCoverage(bucket); !c.Intersect(interval.Of(1, 20)).Empty() {
+			t.Fatalf("try %d: the damaged bucket, of which %v is gone, claims to cover %s; the member's holes are %s", try, key, c, x.Position().Holes)
+		}
 	}
 }

@@ -91,11 +91,18 @@ func (d *Documents) Healed(bucket uint8) interval.Set {
 // complete, its delete records go too. (Completeness can also come later, by applying what was learned ahead; then they
 // go with that batch.)
 func (d *Documents) CloseHoles() (interval.Set, error) {
+	return d.closeHoles(d.healedEverywhere)
+}
+
+// closeHoles closes what may be closed both before and after what is here has been made durable; may reads d.meta.
+func (d *Documents) closeHoles(may func() interval.Set) (interval.Set, error) {
 	if err := d.acquire(); err != nil {
 		return nil, err
 	}
 	defer d.engine.release()
-	closed := d.healedEverywhere()
+	d.pub.RLock()
+	closed := may()
+	d.pub.RUnlock()
 	if closed.Empty() {
 		return nil, nil
 	}
@@ -109,7 +116,7 @@ func (d *Documents) CloseHoles() (interval.Set, error) {
 		return nil, err
 	}
 	defer unlock()
-	if closed = closed.Intersect(d.healedEverywhere()); closed.Empty() {
+	if closed = closed.Intersect(may()); closed.Empty() {
 		return nil, nil // a bucket lost its progress meanwhile (Damage)
 	}
 	holes := d.meta.holes.Minus(closed)
@@ -127,9 +134,7 @@ func (d *Documents) CloseHoles() (interval.Set, error) {
 	return closed, nil
 }
 
-// healedEverywhere is the part of the holes that every bucket has healed.
+// healedEverywhere is the part of the holes that every bucket has healed. The caller holds a lock.
 func (d *Documents) healedEverywhere() interval.Set {
-	d.pub.RLock()
-	defer d.pub.RUnlock()
 	return HealedEverywhere(d.meta.holes, merkle.Buckets, func(bucket int) interval.Set { return d.meta.healed[uint8(bucket)] })
 }
