@@ -528,6 +528,11 @@ func testNewMemberNoticesADivergence(t *testing.T) {
 	if leader == forged {
 		t.Fatal("the new member leads: the test shows nothing")
 	}
+	for name, h := range c.live() {
+		if q := h.member(0).isolation.load(); q.Epoch != 2 {
+			t.Fatalf("%s has not heard of what was before: %s", name, c.states())
+		}
+	}
 	c.forge(forged, key, testDelta(5, "only here"))
 	if _, err := c.host(leader).Append(testContext(t), key, []Delta{testDelta(5, "true")}); err != nil {
 		t.Fatal(err)

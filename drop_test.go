@@ -82,3 +82,28 @@ func TestCrashBetweenTheStepsOfADrop(t *testing.T) {
 	})
 	c.healthy()
 }
+
+// TestNothingIsStoredOfAGoneMember: what a member hears while it is dropped is not left for the next one here.
+func TestNothingIsStoredOfAGoneMember(t *testing.T) {
+	c := newTestCluster(t, 1, 1, 1, nil)
+	c.ready()
+	h := c.host("h1")
+	m := h.member(0)
+	m.steps.Lock()
+	err := h.drop(m)
+	m.steps.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.isolation.mu.Lock()
+	defer m.isolation.mu.Unlock()
+	q, _ := quarantine{}.with(testReport("h1", "h2", 1, "game/1"))
+	if m.keepQuarantine(q) == nil || m.setAlone("a reason") == nil {
+		t.Error("something can be stored")
+	}
+	for _, key := range []string{divergenceKey(0), safeModeKey(0)} {
+		if b, ok, err := h.docs.Meta(key); err != nil || ok {
+			t.Errorf("%s is stored: %s, %v", key, b, err)
+		}
+	}
+}
