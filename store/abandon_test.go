@@ -87,22 +87,3 @@ func TestAbandonBesideDamage(t *testing.T) {
 		}
 	}
 }
-
-// TestHolesCloseAsTheyAreThen: what was seen to be healed, and is not any more when it is durable, stays open.
-func TestHolesCloseAsTheyAreThen(t *testing.T) {
-	x, s := newDocsMember(t), newScript()
-	s.create(Key{"space", "doc"}, 10)
-	s.append(Key{"space", "doc"}, 20, 10)
-	lost := interval.Of(2, 2)
-	x.follow(t, s, 2, interval.Range{First: 2, Last: 2})
-	looks := 0
-	closed, err := x.closeHoles(func() interval.Set {
-		if looks++; looks == 1 {
-			return lost
-		}
-		return nil
-	})
-	if holes := x.Position().Holes; err != nil || looks != 2 || !closed.Empty() || !holes.Equal(lost) {
-		t.Errorf("closed %s after %d looks, %v; holes %s", closed, looks, err, holes)
-	}
-}
