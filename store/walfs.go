@@ -42,7 +42,11 @@ func (f *walFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 		if category == manifestCategory && strings.HasPrefix(f.PathBase(name), manifestPrefix) {
 			return createManifest(f.FS, name, category)
 		}
-		return f.FS.Create(name, category)
+		file, err := f.FS.Create(name, category)
+		if err == nil && isTable(name) {
+			file = bufferTable(file)
+		}
+		return file, err
 	}
 	return f.open(func() (vfs.File, error) { return f.FS.Create(name, category) })
 }
