@@ -182,14 +182,15 @@ func (p *Partition) recoverHole() error {
 // recoverFounding finds the group's id in the log of a member without a marker. Only what was applied is known to be
 // committed; Raft itself reads it again as soon as a leader tells how far that is, which may be never.
 func (p *Partition) recoverFounding(last uint64) error {
-	return p.eachFounding(1, min(last, p.o.Documents.Applied()), func(founding uint64) bool {
+	return p.eachCommand(1, min(last, p.o.Documents.Applied()), func(founding uint64, _ bool) bool {
 		p.fsm.founding = founding
-		return false
+		return founding == 0
 	})
 }
 
-// eachFounding visits the ids that entries of the log would found the group with, until visit returns false.
-func (p *Partition) eachFounding(first, last uint64, visit func(founding uint64) bool) error {
+// eachCommand visits the entries of the log that hold commands, until visit returns false: with the id that the entry would found the
+// group with, 0 for none, and whether it writes to documents.
+func (p *Partition) eachCommand(first, last uint64, visit func(founding uint64, writes bool) bool) error {
 	for i := first; i <= last; i++ {
 		var l raft.Log
 		if err := p.o.Log.GetLog(i, &l); err != nil {
@@ -202,7 +203,11 @@ func (p *Partition) eachFounding(first, last uint64, visit func(founding uint64)
 		if err != nil {
 			return fmt.Errorf("partition %d: entry %d: %w", p.o.ID, i, err)
 		}
-		if ok && c.founds(l.Term) && !visit(c.Founding) {
+		founding := uint64(0)
+		if ok && c.founds(l.Term) {
+			founding = c.Founding
+		}
+		if !visit(founding, !ok) {
 			return nil
 		}
 	}
@@ -224,18 +229,18 @@ func (p *Partition) Recognize(founding uint64) (bool, error) {
 }
 
 // Foreign reports whether what this member holds is of another group than the one with an id, also when it has applied nothing
-// of it: then the entries of its log tell, and what another group acknowledged may be among them. One that holds of no group
-// anything but a configuration is foreign to none.
+// of it: then the entries of its log tell. Writes among them may have been acknowledged by another group, unless one of them founds
+// this very group. Without any there is nothing to lose: a leader that was never elected again may have tried to found the group.
 func (p *Partition) Foreign(founding uint64) (bool, error) {
 	if own := p.Founding(); own != 0 {
 		return own != founding, nil
 	}
-	some, found, err := p.inLog(founding)
-	return some && !found, err
+	writes, found, err := p.inLog(founding)
+	return writes && !found, err
 }
 
-// inLog reports whether the log holds an entry that founds a group, and one that founds the group with an id.
-func (p *Partition) inLog(founding uint64) (some, found bool, err error) {
+// inLog reports whether the log holds anything that was written to documents, and an entry that founds the group with an id.
+func (p *Partition) inLog(founding uint64) (writes, found bool, err error) {
 	first, err := p.o.Log.FirstIndex()
 	if err != nil || first == 0 {
 		return false, false, err
@@ -244,11 +249,11 @@ func (p *Partition) inLog(founding uint64) (some, found bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
-	err = p.eachFounding(first, last, func(id uint64) bool {
-		some, found = true, id == founding
+	err = p.eachCommand(first, last, func(id uint64, write bool) bool {
+		writes, found = writes || write, id != 0 && id == founding
 		return !found
 	})
-	return some, found, err
+	return writes, found, err
 }
 
 // Seed prepares the empty log of a joining member: it starts from a leader's marker, with a hole up to it, so that Raft
