@@ -260,6 +260,7 @@ const (
 	OpenLocked     OpenReason = "it is in use by another process"
 	OpenReadOnly   OpenReason = "it cannot be written"
 	OpenDiskFull   OpenReason = "the disk is full"
+	OpenNoRoom     OpenReason = "this process may not have more memory or open files"
 	OpenUnreadable OpenReason = "its files are damaged or unreadable"
 )
 

@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/hashicorp/raft"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // load opens the file, finishes what a crash has cut short, and reads everything.
@@ -19,7 +21,11 @@ func (d *boltLogDisk) load(visit func(*raft.Log) error) (s logState, err error) 
 	}
 	damaged := true
 	defer func() {
-		if err != nil && damaged {
+		switch {
+		case err == nil || !damaged:
+		case ofTheSystem(err):
+			err = fmt.Errorf("partition %d: open its log: %w", d.partition, openError(d.path, err))
+		default:
 			err = &CorruptionError{Partition: d.partition, Kind: "log", Err: fmt.Errorf("%s: %w", d.path, err)}
 		}
 	}()
@@ -52,6 +58,18 @@ func (d *boltLogDisk) load(visit func(*raft.Log) error) (s logState, err error) 
 	}
 	s = logState{compacted: d.record.compacted, marker: d.record.marker, vote: d.record.vote, stable: d.record.stable}
 	return s, d.scan(&s, visit)
+}
+
+// ofTheSystem reports whether the system refused something that says nothing about a file's contents: nobody shall throw away a sound log
+// because there were too many open files.
+func ofTheSystem(err error) bool {
+	for _, reason := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.ENOSPC,
+		syscall.EDQUOT, syscall.EAGAIN, bolterrors.ErrTimeout} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
 }
 
 // finish carries out removals that were recorded and may not have happened.

@@ -272,3 +272,27 @@ func waitLog(t *testing.T, what string, holds func() bool) {
 		time.Sleep(100 * time.Microsecond)
 	}
 }
+
+// TestLogBoltWithoutFiles: a log that can not be opened because the process has too many open files is not called damaged, and opens later.
+func TestLogBoltWithoutFiles(t *testing.T) {
+	o := logOptions(t.TempDir())
+	first := openLog(t, logKinds[1], o)
+	mustLog(t, openLogGroup(t, first, 1).StoreLogs(logEntries(1, 9, 1)))
+	mustLog(t, first.Close())
+	var refuse atomic.Bool
+	b, err := openBoltLog(o, boltHooks{openFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		if refuse.Load() {
+			return nil, &os.PathError{Op: "open", Path: name, Err: syscall.EMFILE}
+		}
+		return os.OpenFile(name, flag, mode)
+	}})
+	mustLog(t, err)
+	defer func() { mustLog(t, b.engine.Close()) }()
+	refuse.Store(true)
+	var open *OpenError
+	if _, err := b.engine.Group(1); !errors.As(err, &open) || open.Reason != OpenNoRoom || errors.As(err, new(*CorruptionError)) {
+		t.Errorf("too many open files: %v", err)
+	}
+	refuse.Store(false)
+	checkLog(t, openLogGroup(t, b.engine, 1), 0, 0, logEntries(1, 9, 1))
+}

@@ -183,6 +183,8 @@ func lockError(dir string, err error) error {
 func openError(dir string, err error) error {
 	reason := OpenUnreadable
 	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM):
+		reason = OpenNoRoom
 	case errors.Is(err, syscall.EAGAIN):
 		reason = OpenLocked
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
