@@ -98,3 +98,23 @@ func TestLogBoltMetaPages(t *testing.T) {
 		t.Fatalf("undamaged again: %v, log is %s", err, have)
 	}
 }
+
+// TestLogBoltPageThatIsNotThere: an entry that the disk does not give any more is damage of its partition's log, not the end of the process,
+// which reads through a mapping of the file.
+func TestLogBoltPageThatIsNotThere(t *testing.T) {
+	o := logOptions(t.TempDir())
+	e := openLog(t, logKinds[1], o)
+	g := openLogGroup(t, e, 5)
+	mustLog(t, g.StoreLogs(logEntries(1, 200, 1)))
+	mustLog(t, e.Close())
+	e = openLog(t, logKinds[1], o)
+	disk := openLogGroup(t, e, 5).(*logGroup).disk
+	if _, found, err := disk.entry(100); err != nil || !found {
+		t.Fatal(found, err)
+	}
+	mustLog(t, os.Truncate(filepath.Join(o.Dir, boltName(5)), 2*int64(os.Getpagesize()))) // what says where everything is stays
+	var corrupt *CorruptionError
+	if _, found, err := disk.entry(100); !errors.As(err, &corrupt) || corrupt.Partition != 5 || found {
+		t.Errorf("found %v, %v", found, err)
+	}
+}

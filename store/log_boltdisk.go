@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -272,6 +273,7 @@ func (d *boltLogDisk) entry(index uint64) (l raft.Log, found bool, err error) {
 		}
 	}()
 	defer recoverBolt(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a page that the disk does not give
 	if err = d.store.GetLog(index, &l); errors.Is(err, raft.ErrLogNotFound) {
 		return raft.Log{}, false, nil
 	}
