@@ -15,18 +15,19 @@ func (l *Loop) count(f func(*Stats)) {
 	f(&l.stats)
 }
 
-func (l *Loop) countRequest(r request, bytes int) {
+// countRequest counts requests as they leave, and their bytes once they are answered, or will not be.
+func (l *Loop) countRequest(r request, requests, bytes int64) {
 	l.count(func(s *Stats) {
 		switch r.kind() {
 		case kindCompare:
-			s.Compares++
-			s.CompareBytes += int64(bytes)
+			s.Compares += requests
+			s.CompareBytes += bytes
 		case kindList:
-			s.Listings++
-			s.ListingBytes += int64(bytes)
+			s.Listings += requests
+			s.ListingBytes += bytes
 		case kindPull:
-			s.Pulls++
-			s.PulledBytes += int64(bytes)
+			s.Pulls += requests
+			s.PulledBytes += bytes
 		}
 	})
 }

@@ -35,10 +35,11 @@ func (l *Loop) exchange(ctx context.Context, host string, partition uint32, r re
 	payload := encodeRequest(r)
 	ctx, cancel := context.WithTimeout(ctx, l.o.Timeout)
 	defer cancel()
+	l.countRequest(r, 1, 0)
 	start := time.Now()
 	b, err := l.o.Caller.Call(ctx, host, partition, payload)
 	res := result{Took: time.Since(start), Bytes: len(b), reply: b}
-	l.countRequest(r, len(payload)+len(b))
+	l.countRequest(r, 0, int64(len(payload)+len(b)))
 	if err != nil {
 		res.Failure = unreachable
 		var coded interface{ Code() int }

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 
+	"github.com/adamantdb/adamant/merkle"
 	"github.com/adamantdb/adamant/store"
 )
 
@@ -31,7 +33,7 @@ func designMetrics() []metric {
 		{"designBucketBytes", "one bucket: MB missing", 1e-6}, {"designBucketMillis", "one bucket: pulling ms", 1},
 		{"designBucketPromisedMillis", "the source design's, at 1 Gb/s", 1},
 		{"designBucketGigabitMillis", "at 1 Gb/s its bytes on the wire take (computed)", 1},
-		{"designPartitionScale", "one partition: of its documents, one in", 1},
+		{"designPartitionScale", "one partition: of its buckets, one in", 1},
 		{"designPartitionBytes", "that much: MB missing", 1e-6}, {"designPartitionMillis", "that much: pulling ms", 1},
 		{"designPartitionEntriesPerSecond", "that much: entries/s", 1}, {"designPartitionMegabytesPerSecond", "that much: MB/s", 1},
 		{"designPartitionExtrapolatedMillis", "all of it: ms (extrapolated)", 1},
@@ -44,16 +46,11 @@ func designMetrics() []metric {
 
 // design measures the source design's own figures: the repair of one bucket, and of a part of one partition.
 func (t trial) design(ctx context.Context) (figures, error) {
-	t.settings.Partitions, t.settings.Deltas, t.settings.Size = 1, designDeltas, designSize
-	bucket, err := t.designed(ctx, "bucket", inBucket(0, designBucket))
+	bucket, err := t.designed(ctx, "bucket", inBuckets(1, designBucket))
 	if err != nil {
 		return nil, err
 	}
-	all := make([]placed, designPartition/t.settings.Scale)
-	for i := range all {
-		all[i].Number = i
-	}
-	partition, err := t.designed(ctx, "partition", all)
+	partition, err := t.designed(ctx, "partition", inBuckets(merkle.Buckets/t.settings.Scale, designBucket))
 	if err != nil {
 		return nil, err
 	}
@@ -94,13 +91,43 @@ func (t trial) designed(ctx context.Context, name string, documents []placed) (o
 	})
 }
 
-// inBucket finds documents of one bucket of a cluster's only partition.
-func inBucket(bucket uint8, count int) []placed {
-	list := make([]placed, 0, count)
-	for n := 0; len(list) < count; n++ {
-		if store.FullRange().Bucket(documentKey(n).Hash()) == bucket {
+// inBuckets finds documents for the first buckets of a cluster's only partition, so many for each.
+func inBuckets(buckets, count int) []placed {
+	list := make([]placed, 0, buckets*count)
+	found := make([]int, buckets)
+	for n := 0; len(list) < buckets*count; n++ {
+		if b := int(store.FullRange().Bucket(documentKey(n).Hash())); b < buckets && found[b] < count {
+			found[b]++
 			list = append(list, placed{Number: n})
 		}
 	}
 	return list
+}
+
+// designed are the settings as --design wants them, but for flags that were given, which check refuses.
+func (s settings) designed(given func(flag string) bool) settings {
+	want := designSettings
+	for _, f := range []struct {
+		name string
+		take func()
+	}{
+		{"docs", func() { s.Documents = want.Documents }}, {"deltas", func() { s.Deltas = want.Deltas }}, {"delta-size", func() { s.Size = want.Size }},
+		{"partitions", func() { s.Partitions = want.Partitions }}, {"load", func() { s.Load = want.Load }}, {"kills", func() { s.Kills = want.Kills }},
+	} {
+		if !given(f.name) {
+			f.take()
+		}
+	}
+	return s
+}
+
+// designSettings are what --design does not leave to flags.
+var designSettings = settings{Documents: designPartition, Deltas: designDeltas, Size: designSize, Partitions: 1, Missing: missingAll, Kind: kindMissing}
+
+func (s settings) checkDesign() error {
+	w := designSettings
+	if s.Documents != w.Documents || s.Deltas != w.Deltas || s.Size != w.Size || s.Partitions != w.Partitions || s.Load != w.Load || s.Kills != w.Kills {
+		return fmt.Errorf("--design repairs documents of its own, without writes and kills: want none of --docs, --deltas, --delta-size, --partitions, --load and --kills")
+	}
+	return nil
 }

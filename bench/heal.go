@@ -32,9 +32,9 @@ type memberState struct {
 type healReport struct {
 	Complete bool          // else it has imported as much as was waited for
 	Total    time.Duration // from the opening until then
-	Pulling  time.Duration // from the last look before anything was pulled
+	Pulling  time.Duration // from the last look before anything was asked for
 	Repair   adamant.RepairMetrics
-	Peak     uint64 // bytes of memory at the most, beyond those of the opened host
+	Peak     held // memory at the most, beyond that of the opened host
 }
 
 // How often, and for how long, a host that comes back is looked at. Its status, which costs more than its counters, is
@@ -88,7 +88,7 @@ func (s *site) heal(ctx context.Context, o openOrder, applied indexes, until int
 	runtime.GC() // what it took to open is no part of what repair takes
 	peak := watchMemory()
 	defer func() { r.Peak = peak() }()
-	still := time.Now() // nothing was pulled yet
+	still := time.Now() // nothing was asked for yet
 	var asked time.Time
 	var closed uint64
 	for {

@@ -9,7 +9,7 @@ import (
 // repair beyond what they sent for one that ran through is what they send again: chunks, and what it takes to find out
 // where to go on.
 func (r *repairTrial) kills(ctx context.Context, stale, absent []placed, clean *repaired, out figures) error {
-	worst, measured := 0.0, false
+	worst, late := 0.0, 0
 	for _, percent := range []int64{50, 99} {
 		r.tell(fmt.Sprintf("repairing, killed at %d %%", percent), 0)
 		missing, err := r.lack(ctx, stale, absent)
@@ -24,14 +24,15 @@ func (r *repairTrial) kills(ctx context.Context, stale, absent []placed, clean *
 			return err
 		}
 		if had == 0 || had >= missing {
-			continue // it was too quick to be killed
+			late++ // it was too quick to be killed
+			continue
 		}
 		again := float64(sent) - float64(clean.served)*float64(missing)/float64(clean.missing)
 		out[fmt.Sprintf("resentAfterKill%dBytes", percent)] = again
 		out[fmt.Sprintf("killedAt%dFraction", percent)] = float64(had) / float64(missing)
-		worst, measured = max(worst, again), true
+		worst = max(worst, again)
 	}
-	if measured {
+	if out["killsTooLate"] = float64(late); late == 0 { // of one of them nobody knows whether it was the worse
 		out["resentAfterKillBytes"] = worst
 		out["resentAfterKillFraction"] = worst / float64(clean.missing)
 	}

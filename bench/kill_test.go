@@ -15,7 +15,13 @@ func TestRepairEverything(t *testing.T) {
 		}
 	}
 	missing := r["bytesMissing"].(float64)
-	for _, key := range []string{"resentAfterKillBytes", "resentAfterKill50Bytes"} {
+	keys := []string{"resentAfterKill50Bytes"}
+	if late := r["killsTooLate"].(float64); late == 0 {
+		keys = append(keys, "resentAfterKill99Bytes", "resentAfterKillBytes")
+	} else if r["resentAfterKillBytes"] != nil {
+		t.Errorf("%v of two kills came too late, and one is called the worse", late)
+	}
+	for _, key := range keys {
 		if v, ok := r[key].(float64); !ok || v > missing {
 			t.Errorf("%s is %v of %v bytes missing", key, r[key], missing)
 		}

@@ -37,7 +37,7 @@ func repairFlags(s *settings, f *pflag.FlagSet) {
 	f.Int64Var(&s.Throttle, "throttle", s.Throttle, "bytes a second that repair is configured to pull at the most; 0 for no bound")
 	f.BoolVar(&s.Kills, "kills", s.Kills, "repair twice more and kill the host when it has 50 % and 99 %, to see what is sent again")
 	f.BoolVar(&s.Design, "design", s.Design, "measure the source design's own figures instead: a bucket, and a part of a partition")
-	f.IntVar(&s.Scale, "design-scale", s.Scale, "with --design: make one in so many of the partition's documents; 1 makes 8.4 GB on each host")
+	f.IntVar(&s.Scale, "design-scale", s.Scale, "with --design: fill one in so many of the partition's buckets; 1 makes 8.4 GB on each host")
 }
 
 // sourcesValue is the flag that sets how many hosts hold what one lacks, and with it the shape of the cluster. So many voters
@@ -69,8 +69,12 @@ func (s settings) checkMissing() error {
 		return fmt.Errorf("--missing is %q: that is %d of %d documents, want at least one and no more than there are", s.Missing, n, s.Documents)
 	case s.partial() && s.Kind != kindMissing && s.Deltas < 2:
 		return fmt.Errorf("--deltas is %d: want at least 2, half of a stale document is there", s.Deltas)
+	case !s.partial() && s.Kind != kindMissing:
+		return fmt.Errorf("--kind is %q: a host that lacks all has no stale documents, --missing says how many it lacks", s.Kind)
 	case s.Design && s.partial():
 		return fmt.Errorf("--missing is %q: --design repairs an empty host", s.Missing)
+	case s.Design:
+		return s.checkDesign()
 	}
 	return nil
 }

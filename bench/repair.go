@@ -16,15 +16,15 @@ func repairWorkload() workload {
 		long: `repair fills a cluster, takes one host away, lets it lack documents, brings it back, and measures until all of its members
 are complete: by its own counters, which begin when it opens. With --missing all its directory is removed.
 Meanwhile the others write on, and delete what they wrote, until their logs have forgotten what it lacks, so that Raft can not
-bring it; logs are kept short for that. Rates are over the time since the first byte was pulled. The limit is the lesser of a sequential
+bring it; logs are kept short for that. Rates are over the time since the first request for documents. The limit is the lesser of a sequential
 write with its sync and of a TCP stream on loopback, measured before the host comes back. Bytes on the wire are those of repair's own
 requests and answers; discovery is what of them asked for sums and listings. At the end every document is read back on every host,
-and the run fails unless all hosts hold the same and it is what was written.
+and the run fails unless all hosts hold the same, and as many documents, entries and heads as were written.
 
 Then the same is done again. With --load the other hosts are written to during another repair, at a fixed rate, as they were
 while all hosts were whole; latencies count from when a write was due. With --kills the host is killed in the middle of two more
 repairs, when it has 50 % and 99 %, and what is sent again is what the others sent beyond what they sent for the first one. There
-are no figures of a kill that came too late, because little was missing.
+are no figures of a kill that came too late, because little was missing, and none of the worse of the two.
 
 With --design one bucket (512 documents of 1000 deltas of 64 bytes) and a part of one partition are repaired, and what the source
 design promises is printed beside it.`,
@@ -51,6 +51,8 @@ func repairMetrics() []metric {
 		{"loopbackMegabytesPerSecond", "raw loopback MB/s", 1}, {"fractionOfLimit", "fraction of limit", 1},
 		{"throttledFraction", "bytes/s pulled, of those configured", 1},
 		{"cpuSecondsPerGB", "CPU s/GB", 1}, {"peakExtraMemoryBytes", "MB of memory, at the most", 1.0 / (1 << 20)},
+		{"peakExtraResidentBytes", "MB of memory that the system gave, at the most", 1.0 / (1 << 20)},
+		{"mostInFlightBytes", "MB of answers under way, at the most", 1.0 / (1 << 20)},
 		{"pullMillis", "pulling ms", 1}, {"totalMillis", "open to complete ms", 1},
 		{"foregroundWritesPerSecond", "foreground writes/s", 1},
 		{"foregroundP99BeforeMicros", "foreground p99 µs before", 1}, {"foregroundP99DuringMicros", "foreground p99 µs during", 1},
@@ -58,6 +60,7 @@ func repairMetrics() []metric {
 		{"megabytesPerSecondUnderLoad", "MB/s meanwhile", 1},
 		{"resentAfterKill50Bytes", "bytes sent again, killed at 50 %", 1}, {"resentAfterKill99Bytes", "bytes sent again, killed at 99 %", 1},
 		{"resentAfterKillBytes", "bytes sent again, the worse", 1}, {"resentAfterKillFraction", "of what was missing", 1},
+		{"killsTooLate", "kills that came too late", 1},
 	}
 }
 
@@ -207,7 +210,7 @@ func (r *repairTrial) reopen(ctx context.Context, wanted indexes, until int64) (
 	return a.Heal, err
 }
 
-// verify reads everything back everywhere: all hosts hold the same, and it is what was written.
+// verify reads everything back everywhere: all hosts hold the same, and as much as was written.
 func (r *repairTrial) verify(ctx context.Context) error {
 	r.tell("reading back", 0)
 	if _, err := r.quiet(ctx); err != nil {
@@ -247,7 +250,10 @@ func repairFigures(one *repaired, limit baseline.Bandwidths) (figures, error) {
 		"diskMegabytesPerSecond": limit.DiskMegabytesPerSecond, "loopbackMegabytesPerSecond": limit.LoopbackMegabytesPerSecond,
 		"fractionOfLimit": rate / min(limit.DiskMegabytesPerSecond, limit.LoopbackMegabytesPerSecond),
 		"pullMillis":      micros(pulling) / 1000, "totalMillis": micros(one.heal.Total) / 1000,
-		"peakExtraMemoryBytes": float64(one.heal.Peak), "mostInFlightBytes": float64(m.MostInFlight),
+		"peakExtraMemoryBytes": float64(one.heal.Peak.Heap), "mostInFlightBytes": float64(m.MostInFlight),
+	}
+	if r := one.heal.Peak.Resident; r > 0 {
+		out["peakExtraResidentBytes"] = float64(r)
 	}
 	if one.usage.Measured {
 		out["cpuSecondsPerGB"] = one.usage.CPU.Seconds() / (imported / 1e9)

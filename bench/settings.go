@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/adamantdb/adamant"
+	"github.com/adamantdb/adamant/merkle"
 )
 
 // settings are what a trial depends on, and what can be compared.
@@ -38,7 +39,7 @@ type settings struct {
 	Throttle  int64         `json:"throttle,omitempty"`       // bytes a second that repair may pull, 0 for no bound
 	Kills     bool          `json:"kills,omitempty"`          // repair again and kill the host in the middle
 	Design    bool          `json:"design,omitempty"`         // measure the source design's own figures: see design.go
-	Scale     int           `json:"scale,omitempty"`          // one in so many of the documents of the design's partition
+	Scale     int           `json:"scale,omitempty"`          // one in so many of the buckets of the design's partition
 
 	Kill  string        `json:"kill,omitempty"`       // how a host is lost: see kills
 	Think time.Duration `json:"thinkNanos,omitempty"` // what a client waits after a write
@@ -131,7 +132,7 @@ func (s settings) check() error {
 		want(s.Load >= 0 && s.Load <= 2, "load", s.Load, "0 to 2")
 		want(s.Load == 0 || s.Calibrate >= time.Millisecond && s.Calibrate <= time.Hour, "calibrate", s.Calibrate, "1ms to 1h")
 		want(s.Throttle >= 0 && s.Throttle <= 1<<40, "throttle", s.Throttle, "0 to a terabyte")
-		want(s.Scale >= 1 && s.Scale <= 512, "design-scale", s.Scale, "1 to 512")
+		want(s.Scale >= 1 && merkle.Buckets%s.Scale == 0, "design-scale", s.Scale, fmt.Sprintf("a divisor of the %d buckets", merkle.Buckets))
 		if err := s.checkMissing(); err != nil {
 			errs = append(errs, err)
 		}

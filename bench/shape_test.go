@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -41,16 +42,18 @@ func TestShapeOfSources(t *testing.T) {
 	}
 }
 
-func TestInBucket(t *testing.T) {
+func TestInBuckets(t *testing.T) {
 	seen := map[int]bool{}
-	for _, p := range inBucket(3, 20) {
-		if store.FullRange().Bucket(documentKey(p.Number).Hash()) != 3 || seen[p.Number] {
-			t.Errorf("document %d", p.Number)
+	of := map[uint8]int{}
+	for _, p := range inBuckets(4, 20) {
+		if seen[p.Number] {
+			t.Errorf("document %d twice", p.Number)
 		}
 		seen[p.Number] = true
+		of[store.FullRange().Bucket(documentKey(p.Number).Hash())]++
 	}
-	if len(seen) != 20 {
-		t.Errorf("%d documents", len(seen))
+	if want := (map[uint8]int{0: 20, 1: 20, 2: 20, 3: 20}); !maps.Equal(of, want) {
+		t.Errorf("documents by bucket: %v", of)
 	}
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"runtime"
 	"runtime/metrics"
 	"time"
@@ -108,28 +110,52 @@ func measureMemory() memory {
 	return memory{Bytes: m.HeapAlloc + m.StackInuse, Goroutines: runtime.NumGoroutine()}
 }
 
-// memorySamples are what a process holds at any moment, garbage included: it is memory until it is collected.
+// held is memory of this process in bytes: of Go's heap and stacks, garbage included, which is memory until it is collected; and of all
+// that the system has given it and that is no file's, in which are the storage engines' blocks and what the collector holds back, too (0 where
+// the system does not tell).
+type held struct{ Heap, Resident uint64 }
+
 var memorySamples = [...]string{"/memory/classes/heap/objects:bytes", "/memory/classes/heap/stacks:bytes"}
+
+func memoryNow() (h held) {
+	list := make([]metrics.Sample, len(memorySamples))
+	for i := range list {
+		list[i].Name = memorySamples[i]
+	}
+	metrics.Read(list)
+	for _, s := range list {
+		h.Heap += s.Value.Uint64()
+	}
+	h.Resident = residentBytes()
+	return h
+}
+
+// residentBytes is what Linux says of this process.
+func residentBytes() uint64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, resident, shared uint64 // pages
+	if _, err := fmt.Sscan(string(b), &size, &resident, &shared); err != nil || shared > resident {
+		return 0
+	}
+	return (resident - shared) * uint64(os.Getpagesize())
+}
+
+// most is the larger of each.
+func (h held) most(o held) held {
+	return held{max(h.Heap, o.Heap), max(h.Resident, o.Resident)}
+}
 
 // memoryPoll is how often memory is looked at.
 const memoryPoll = 10 * time.Millisecond
 
 // watchMemory looks at this process' memory again and again. The function that it returns ends that and says by how much the most
 // exceeded what there was at first.
-func watchMemory() (stop func() uint64) {
-	look := func() (sum uint64) {
-		list := make([]metrics.Sample, len(memorySamples))
-		for i := range list {
-			list[i].Name = memorySamples[i]
-		}
-		metrics.Read(list)
-		for _, s := range list {
-			sum += s.Value.Uint64()
-		}
-		return sum
-	}
-	first := look()
-	end, most := make(chan struct{}), make(chan uint64)
+func watchMemory() (stop func() held) {
+	first := memoryNow()
+	end, most := make(chan struct{}), make(chan held)
 	go func() {
 		tick := time.NewTicker(memoryPoll)
 		defer tick.Stop()
@@ -137,14 +163,15 @@ func watchMemory() (stop func() uint64) {
 		for {
 			select {
 			case <-tick.C:
-				peak = max(peak, look())
+				peak = peak.most(memoryNow())
 			case <-end:
-				most <- max(peak, look()) - first
+				peak = peak.most(memoryNow())
+				most <- held{peak.Heap - first.Heap, peak.Resident - first.Resident}
 				return
 			}
 		}
 	}()
-	return func() uint64 {
+	return func() held {
 		close(end)
 		return <-most
 	}

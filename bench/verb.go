@@ -76,6 +76,9 @@ func newVerb(w workload) *cobra.Command {
 			if w.vary != nil {
 				flag, compare = "--values", w.vary.comparison(&common, cmd.Flags().Changed("hosts"))
 			}
+			if common.Design {
+				common = common.designed(cmd.Flags().Changed)
+			}
 			// The settings' own problems come first: with --compare they are the variants'.
 			list, err := variants(common, w.flags, flag, compare)
 			if err := errors.Join(err, p.check(), d.check(), checkProfile(list, p.rounds)); err != nil {

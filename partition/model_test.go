@@ -61,6 +61,7 @@ var models = []setup{
 	{name: "buckets", voters: 3, docs: 2, kinds: coming, limit: limits{commands: 2, markers: 1, sessions: 2}},
 	{name: "lost disk", voters: 3, kinds: growing, joining: "disk", limit: limits{commands: 1, elections: 1, wipes: 1, joins: 1, changes: 3, sessions: 1}},
 	{name: "another host", voters: 3, kinds: growing, joining: "host", limit: limits{commands: 1, joins: 1, changes: 3, markers: 1, sessions: 1}},
+	{name: "elected and deleted", voters: 3, kinds: coming, limit: limits{commands: 3, elections: 1, markers: 1, sessions: 1}},
 	{name: "five", voters: 5, kinds: growing, alone: true, limit: limits{commands: 2, markers: 2}},
 	{name: "five leaders", voters: 5, kinds: growing, limit: limits{commands: 1, elections: 1, markers: 1, crashes: 1}},
 	{name: "five pull", voters: 5, kinds: coming, limit: limits{commands: 2, markers: 1, sessions: 1}},
@@ -75,6 +76,9 @@ var larger = []setup{
 	{name: "deep crashes", voters: 3, kinds: living, slow: true, limit: limits{commands: 3, elections: 1, markers: 2, crashes: 2, sessions: 2}},
 	{name: "deep lost disk", voters: 3, kinds: growing, joining: "disk", limit: limits{commands: 2, elections: 2, wipes: 1, joins: 1, changes: 3, markers: 1, sessions: 2}},
 	{name: "deep another host", voters: 3, kinds: growing, joining: "host", limit: limits{commands: 2, elections: 1, joins: 1, changes: 3, markers: 1, sessions: 1}},
+	{name: "deep lost disk, deleted", voters: 3, kinds: coming, joining: "disk", limit: limits{commands: 2, elections: 1, wipes: 1, joins: 1, changes: 3, markers: 1, sessions: 1}},
+	{name: "deep another host, shaped", voters: 3, kinds: living, joining: "host", limit: limits{commands: 2, joins: 1, changes: 3, markers: 1, sessions: 1}},
+	{name: "deep five, all", voters: 5, limit: limits{commands: 3, markers: 1, sessions: 1}},
 	{name: "deep five", voters: 5, kinds: living, alone: true, limit: limits{commands: 3, elections: 1, markers: 2, crashes: 1}},
 	{name: "deep five pull", voters: 5, kinds: living, limit: limits{commands: 3, markers: 2, sessions: 2}},
 }

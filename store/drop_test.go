@@ -53,9 +53,12 @@ func TestDropBesideWriters(t *testing.T) {
 // its documents are, and gone when they are gone.
 func TestRecordsGoWithTheirPartition(t *testing.T) {
 	mem := vfs.NewCrashableMem()
+	var mu sync.Mutex // the engine writes in the background, too
 	var clones []*vfs.MemFS
 	dropping := false
 	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if dropping && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			for _, unsynced := range []int{0, 100} {
 				clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rand.New(rand.NewPCG(1, 2))}))
@@ -68,11 +71,15 @@ func TestRecordsGoWithTheirPartition(t *testing.T) {
 	must(t, d.Flush())
 	must(t, e.SetMeta("its", []byte("x")))
 	must(t, e.SetMeta("other", []byte("y")))
+	mu.Lock()
 	dropping = true
+	mu.Unlock()
 	must(t, e.Drop(7, "its", "never there"))
+	mu.Lock()
 	dropping = false
-	clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{}))
+	mu.Unlock()
 	must(t, e.Close())
+	clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{}))
 	kept := 0
 	for i, clone := range clones {
 		e, err := OpenDocs(testOptions(clone))
