@@ -86,7 +86,7 @@ func (h *Host) beatOnce(ctx context.Context, peer raft.ServerID, b liveness.Beat
 		return nil
 	}
 	sent := h.opts.Clock()
-	p := h.net.Start(target, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Urgent, Payload: b.AppendBinary([]byte{callBeat}), Timeout: patience})
+	p := h.net.Start(target, express(b.AppendBinary([]byte{callBeat}), patience))
 	payload, err := mesh.Await(ctx, p)
 	if err != nil {
 		return nil // it counts for nothing; links say themselves when they break

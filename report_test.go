@@ -3,11 +3,17 @@ package adamant
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/adamantdb/adamant/config"
+	"github.com/adamantdb/adamant/internal/liveness"
+	"github.com/adamantdb/adamant/mesh"
 )
 
 func TestReportRoundTrip(t *testing.T) {
@@ -215,5 +221,39 @@ func testHostsThatGaveUpForTheirDisk(t *testing.T) {
 	time.Sleep(calm*h.opts.Timing.Heartbeat/2 + 2*reportWhole)
 	if unsteady() {
 		t.Error("leadership would never be given back")
+	}
+}
+
+// TestReportsAndBeatsFit: whatever the number of partitions, and however long the names of hosts, reports, beats and the answers to
+// these fit into the frames that they travel in; what is small overtakes other requests.
+func TestReportsAndBeatsFit(t *testing.T) {
+	limits := mesh.Limits{}.WithDefaults()
+	check := func(what string, members int, request, answer []byte) {
+		t.Helper()
+		r := express(request, time.Second)
+		if limit := limits.Payload(r.Class); len(request) > limit || len(answer) > limit {
+			t.Errorf("%s of %d members: %d bytes, answer %d, in frames of %d", what, members, len(request), len(answer), limit)
+		}
+		if members <= 100 && r.Class != mesh.Urgent {
+			t.Errorf("%s of %d members is of class %d", what, members, r.Class)
+		}
+	}
+	server := mesh.Identity{Host: strings.Repeat("h", config.MaxName), Incarnation: strings.Repeat("a", 16)}.ID()
+	for members := 1; members < config.MaxPartitions; {
+		members = min(members*21/20+1, config.MaxPartitions)
+		r := report{Incarnation: server, Process: math.MaxUint64, Number: math.MaxUint64, Base: math.MaxUint64, Version: math.MaxUint64, Lease: math.MaxUint64}
+		small, large := liveness.Beat{Listed: true}, liveness.Beat{Version: math.MaxUint64, Listed: true}
+		var refused liveness.Answer
+		for i := range members {
+			id := math.MaxUint32 - uint32(members) + uint32(i)
+			r.Members = append(r.Members, memberReport{Partition: id, Flags: math.MaxUint8, Epoch: math.MaxUint64, Applied: math.MaxUint64, Leader: server, Founding: math.MaxUint64})
+			small.Pairs = append(small.Pairs, liveness.Pair{Partition: id, Term: 1})
+			large.Pairs = append(large.Pairs, liveness.Pair{Partition: id, Term: math.MaxUint64})
+			refused.Refused = append(refused.Refused, id)
+		}
+		check("a report", members, append([]byte{callReport}, r.encode()...), nil)
+		for _, b := range []liveness.Beat{small, large} {
+			check("a beat", members, b.AppendBinary([]byte{callBeat}), refused.AppendBinary(nil))
+		}
 	}
 }

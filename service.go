@@ -31,6 +31,20 @@ const (
 // hostCallTimeout bounds one call between hosts.
 const hostCallTimeout = 2 * time.Second
 
+// urgentCall is the size up to which reports and beats overtake other requests. Urgent frames are small, so that none waits long
+// for another; the answer to a beat that no partition follows takes up to two and a half times its bytes.
+const urgentCall = 24 << 10
+
+// express makes the request of a call that others should not hold up, as far as its size allows: reports of hosts with more than
+// about a thousand members do not fit into an urgent frame.
+func express(payload []byte, timeout time.Duration) mesh.Request {
+	class := mesh.Urgent
+	if len(payload) > urgentCall {
+		class = mesh.Normal
+	}
+	return mesh.Request{Service: mesh.ServiceHost, Class: class, Payload: payload, Timeout: timeout}
+}
+
 type probeReply struct {
 	ID      string `json:"id"` // server id
 	HasData bool   `json:"hasData"`

@@ -202,7 +202,7 @@ func (h *Host) sendReports(poked bool) {
 	r := h.report(poked)
 	for _, host := range others {
 		payload := append([]byte{callReport}, h.sent.prepare(host, r).encode()...)
-		p := h.net.Start(mesh.Target{Host: host}, mesh.Request{Service: mesh.ServiceHost, Class: mesh.Urgent, Payload: payload, Timeout: hostCallTimeout})
+		p := h.net.Start(mesh.Target{Host: host}, express(payload, hostCallTimeout))
 		h.aside.Go(func() {
 			_, err := mesh.Await(h.context, p)
 			h.sent.answered(host, r.Number, err)
